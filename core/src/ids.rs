@@ -72,6 +72,12 @@ impl Revision {
     pub const fn new(main: i64, sub: i64) -> Self {
         Self { main, sub }
     }
+
+    /// The point after every change of a transaction.
+    #[must_use]
+    pub const fn end_of(main: i64) -> Self {
+        Self { main, sub: i64::MAX }
+    }
 }
 
 impl fmt::Display for MemberId {

@@ -13,4 +13,9 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod apply;
+pub mod command;
 pub mod ids;
+pub mod membership;
+pub mod mvcc;
+pub mod reply;

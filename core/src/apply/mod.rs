@@ -1,0 +1,210 @@
+//! The one door between the log and the store: a view and a command in, an outcome out.
+//!
+//! Every member runs this same code for every committed entry, whether it leads, follows or replays its log. An outcome
+//! is data: the reply, the rows to write, the events to tell. The shell puts the writes and the applied index into one
+//! transaction of the store. Invariants: apply is a function of the view and the command; a command that is not finished
+//! has changed nothing; one that this version cannot carry out stops the member instead of being skipped.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::command::{Command, PutRequest};
+use crate::ids::{MemberId, Revision};
+use crate::membership::{ConfChange, Member, Version};
+use crate::mvcc::delete::DeleteRun;
+use crate::mvcc::draft::{Draft, Reread};
+use crate::mvcc::txn::TxnRun;
+use crate::mvcc::{KeyValue, ReadPoint, View, put};
+use crate::reply::{RangeAt, Rejected, Reply};
+
+mod member;
+
+/// What applying one command comes to.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Outcome {
+    /// The answer, the same on every member.
+    pub reply: Result<Reply, Rejected>,
+    /// What changes in the store, in order. Rows and tombstones come in the order of their revisions.
+    pub writes: Vec<Write>,
+    /// What watchers learn, in order: one event for each row or tombstone.
+    pub events: Vec<Event>,
+}
+
+/// One change of the store.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Write {
+    /// A key has a new row.
+    Row {
+        /// Where.
+        revision: Revision,
+        /// What.
+        kv: KeyValue,
+    },
+    /// A key is gone.
+    Tombstone {
+        /// Where.
+        revision: Revision,
+        /// Which.
+        key: Bytes,
+    },
+    /// A member is new or has changed.
+    Member(Member),
+    /// A member has left for good.
+    MemberRemoved(MemberId),
+    /// The version that all members speak.
+    ClusterVersion(Version),
+}
+
+/// A change of one key. Its row or tombstone is the write with the same revision.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Event {
+    /// What happened.
+    pub kind: EventKind,
+    /// When.
+    pub revision: Revision,
+    /// The row that held the key before the command.
+    pub prev: Option<Revision>,
+}
+
+/// What happened to a key.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum EventKind {
+    /// It was written.
+    Put,
+    /// It was deleted.
+    Delete,
+}
+
+/// How far an application has come.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Step {
+    /// Advance it again; nothing is visible yet.
+    More,
+    /// It is done.
+    Done(Outcome),
+    /// This version cannot carry the command out: the member must stop. The text names it.
+    Unbuilt(&'static str),
+}
+
+/// One command being applied. Between its slices the view must not change.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Application {
+    task: Task,
+}
+
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+enum Task {
+    Once(Command),
+    ConfChange(ConfChange),
+    Delete(DeleteRun, Option<Draft>),
+    Txn(Box<TxnRun>, Option<Draft>),
+    Finished,
+}
+
+impl Application {
+    /// Begins to apply a command; nothing is looked at yet.
+    #[must_use]
+    pub fn begin(command: Command) -> Self {
+        let task = match command {
+            Command::DeleteRange(request) => Task::Delete(DeleteRun::new(&request), None),
+            Command::Txn(request) => Task::Txn(Box::new(TxnRun::new(request)), None),
+            command => Task::Once(command),
+        };
+        Self { task }
+    }
+
+    /// Begins to apply a membership change.
+    #[must_use]
+    pub const fn begin_conf_change(change: ConfChange) -> Self {
+        Self { task: Task::ConfChange(change) }
+    }
+
+    /// Works on up to `budget` keys or operations. Must not be called again once it is done.
+    pub fn advance<V: View>(&mut self, view: &V, mut budget: usize) -> Result<Step, V::Fault> {
+        assert!(0 < budget, "a step without budget would never end");
+        match &mut self.task {
+            Task::Delete(run, draft) => {
+                let draft = draft.get_or_insert_with(|| Draft::new(view, Reread::Never));
+                let Some(reply) = run.advance(view, draft, &mut budget) else {
+                    return Ok(Step::More);
+                };
+                Ok(self.finish(Ok(Reply::DeleteRange(reply))))
+            }
+            Task::Txn(run, draft) => {
+                let draft = draft.get_or_insert_with(|| Draft::new(view, Reread::Later));
+                let Some(reply) = run.advance(view, draft, &mut budget)? else {
+                    return Ok(Step::More);
+                };
+                Ok(self.finish(reply.map(Reply::Txn)))
+            }
+            Task::Once(_) | Task::ConfChange(_) => match core::mem::replace(&mut self.task, Task::Finished) {
+                Task::Once(command) => apply_once(view, command),
+                Task::ConfChange(change) => Ok(member::conf_change(view.membership(), change)),
+                Task::Delete(..) | Task::Txn(..) | Task::Finished => unreachable!("just matched"),
+            },
+            Task::Finished => unreachable!("an application that is done is advanced no more"),
+        }
+    }
+
+    /// Hands out the draft, or drops it if the command was refused.
+    fn finish(&mut self, reply: Result<Reply, Rejected>) -> Step {
+        let (Task::Delete(_, draft) | Task::Txn(_, draft)) = core::mem::replace(&mut self.task, Task::Finished) else {
+            unreachable!("only tasks in slices have a draft")
+        };
+        let draft = draft.expect("an advanced task has its draft");
+        Step::Done(outcome(draft, reply))
+    }
+}
+
+/// Carries out a command that touches a bounded number of keys.
+fn apply_once<V: View>(view: &V, command: Command) -> Result<Step, V::Fault> {
+    Ok(match command {
+        Command::Put(request) => apply_put(view, &request)?,
+        Command::Range(request) => {
+            let read = RangeAt { request, point: ReadPoint::now(view) };
+            Step::answer(Reply::Range(read.into()))
+        }
+        Command::ClusterVersionSet(request) => Step::wrote(Reply::Empty, Write::ClusterVersion(request.version)),
+        Command::ClusterMemberAttrSet(request) => member::attributes(view.membership(), request),
+        Command::DowngradeVersionTest(_) => Step::answer(Reply::Empty),
+        Command::Compaction(_) => Step::Unbuilt("compaction"),
+        Command::LeaseGrant(_) => Step::Unbuilt("lease grant"),
+        Command::LeaseRevoke(_) => Step::Unbuilt("lease revoke"),
+        Command::LeaseCheckpoint(_) => Step::Unbuilt("lease checkpoint"),
+        Command::Alarm(_) => Step::Unbuilt("alarm"),
+        Command::Auth(_) => Step::Unbuilt("authentication"),
+        Command::DowngradeInfoSet(_) => Step::Unbuilt("downgrade"),
+        Command::DeleteRange(_) | Command::Txn(_) => unreachable!("these are worked off in slices"),
+    })
+}
+
+fn apply_put<V: View>(view: &V, request: &PutRequest) -> Result<Step, V::Fault> {
+    let mut draft = Draft::new(view, Reread::Never);
+    let reply = put::run_alone(view, &mut draft, request)?;
+    Ok(Step::Done(outcome(draft, reply.map(Reply::Put))))
+}
+
+fn outcome(draft: Draft, reply: Result<Reply, Rejected>) -> Outcome {
+    if reply.is_err() {
+        return Outcome { reply, writes: Vec::new(), events: Vec::new() };
+    }
+    let (writes, events) = draft.finish();
+    assert_eq!(writes.len(), events.len(), "each change is told");
+    Outcome { reply, writes, events }
+}
+
+impl Step {
+    const fn answer(reply: Reply) -> Self {
+        Self::Done(Outcome { reply: Ok(reply), writes: Vec::new(), events: Vec::new() })
+    }
+
+    const fn refuse(rejected: Rejected) -> Self {
+        Self::Done(Outcome { reply: Err(rejected), writes: Vec::new(), events: Vec::new() })
+    }
+
+    fn wrote(reply: Reply, write: Write) -> Self {
+        Self::Done(Outcome { reply: Ok(reply), writes: alloc::vec![write], events: Vec::new() })
+    }
+}
