@@ -18,4 +18,5 @@ pub mod command;
 pub mod ids;
 pub mod membership;
 pub mod mvcc;
+pub mod raft;
 pub mod reply;

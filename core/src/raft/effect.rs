@@ -1,0 +1,199 @@
+//! Everything a member asks of its shell: imperatives, plain data.
+//!
+//! An effect that exists is already allowed: whatever must be on disk before it, is.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::config::Delay;
+use super::entry::{Entry, HardState};
+use super::input::Timer;
+use super::message::{List, Message};
+use crate::ids::{Index, MemberId, Term, Ticket};
+
+/// What a step asks for, in order. The caller owns it and uses it again.
+pub type Effects = Vec<Effect>;
+
+/// One thing to do.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Effect {
+    /// Write to the log file. Writes are carried out in order and each is answered by a count in `Input::Persisted`.
+    Append(Write),
+    /// Send a message; it may get lost.
+    Send {
+        /// To whom.
+        to: MemberId,
+        /// What.
+        message: Message,
+    },
+    /// Start a timer, or start it anew.
+    Arm {
+        /// Which.
+        timer: Timer,
+        /// When it expires: drawn by the shell.
+        within: Delay,
+    },
+    /// Carry out committed entries that are on the local disk, then say `Input::Applied`. One batch at a time.
+    Apply {
+        /// In order, without a gap, each exactly once since the start.
+        entries: Vec<Entry>,
+    },
+    /// A read is linearizable once everything up to `index` is applied.
+    ReadReady {
+        /// Who asked.
+        ticket: Ticket,
+        /// Where to read.
+        index: Index,
+    },
+    /// A proposal or read is refused. A proposal refused here was not appended and not passed on.
+    Refused {
+        /// Who asked.
+        ticket: Ticket,
+        /// Why.
+        why: Refusal,
+    },
+    /// The term or its known leader is another one now.
+    LeaderChanged {
+        /// The term.
+        term: Term,
+        /// Its leader, if known.
+        leader: Option<MemberId>,
+    },
+    /// Something had no effect, and this is the reason: a log line, a metric and a mark for tests.
+    Ignored {
+        /// The member it came from or was for, if any.
+        from: Option<MemberId>,
+        /// The reason.
+        why: Ignored,
+    },
+}
+
+/// One write of the log file.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Write {
+    /// New entries, in order. The first may stand at or before the log's end: then what it meets is overwritten.
+    pub entries: Vec<Entry>,
+    /// The hard state after these entries, if it changed.
+    pub hard_state: Option<HardState>,
+    /// Whether the disk must confirm it.
+    pub sync: Sync,
+}
+
+/// Whether a write counts only when the disk has confirmed it.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Sync {
+    /// Only the commit index moved: losing it is harmless. It is still counted as a write.
+    NotNeeded,
+    /// Entries, a term or a vote.
+    Required,
+}
+
+/// Why a client's wish is refused.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Refusal {
+    /// An empty payload is the mark of a new term and cannot be proposed.
+    Empty,
+    /// The leader changed while the read waited.
+    LeaderChanged,
+    /// No leader is known.
+    NoLeader,
+    /// This member does not lead the term that was asked for.
+    NotInTerm,
+    /// A bound is reached.
+    TooMany,
+}
+
+/// Why something had no effect.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Ignored {
+    /// An acknowledgement of entries that this leader does not have.
+    AcceptBeyondLog,
+    /// A second answer of the same voter.
+    AnsweredBefore,
+    /// A heartbeat commits entries that this member does not have: its log lost something it had acknowledged.
+    CommitBeyondLog,
+    /// The message names this very member as its sender.
+    FromSelf,
+    /// A timer that no longer matters.
+    IdleTimer,
+    /// A candidate asks while the leader is alive (Raft thesis, section 4.2.3).
+    LeaderAlive,
+    /// The message is nothing a member could have sent.
+    Malformed,
+    /// Members cannot be changed through a forwarded proposal.
+    MembershipChange,
+    /// The member needs entries that are no longer in memory.
+    NeedsSnapshot,
+    /// A request for the leader, and none is known here.
+    NoLeader,
+    /// The answer to a campaign that is over.
+    NotCandidate,
+    /// An answer for a leader that is no more.
+    NotLeader,
+    /// A message of an older term.
+    OlderTerm,
+    /// The rejection of an append that has been answered otherwise since.
+    StaleRejection,
+    /// An answer from a member that is not in the configuration.
+    Stranger,
+    /// A bound is reached.
+    TooMany,
+    /// A leader's message in a term that has another leader.
+    TwoLeaders,
+    /// The answer to a read that nobody waits for.
+    UnknownRead,
+}
+
+impl Ignored {
+    /// All of them, for the test that looks for each in some script.
+    pub const ALL: [Self; 18] = [
+        Self::AcceptBeyondLog,
+        Self::AnsweredBefore,
+        Self::CommitBeyondLog,
+        Self::FromSelf,
+        Self::IdleTimer,
+        Self::LeaderAlive,
+        Self::Malformed,
+        Self::MembershipChange,
+        Self::NeedsSnapshot,
+        Self::NoLeader,
+        Self::NotCandidate,
+        Self::NotLeader,
+        Self::OlderTerm,
+        Self::StaleRejection,
+        Self::Stranger,
+        Self::TooMany,
+        Self::TwoLeaders,
+        Self::UnknownRead,
+    ];
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Append(write) => write!(f, "write {write}"),
+            Self::Send { to, message } => write!(f, "->{to} {message}"),
+            Self::Arm { timer, within } => write!(f, "arm {timer:?} {}..={}", within.min.0, within.max.0),
+            Self::Apply { entries } => write!(f, "apply {}", List(entries)),
+            Self::ReadReady { ticket, index } => write!(f, "read-ready {} index {index}", ticket.0),
+            Self::Refused { ticket, why } => write!(f, "refused {} {why:?}", ticket.0),
+            Self::LeaderChanged { term, leader: Some(leader) } => write!(f, "leader t{term} is {leader}"),
+            Self::LeaderChanged { term, leader: None } => write!(f, "leader t{term} unknown"),
+            Self::Ignored { from: Some(from), why } => write!(f, "ignored {from}: {why:?}"),
+            Self::Ignored { from: None, why } => write!(f, "ignored: {why:?}"),
+        }
+    }
+}
+
+impl fmt::Display for Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", List(&self.entries))?;
+        if let Some(hard_state) = self.hard_state {
+            write!(f, " hard {hard_state}")?;
+        }
+        match self.sync {
+            Sync::Required => write!(f, " sync"),
+            Sync::NotNeeded => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What a member finds on its disk, and why it may refuse to start from it.
+//!
+//! These bytes came from a file: they are input, so a contradiction in them is a typed error and never a panic.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::entry::{Broken, Entry, HardState, Mark, Run};
+use crate::ids::{Index, MemberId, Term};
+
+/// A member's memory of an earlier life, or what bootstrap makes up for the first one.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Restored {
+    /// The newest hard state.
+    pub hard_state: HardState,
+    /// Where the log begins: the newest snapshot mark.
+    pub base: Mark,
+    /// Who votes, this member among them.
+    pub voters: BTreeSet<MemberId>,
+    /// Who listens only. None can be served yet.
+    pub learners: BTreeSet<MemberId>,
+    /// The entries after `base`.
+    pub entries: Vec<Entry>,
+    /// How far the store has carried out the log; `Apply` goes on after it.
+    pub applied: Index,
+}
+
+/// Why a member cannot start from what its disk says.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Malformed {
+    /// The store is older than the beginning of the log: entries in between are gone.
+    AppliedBeforeBase {
+        /// How far the store is.
+        applied: Index,
+        /// Where the log begins.
+        base: Index,
+    },
+    /// The store of the only voter is ahead of its log: new entries would take places that count as applied.
+    AppliedBeyondLog {
+        /// How far the store is.
+        applied: Index,
+        /// Where the log ends.
+        last: Index,
+    },
+    /// The commit index lies outside the log.
+    CommitOutsideLog {
+        /// The commit index.
+        commit: Index,
+        /// Where the log begins.
+        base: Index,
+        /// Where the log ends.
+        last: Index,
+    },
+    /// The entries are no log.
+    Entries(Broken),
+    /// The configuration has learners, which this version cannot serve.
+    Learners,
+    /// This member does not vote in its own configuration.
+    NotVoter,
+    /// Zero is nobody's name.
+    ZeroMember,
+}
+
+impl Restored {
+    /// The log's entries with the proof that they are one, once nothing contradicts anything.
+    pub(super) fn parse(self, id: MemberId) -> Result<(HardState, Self, Run), Malformed> {
+        let mut restored = self;
+        if restored.voters.contains(&MemberId(0)) || id == MemberId(0) {
+            return Err(Malformed::ZeroMember);
+        }
+        if !restored.voters.contains(&id) {
+            return Err(Malformed::NotVoter);
+        }
+        if !restored.learners.is_empty() {
+            return Err(Malformed::Learners);
+        }
+        let base = restored.base;
+        let run = Run::parse(base, core::mem::take(&mut restored.entries)).map_err(Malformed::Entries)?;
+        let last = run.last();
+        let commit = restored.hard_state.commit;
+        if commit < base.index || last.index < commit {
+            return Err(Malformed::CommitOutsideLog { commit, base: base.index, last: last.index });
+        }
+        let applied = restored.applied;
+        if applied < base.index {
+            return Err(Malformed::AppliedBeforeBase { applied, base: base.index });
+        }
+        if last.index < applied && restored.voters.len() == 1 {
+            return Err(Malformed::AppliedBeyondLog { applied, last: last.index });
+        }
+        let mut now = restored.hard_state;
+        if now.term < last.term {
+            // A torn tail can keep entries and lose the hard state behind them. Nobody was promised a vote in that term:
+            // a promise waits for the disk.
+            now = HardState { term: last.term, vote: None, commit };
+        }
+        // What the store has applied was committed, even where the commit index on disk lags.
+        now.commit = commit.max(applied.min(last.index));
+        Ok((now, restored, run))
+    }
+
+    /// A first life: nothing on disk but the configuration.
+    #[must_use]
+    pub fn empty(voters: BTreeSet<MemberId>) -> Self {
+        Self {
+            hard_state: HardState { term: Term(0), vote: None, commit: Index::ZERO },
+            base: Mark::ZERO,
+            voters,
+            learners: BTreeSet::new(),
+            entries: Vec::new(),
+            applied: Index::ZERO,
+        }
+    }
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AppliedBeforeBase { applied, base } => {
+                write!(f, "the store has applied entry {applied}, but the log begins after entry {base}")
+            }
+            Self::AppliedBeyondLog { applied, last } => {
+                write!(f, "the store has applied entry {applied}, but the log ends at entry {last}")
+            }
+            Self::CommitOutsideLog { commit, base, last } => {
+                write!(f, "commit index {commit} is outside the log, which spans entries {base} to {last}")
+            }
+            Self::Entries(broken) => write!(f, "the log is broken: {broken}"),
+            Self::Learners => write!(f, "the configuration has learners, which are not supported yet"),
+            Self::NotVoter => write!(f, "this member is not a voter of its own configuration"),
+            Self::ZeroMember => write!(f, "member id zero is not allowed"),
+        }
+    }
+}
+
+impl core::error::Error for Malformed {}
