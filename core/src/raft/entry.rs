@@ -74,7 +74,7 @@ pub enum Broken {
         /// The place found.
         found: Index,
     },
-    /// An entry is of an older term than the one before it.
+    /// An entry is of an older term than the one before it, or of none that ever was.
     TermWentBack {
         /// The place.
         at: Index,
@@ -111,7 +111,7 @@ impl Run {
     pub fn parse(after: Mark, entries: Vec<Entry>) -> Result<Self, Broken> {
         let mut last = after;
         for entry in &entries {
-            if last.index.0 == u64::MAX || entry.index != last.index.next() {
+            if INDEX_MAX <= last.index || entry.index != last.index.next() {
                 return Err(Broken::Gap { after: last.index, found: entry.index });
             }
             if entry.term < last.term || entry.term == Term(0) {
@@ -181,6 +181,9 @@ impl fmt::Display for Broken {
         }
     }
 }
+
+/// Places beyond this come from no log that was ever written; refusing them keeps the next place countable.
+pub(super) const INDEX_MAX: Index = Index(u64::MAX / 2);
 
 /// Two varints of ten bytes, three tags, a kind and a length.
 const ENTRY_OVERHEAD: u64 = 32;

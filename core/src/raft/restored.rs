@@ -6,7 +6,8 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::entry::{Broken, Entry, HardState, Mark, Run};
+use super::entry::{Broken, Entry, HardState, INDEX_MAX, Mark, Run};
+use super::receive::TERM_MAX;
 use crate::ids::{Index, MemberId, Term};
 
 /// A member's memory of an earlier life, or what bootstrap makes up for the first one.
@@ -58,6 +59,8 @@ pub enum Malformed {
     Learners,
     /// This member does not vote in its own configuration.
     NotVoter,
+    /// A term or an index is larger than any cluster can have reached.
+    OutOfRange,
     /// Zero is nobody's name.
     ZeroMember,
 }
@@ -76,6 +79,9 @@ impl Restored {
             return Err(Malformed::Learners);
         }
         let base = restored.base;
+        if TERM_MAX < restored.hard_state.term.max(base.term) || INDEX_MAX < base.index.max(restored.applied) {
+            return Err(Malformed::OutOfRange);
+        }
         let run = Run::parse(base, core::mem::take(&mut restored.entries)).map_err(Malformed::Entries)?;
         let last = run.last();
         let commit = restored.hard_state.commit;
@@ -88,6 +94,9 @@ impl Restored {
         }
         if last.index < applied && restored.voters.len() == 1 {
             return Err(Malformed::AppliedBeyondLog { applied, last: last.index });
+        }
+        if TERM_MAX < last.term {
+            return Err(Malformed::OutOfRange);
         }
         let mut now = restored.hard_state;
         if now.term < last.term {
@@ -129,6 +138,7 @@ impl fmt::Display for Malformed {
             Self::Entries(broken) => write!(f, "the log is broken: {broken}"),
             Self::Learners => write!(f, "the configuration has learners, which are not supported yet"),
             Self::NotVoter => write!(f, "this member is not a voter of its own configuration"),
+            Self::OutOfRange => write!(f, "a term or an index is out of range"),
             Self::ZeroMember => write!(f, "member id zero is not allowed"),
         }
     }
