@@ -4,7 +4,7 @@
 //! out, and the same inputs always give the same effects: that is what lets one type serve production, simulation
 //! and model checking.
 //!
-//! Reading order: [`ids`] (the newtypes), `raft` (agreement on a log), `command` and `reply` (what the log carries and what
+//! Reading order: [`ids`] (the newtypes), [`raft`] (agreement on a log), `command` and `reply` (what the log carries and what
 //! comes back), `mvcc` (the store's rules), `apply` (one command against one view).
 #![no_std]
 

@@ -60,7 +60,7 @@ impl Raft {
     }
 
     /// Somebody asks whether it would get a vote in `term`, this one or a later one. Nothing is promised.
-    pub(super) fn on_pre_vote_request(&mut self, from: MemberId, term: Term, last: Mark, effects: &mut Effects) {
+    pub(super) fn on_pre_vote_request(&self, from: MemberId, term: Term, last: Mark, effects: &mut Effects) {
         assert!(self.hard_state.term <= term);
         let free = self.hard_state.term < term || self.may_vote_for(from);
         let message = if free && self.is_up_to_date(last) {

@@ -70,7 +70,7 @@ impl Raft {
 
     fn reject(&self, to: MemberId, previous: Mark, effects: &mut Effects) {
         // A valid leader has everything that is committed here, so the base is always a place of agreement.
-        let hint = self.log.newest_within(previous.index, previous.term).unwrap_or(self.log.base());
+        let hint = self.log.newest_within(previous.index, previous.term).unwrap_or_else(|| self.log.base());
         let message = Message::AppendRejected { term: self.hard_state.term, index: previous.index, hint };
         effects.push(Effect::Send { to, message });
     }

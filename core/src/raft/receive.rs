@@ -59,7 +59,7 @@ impl Raft {
     }
 
     /// An old leader and a hopeful learn the newer term; everyone else of the past is not heard.
-    fn on_older_term(&mut self, from: MemberId, message: &Message, effects: &mut Effects) {
+    fn on_older_term(&self, from: MemberId, message: &Message, effects: &mut Effects) {
         let term = self.hard_state.term;
         if message.is_from_leader() {
             let message = Message::AppendAccepted { term, index: Index::ZERO };
