@@ -8,4 +8,5 @@
 //! The invariant of all three: a figure is only ever reported for requests that were answered, correctly and without
 //! an error status. A run in which a server refused or garbled something has no figures at all.
 
+pub mod floor;
 pub mod load;
