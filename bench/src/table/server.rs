@@ -1,0 +1,251 @@
+//! One server process: started on free ports with an empty directory, and gone, with the directory, when dropped.
+//!
+//! etcd and detcd get the same arguments, word for word. Each server leads a process group of its own, which is killed
+//! as a whole, so nothing of it is left to disturb the next measurement.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::load::client::{Answer, CallError, Caller};
+use crate::load::requests::Requests;
+use crate::load::{KeyOrder, Shape, Workload};
+use crate::table::cpu::CpuClock;
+
+/// How long a server may take to answer its first put.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+/// How long one attempt at it may take.
+const ATTEMPT_PATIENCE: Duration = Duration::from_secs(3);
+const ATTEMPT_INTERVAL: Duration = Duration::from_millis(20);
+/// How much of a server's last words is shown.
+const LAST_WORDS_BYTES: usize = 2000;
+
+/// The servers that are compared.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Kind {
+    /// Ours.
+    Detcd,
+    /// The original.
+    Etcd,
+    /// The least that is possible.
+    Floor,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Detcd => "detcd",
+            Self::Etcd => "etcd",
+            Self::Floor => "floor",
+        })
+    }
+}
+
+/// A server that cannot be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The process or its files could not be made.
+    #[error("{kind}: {error}")]
+    Start {
+        /// The server.
+        kind: Kind,
+        /// What went wrong.
+        error: io::Error,
+    },
+    /// It ended instead of serving.
+    #[error("{kind} ended with {status}: {last_words}")]
+    Ended {
+        /// The server.
+        kind: Kind,
+        /// How it ended.
+        status: ExitStatus,
+        /// The end of what it wrote.
+        last_words: String,
+    },
+    /// It runs but does not answer.
+    #[error("{kind} does not answer a put: {last_words}")]
+    Silent {
+        /// The server.
+        kind: Kind,
+        /// The end of what it wrote.
+        last_words: String,
+    },
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    kind: Kind,
+    address: SocketAddr,
+    child: Child,
+    home: TempDir,
+}
+
+impl Server {
+    /// Starts the program with a new directory inside `parent` and waits until it has answered a put.
+    pub async fn start(kind: Kind, program: &Path, parent: &Path) -> Result<Self, ServerError> {
+        let mut server = Self::spawn(kind, program, parent).map_err(|error| ServerError::Start { kind, error })?;
+        server.wait_until_ready().await?;
+        Ok(server)
+    }
+
+    /// Where it serves clients.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its CPU clock.
+    pub fn cpu_clock(&self) -> Result<CpuClock, Errno> {
+        CpuClock::of(self.child.id())
+    }
+
+    fn spawn(kind: Kind, program: &Path, parent: &Path) -> io::Result<Self> {
+        fs::create_dir_all(parent)?;
+        let home = tempfile::Builder::new().prefix(&format!("{kind}-")).tempdir_in(parent)?;
+        let [address, peer] = free_addresses()?;
+        let log = File::create(home.path().join("log"))?;
+        let child = Command::new(program)
+            .args(arguments(kind, &home.path().join("data"), address, peer))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .process_group(0)
+            .spawn()?;
+        Ok(Self { kind, address, child, home })
+    }
+
+    async fn wait_until_ready(&mut self) -> Result<(), ServerError> {
+        let kind = self.kind;
+        let deadline = Instant::now() + START_PATIENCE;
+        while Instant::now() < deadline {
+            let ended = self.child.try_wait().map_err(|error| ServerError::Start { kind, error })?;
+            if let Some(status) = ended {
+                return Err(ServerError::Ended { kind, status, last_words: self.last_words() });
+            }
+            // Until then there may be no listener, or one without a leader behind it.
+            if let Ok(Ok(Answer::Message(_))) = timeout(ATTEMPT_PATIENCE, put_once(self.address)).await {
+                return Ok(());
+            }
+            sleep(ATTEMPT_INTERVAL).await;
+        }
+        Err(ServerError::Silent { kind, last_words: self.last_words() })
+    }
+
+    fn last_words(&self) -> String {
+        let log = fs::read(self.home.path().join("log")).unwrap_or_default();
+        let tail = &log[log.len().saturating_sub(LAST_WORDS_BYTES)..];
+        String::from_utf8_lossy(tail).trim().to_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Its id is certainly its own only while nobody has waited for it.
+        if let Ok(None) = self.child.try_wait() {
+            let group = i32::try_from(self.child.id()).expect("the kernel's process ids are positive");
+            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// The first line that the program prints when asked for its version.
+pub fn version(program: &Path) -> io::Result<String> {
+    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned())
+}
+
+/// What etcd and detcd are started with, apart from addresses and the directory.
+pub const COMMON_FLAGS: [&str; 2] = ["--log-level=error", "--snapshot-count=100000"];
+
+fn arguments(kind: Kind, data: &Path, client: SocketAddr, peer: SocketAddr) -> Vec<String> {
+    let data_dir = format!("--data-dir={}", data.display());
+    if kind == Kind::Floor {
+        return vec![data_dir, format!("--listen={client}")];
+    }
+    let mut arguments = vec![
+        data_dir,
+        format!("--listen-client-urls=http://{client}"),
+        format!("--advertise-client-urls=http://{client}"),
+        format!("--listen-peer-urls=http://{peer}"),
+        format!("--initial-advertise-peer-urls=http://{peer}"),
+        format!("--initial-cluster=default=http://{peer}"),
+    ];
+    arguments.extend(COMMON_FLAGS.map(str::to_owned));
+    arguments
+}
+
+/// Two addresses of the loopback interface that nobody listens on.
+fn free_addresses() -> io::Result<[SocketAddr; 2]> {
+    let client = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let peer = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok([client.local_addr()?, peer.local_addr()?])
+}
+
+async fn put_once(server: SocketAddr) -> Result<Answer, CallError> {
+    let shape = Shape { workload: Workload::Put, key_order: KeyOrder::Sequential, keys: 1, value_bytes: 16, seed: 0 };
+    Caller::connect(server).await?.call(Requests::new(shape).draw(0)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(kind: Kind) -> io::Result<Server> {
+        // `/bin/sh --data-dir=…` ends at once with a complaint about its option.
+        Server::spawn(kind, Path::new("/bin/sh"), &std::env::temp_dir())
+    }
+
+    #[test]
+    fn etcd_and_detcd_are_started_alike() {
+        let [client, peer] = free_addresses().expect("free ports");
+        assert_ne!(client, peer);
+        let data = Path::new("d");
+        let etcd = arguments(Kind::Etcd, data, client, peer);
+        assert_eq!(etcd, arguments(Kind::Detcd, data, client, peer));
+        assert!(etcd.contains(&format!("--initial-cluster=default=http://{peer}")));
+        assert!(etcd.contains(&"--snapshot-count=100000".to_owned()));
+        let floor = arguments(Kind::Floor, data, client, peer);
+        assert_eq!(floor, ["--data-dir=d".to_owned(), format!("--listen={client}")]);
+    }
+
+    #[tokio::test]
+    async fn a_program_that_ends_is_told_with_its_last_words() {
+        let mut server = shell(Kind::Etcd).expect("a shell");
+        match server.wait_until_ready().await {
+            Err(ServerError::Ended { kind: Kind::Etcd, status, last_words }) => {
+                assert!(!status.success());
+                assert!(!last_words.is_empty());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_dropped_server_leaves_no_process_and_no_directory() {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let path = home.path().to_owned();
+        let child = Command::new("sleep").arg("60").process_group(0).spawn().expect("sleep is everywhere");
+        let id = child.id();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        drop(Server { kind: Kind::Floor, address, child, home });
+        assert!(!path.exists());
+        assert!(!Path::new(&format!("/proc/{id}")).exists());
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_has_no_version() {
+        assert!(version(Path::new("/nonexistent/etcd")).is_err());
+    }
+}
