@@ -1,0 +1,86 @@
+//! How this machine fails. A fault is never replicated and never an answer to a client: the member stops.
+//!
+//! The invariant: there is one closed list, and each entry says what an operator needs – which file, where in it, and why. Answers
+//! that every member gives alike (`Rejected`) live in the engine and never appear here.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A failure of this machine.
+///
+/// Closed on purpose: a new way to fail is a new variant here, so that every place that sorts faults is seen by the compiler.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The operating system refused or failed a call on a file or directory.
+    #[error("cannot {op} {}: {source}", .path.display())]
+    Disk {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was tried, as a verb: "open", "write", "sync".
+        op: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file holds bytes that it cannot lawfully hold.
+    #[error("{} is damaged at byte {offset}: {cause}", .file.display())]
+    Corrupt {
+        /// The file.
+        file: PathBuf,
+        /// Where in the file the damage shows.
+        offset: u64,
+        /// What is wrong there.
+        cause: String,
+    },
+    /// Files that belong together do not fit each other, or one of them is gone.
+    #[error("{}: {cause}", .path.display())]
+    Unfit {
+        /// The directory or file.
+        path: PathBuf,
+        /// What does not fit.
+        cause: String,
+    },
+    /// Another process holds the lock on a file.
+    #[error("{} is locked by another process", .path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file failed before, so that nobody knows what it holds; it is not written again.
+    #[error("{} failed earlier and is not written again", .path.display())]
+    AfterFault {
+        /// The file or directory.
+        path: PathBuf,
+    },
+    /// The log holds a committed command that this version cannot carry out. Skipping it would be silent damage.
+    #[error("a committed command is not built yet: {0}")]
+    Unbuilt(&'static str),
+}
+
+impl Fault {
+    /// Makes the fault of a failed call; to be used with `map_err`.
+    pub fn disk(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Disk { path: path.to_owned(), op, source }
+    }
+
+    /// Whether there was no room on the disk.
+    #[must_use]
+    pub fn is_no_room(&self) -> bool {
+        matches!(self, Self::Disk { source, .. }
+            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_names_file_place_and_cause() {
+        let fault = Fault::Corrupt { file: "a/b.wal".into(), offset: 24, cause: "crc mismatch".into() };
+        assert_eq!(fault.to_string(), "a/b.wal is damaged at byte 24: crc mismatch");
+        let fault = Fault::disk("sync", Path::new("a/b.wal"))(io::Error::from(io::ErrorKind::StorageFull));
+        assert!(fault.to_string().starts_with("cannot sync a/b.wal: "));
+        assert!(fault.is_no_room());
+        assert!(!Fault::Locked { path: "a".into() }.is_no_room());
+    }
+}

@@ -1,0 +1,13 @@
+//! The world around the engine: files, the write-ahead log, snapshot files, and the parts that drive the engine.
+//!
+//! The invariant of this crate: it decides nothing. What to write, send or answer is decided in `detcd-core`; here it is carried
+//! out, in the order it was asked for, and an effect that failed stops the member instead of being tried again.
+//!
+//! Reading order: [`disk`] (what a disk can do, and what it may lose), [`fault`] (how a machine fails), [`wal`] (the log), [`snap`].
+
+pub mod disk;
+pub mod fault;
+pub mod snap;
+pub mod wal;
+
+pub use fault::Fault;

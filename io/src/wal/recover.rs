@@ -1,0 +1,268 @@
+//! From the files of a log back to what a member must not have forgotten.
+//!
+//! The invariant: what comes back is what some moment of the writer's life had appended – a prefix of its records – or an error that
+//! names file and place. Later records overrule earlier ones: the last hard state counts, and an entry replaces everything from its
+//! index on. Nothing is changed on the disk before the whole log was read without an error, and then only behind its last good frame.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use detcd_core::ids::{Index, Term};
+use detcd_core::raft::{Entry, HardState, Mark};
+
+use super::decoder::{Decoder, Source};
+use super::entry::{self, Marked, Metadata};
+use super::error::{DecodeErrorKind, WalError};
+use super::record::{Kind, Record};
+use super::repair::{keep_copy, repair};
+use super::segment::{Name, Segment, names, select};
+use super::{End, Options, Wal};
+use crate::disk::{Access, Disk, File};
+use crate::fault::Fault;
+
+/// What a log says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Recovered {
+    /// Whose log it is.
+    pub metadata: Metadata,
+    /// The newest hard state.
+    pub hard_state: HardState,
+    /// The entries after the mark that reading started from, without a gap.
+    pub entries: Vec<Entry>,
+}
+
+/// Reads the snapshot records that may be started from, oldest first: those whose entry is known to be committed. The newest is the
+/// one to start from.
+///
+/// A cut-off last write ends the scan without an error, as it does not concern the records before it.
+pub async fn marks<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<Marked>, WalError> {
+    let names = names(disk, dir).await?;
+    if names.is_empty() {
+        return Err(WalError::FileNotFound { dir: dir.to_owned(), index: 0 });
+    }
+    let mut decoder = Decoder::new(sources(&segments(disk, dir, &names, Mode::Read).await?).await?);
+    let mut found = Vec::new();
+    let mut commit = Index::ZERO;
+    loop {
+        let record = match decoder.next().await {
+            Ok(Some(record)) => record,
+            Ok(None) => break,
+            Err(error) if error.is_repairable() => break,
+            Err(error) => return Err(error),
+        };
+        match record.kind {
+            Kind::Snapshot => found.push(parsed(&decoder, entry::mark(record.data))?),
+            Kind::State => commit = parsed(&decoder, entry::state(record.data))?.commit,
+            Kind::Metadata | Kind::Entry | Kind::Crc | Kind::Unknown(_) => {}
+        }
+    }
+    found.retain(|marked| marked.mark.index <= commit);
+    Ok(found)
+}
+
+/// Reads a log from `start` on without locking or changing it; a cut-off last write is passed over.
+pub async fn read<D: Disk>(disk: &D, dir: &Path, start: Mark) -> Result<Recovered, WalError> {
+    let names = names(disk, dir).await?;
+    let selected = select(dir, &names, start.index)?;
+    let mut decoder = Decoder::new(sources(&segments(disk, dir, selected, Mode::Read).await?).await?);
+    let mut replay = Replay::new(start);
+    match replay.run(&mut decoder).await {
+        Err(error) if !error.is_repairable() => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    replay.finish(dir).map(|(recovered, _)| recovered)
+}
+
+impl<D: Disk> Wal<D> {
+    /// Opens a log for writing and reads it from `start` on. Every file from there on is locked. Damage is an error; of a log that ends
+    /// in a write cut off by a crash, [`Wal::open_repairing`] saves what came before.
+    pub async fn open(disk: D, options: Options, start: Mark) -> Result<(Self, Recovered), WalError> {
+        let names = names(&disk, &options.dir).await?;
+        let selected = select(&options.dir, &names, start.index)?;
+        let segments = segments(&disk, &options.dir, selected, Mode::Write).await?;
+        let mut decoder = Decoder::new(sources(&segments).await?);
+        let mut replay = Replay::new(start);
+        replay.run(&mut decoder).await?;
+        let (offset, crc) = (decoder.offset(), decoder.crc());
+        let (recovered, last) = replay.finish(&options.dir)?;
+
+        let end = End { offset, crc, pending: Vec::new(), needs_sync: false };
+        let mut wal = Self::new(disk, options, recovered.metadata, segments, end);
+        wal.state = recovered.hard_state;
+        wal.last = last;
+        wal.clear_tail().await?;
+        Ok((wal, recovered))
+    }
+
+    /// Opens a log; if it ends in a write cut off by a crash, repairs it, once, and opens it again.
+    pub async fn open_repairing(disk: D, options: Options, start: Mark) -> Result<(Self, Recovered), WalError> {
+        match Self::open(disk.clone(), options.clone(), start).await {
+            Err(error) if error.is_repairable() => {
+                tracing::warn!(%error, "the WAL ends in an unfinished write");
+                repair(&disk, &options.dir).await?;
+                Self::open(disk, options, start).await
+            }
+            done => done,
+        }
+    }
+
+    /// Wipes what follows the last good frame, so that no later reader takes it for records, and takes the file's room again.
+    ///
+    /// What a crash left of unordered sectors behind a frame head that was not written is lawful there. But so is a head that rotted to
+    /// zero, with good records behind it: so a copy is kept of what is wiped, if it is not zeros.
+    async fn clear_tail(&self) -> Result<(), Fault> {
+        let (offset, tail) = (self.end.offset, self.tail());
+        let size = tail.file.size().await.map_err(Fault::disk("read the length of", &tail.path))?;
+        assert!(offset <= size, "the last good frame lies in the file");
+        if offset == size {
+            return Ok(());
+        }
+        if !is_zero_from(&*tail.file, offset).await.map_err(Fault::disk("read", &tail.path))? {
+            let copy = keep_copy(&self.disk, &self.options.dir, &tail.file, &tail.path).await?;
+            tracing::warn!(path = %tail.path.display(), copy = %copy.display(), offset, "wiped bytes behind the WAL's end");
+        }
+        tail.file.set_size(offset).await.map_err(Fault::disk("truncate", &tail.path))?;
+        match tail.file.allocate(size).await.map_err(Fault::disk("preallocate", &tail.path)) {
+            // No record needs the zeros. The next file will not find room either, and then proposals are closed.
+            Err(fault) if fault.is_no_room() => tracing::warn!(%fault, "no room for the WAL file's tail"),
+            done => done?,
+        }
+        tail.file.sync_all().await.map_err(Fault::disk("sync", &tail.path))
+    }
+}
+
+/// What files are opened for.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Mode {
+    Read,
+    Write,
+}
+
+async fn segments<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    names: &[Name],
+    mode: Mode,
+) -> Result<VecDeque<Segment<D::File>>, Fault> {
+    let mut opened = VecDeque::with_capacity(names.len());
+    for name in names {
+        opened.push_back(match mode {
+            Mode::Write => Segment::open(disk, dir, *name).await?,
+            Mode::Read => {
+                let path = dir.join(name.to_string());
+                let file = disk.open(&path, Access::Read).await.map_err(Fault::disk("open", &path))?;
+                Segment { name: *name, path, file: Arc::new(file) }
+            }
+        });
+    }
+    Ok(opened)
+}
+
+async fn sources<F: File>(segments: &VecDeque<Segment<F>>) -> Result<VecDeque<Source<F>>, Fault> {
+    let mut sources = VecDeque::with_capacity(segments.len());
+    for segment in segments {
+        sources.push_back(Source::new(Arc::clone(&segment.file), segment.path.clone()).await?);
+    }
+    Ok(sources)
+}
+
+async fn is_zero_from<F: File>(file: &F, offset: u64) -> io::Result<bool> {
+    let mut chunk = vec![0; 1024 * 1024];
+    let mut place = offset;
+    loop {
+        let read = file.read_at(&mut chunk, place).await?;
+        if read == 0 {
+            return Ok(true);
+        }
+        if chunk[..read].iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        place += read as u64;
+    }
+}
+
+/// The state of reading a log.
+struct Replay {
+    start: Mark,
+    is_start_found: bool,
+    metadata: Option<Metadata>,
+    hard_state: HardState,
+    entries: Vec<Entry>,
+    last: Index,
+}
+
+impl Replay {
+    const fn new(start: Mark) -> Self {
+        let hard_state = HardState { term: Term(0), vote: None, commit: Index::ZERO };
+        Self { start, is_start_found: false, metadata: None, hard_state, entries: Vec::new(), last: Index::ZERO }
+    }
+
+    async fn run<F: File>(&mut self, decoder: &mut Decoder<F>) -> Result<(), WalError> {
+        while let Some(record) = decoder.next().await? {
+            self.on_record(decoder, record)?;
+        }
+        Ok(())
+    }
+
+    fn on_record<F: File>(&mut self, decoder: &Decoder<F>, record: Record) -> Result<(), WalError> {
+        match record.kind {
+            Kind::Metadata => {
+                let metadata = parsed(decoder, entry::metadata(record.data))?;
+                if self.metadata.is_some_and(|before| before != metadata) {
+                    return Err(decoder.wrong(DecodeErrorKind::MetadataConflict));
+                }
+                self.metadata = Some(metadata);
+            }
+            Kind::Entry => {
+                let entry = parsed(decoder, entry::entry(record.data))?;
+                self.on_entry(entry).map_err(|kind| decoder.wrong(kind))?;
+            }
+            Kind::State => self.hard_state = parsed(decoder, entry::state(record.data))?,
+            Kind::Snapshot => {
+                let mark = parsed(decoder, entry::mark(record.data))?.mark;
+                if mark.index == self.start.index {
+                    if mark.term != self.start.term {
+                        return Err(decoder.wrong(DecodeErrorKind::SnapshotMismatch));
+                    }
+                    self.is_start_found = true;
+                }
+                self.last = self.last.max(mark.index);
+            }
+            Kind::Crc => {}
+            Kind::Unknown(number) => return Err(decoder.wrong(DecodeErrorKind::UnknownType(number))),
+        }
+        Ok(())
+    }
+
+    fn on_entry(&mut self, entry: Entry) -> Result<(), DecodeErrorKind> {
+        self.last = entry.index;
+        if entry.index <= self.start.index {
+            return Ok(());
+        }
+        let place = entry.index.distance_from(self.start.index) - 1;
+        if place > self.entries.len() as u64 {
+            let last = self.start.index.plus(self.entries.len() as u64);
+            return Err(DecodeErrorKind::Gap { index: entry.index.0, last: last.0 });
+        }
+        self.entries.truncate(place as usize);
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// What was read, and the index that names the next file.
+    fn finish(self, dir: &Path) -> Result<(Recovered, Index), WalError> {
+        let Some(metadata) = self.metadata else {
+            return Err(WalError::NoMetadata { dir: dir.to_owned() });
+        };
+        if !self.is_start_found {
+            return Err(WalError::SnapshotNotFound { dir: dir.to_owned(), index: self.start.index.0 });
+        }
+        Ok((Recovered { metadata, hard_state: self.hard_state, entries: self.entries }, self.last))
+    }
+}
+
+fn parsed<T, F: File>(decoder: &Decoder<F>, read: Result<T, String>) -> Result<T, WalError> {
+    read.map_err(|cause| decoder.wrong(DecodeErrorKind::Malformed(cause)))
+}
