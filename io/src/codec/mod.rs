@@ -1,0 +1,5 @@
+//! Bytes to values and back, for everything the log and the services share: pure functions, no state.
+
+pub mod entry;
+pub mod member;
+pub mod request;
