@@ -51,6 +51,17 @@ pub enum Fault {
         /// The file or directory.
         path: PathBuf,
     },
+    /// The store's engine failed, or holds what it cannot lawfully hold.
+    #[error("cannot {action} the store: {cause}")]
+    Store {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// What the engine said, or what is wrong.
+        cause: String,
+    },
+    /// A part of the member ended although it is still needed.
+    #[error("{0} is gone")]
+    Gone(&'static str),
     /// The log holds a committed command that this version cannot carry out. Skipping it would be silent damage.
     #[error("a committed command is not built yet: {0}")]
     Unbuilt(&'static str),

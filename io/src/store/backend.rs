@@ -1,0 +1,67 @@
+//! The small trait under the store: read, scan, commit a batch, tell the size.
+//!
+//! Two implementations stand under the same overlay and batching: LMDB in production, a crashing one in the simulator. A batch is one transaction:
+//! its rows, its table changes and the applied index become durable together or not at all. Reads see the last committed batch; a scan
+//! sees one point for its whole length, so callers keep scans short and reopen at a pinned revision.
+
+use std::future::Future;
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use super::batch::Batch;
+use super::buckets::Bucket;
+use crate::fault::Fault;
+
+/// What a commit came to. A failure that is not about room is a [`Fault`]: the member stops.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Committed {
+    /// The batch is durable.
+    Done,
+    /// The disk is full. Nothing of the batch was kept, the file is as it was before; the same batch may be tried again.
+    NoRoom,
+}
+
+/// How large the store is, in bytes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Size {
+    /// Pages ever allocated in the file: what etcd calls dbSize.
+    pub allocated: u64,
+    /// Allocated pages that hold live data: what etcd calls dbSizeInUse.
+    pub in_use: u64,
+}
+
+/// A part of one table, in key order.
+#[derive(Clone, Copy, Debug)]
+pub struct Slice<'a> {
+    /// The table.
+    pub bucket: Bucket,
+    /// The first key.
+    pub start: Bound<&'a [u8]>,
+    /// The last key.
+    pub end: Bound<&'a [u8]>,
+}
+
+/// Whether a scan goes on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Visit {
+    /// Show me the next row.
+    More,
+    /// That is enough.
+    Enough,
+}
+
+/// A transactional ordered store of a few tables. Clones share one store.
+pub trait Backend: Clone + Send + Sync + 'static {
+    /// The value under `key`, at the last committed batch.
+    fn get(&self, bucket: Bucket, key: &[u8]) -> Result<Option<Bytes>, Fault>;
+
+    /// Shows the rows of `slice` in key order, all from one point in time, until `visit` has enough.
+    fn scan(&self, slice: Slice<'_>, visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<(), Fault>;
+
+    /// Makes `batch` durable as one transaction.
+    fn commit(&self, batch: &Batch) -> impl Future<Output = Result<Committed, Fault>> + Send;
+
+    /// The size after the last commit.
+    fn size(&self) -> impl Future<Output = Result<Size, Fault>> + Send;
+}

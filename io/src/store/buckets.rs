@@ -1,0 +1,218 @@
+//! etcd's tables and the bytes of their keys and values.
+//!
+//! The names and encodings are etcd's, row for row, so that hashes over the same history are equal and a copy of the tables is an etcd database.
+//! Facts: `docs/format/store.md`.
+
+use bytes::{Bytes, BytesMut};
+use detcd_core::ids::Revision;
+use detcd_core::mvcc::KeyValue;
+use prost::Message as _;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+
+/// One of etcd's top-level buckets.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Bucket {
+    /// `key`: revision to key-value.
+    Key,
+    /// `meta`: applied index, term, storage version, compaction marks.
+    Meta,
+    /// `lease`: lease id to lease.
+    Lease,
+    /// `alarm`: raised alarms.
+    Alarm,
+    /// `cluster`: cluster version, downgrade information.
+    Cluster,
+    /// `members`: member id to member.
+    Members,
+    /// `members_removed`: ids that may never come back.
+    MembersRemoved,
+    /// `auth`: whether auth is on, and its revision.
+    Auth,
+    /// `authUsers`: user name to user.
+    AuthUsers,
+    /// `authRoles`: role name to role.
+    AuthRoles,
+}
+
+impl Bucket {
+    /// Every bucket, in the order of their names' bytes: the order in which etcd hashes them.
+    pub const ALL: [Self; 10] = [
+        Self::Alarm,
+        Self::Auth,
+        Self::AuthRoles,
+        Self::AuthUsers,
+        Self::Cluster,
+        Self::Key,
+        Self::Lease,
+        Self::Members,
+        Self::MembersRemoved,
+        Self::Meta,
+    ];
+
+    /// etcd's name of the bucket.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Meta => "meta",
+            Self::Lease => "lease",
+            Self::Alarm => "alarm",
+            Self::Cluster => "cluster",
+            Self::Members => "members",
+            Self::MembersRemoved => "members_removed",
+            Self::Auth => "auth",
+            Self::AuthUsers => "authUsers",
+            Self::AuthRoles => "authRoles",
+        }
+    }
+}
+
+/// `meta/consistent_index`: the log index that the store has applied.
+pub const APPLIED_INDEX: &[u8] = b"consistent_index";
+/// `meta/term`: the term of that entry.
+pub const APPLIED_TERM: &[u8] = b"term";
+/// `meta/confState`: the Raft configuration, as JSON.
+pub const CONF_STATE: &[u8] = b"confState";
+/// `meta/storageVersion`: the version of this layout, as text.
+pub const STORAGE_VERSION: &[u8] = b"storageVersion";
+/// `meta/scheduledCompactRev`: a compaction that was decided.
+pub const SCHEDULED_COMPACTION: &[u8] = b"scheduledCompactRev";
+/// `meta/finishedCompactRev`: a compaction that was carried out.
+pub const FINISHED_COMPACTION: &[u8] = b"finishedCompactRev";
+/// `cluster/clusterVersion`.
+pub const CLUSTER_VERSION: &[u8] = b"clusterVersion";
+/// `auth/authEnabled`.
+pub const AUTH_ENABLED: &[u8] = b"authEnabled";
+
+/// Bytes of a revision key; a tombstone has one more.
+pub const REVISION_BYTES: usize = 17;
+const TOMBSTONE_MARK: u8 = b't';
+
+/// A row key of bucket `key`, on the stack.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RevisionKey {
+    bytes: [u8; REVISION_BYTES + 1],
+    len: usize,
+}
+
+impl RevisionKey {
+    /// The key of a put at `revision`.
+    #[must_use]
+    pub fn put(revision: Revision) -> Self {
+        let mut bytes = [0; REVISION_BYTES + 1];
+        bytes[..8].copy_from_slice(&revision.main.to_be_bytes());
+        bytes[8] = b'_';
+        bytes[9..REVISION_BYTES].copy_from_slice(&revision.sub.to_be_bytes());
+        Self { bytes, len: REVISION_BYTES }
+    }
+
+    /// The key of a tombstone at `revision`.
+    #[must_use]
+    pub fn tombstone(revision: Revision) -> Self {
+        let mut key = Self::put(revision);
+        key.bytes[REVISION_BYTES] = TOMBSTONE_MARK;
+        key.len = REVISION_BYTES + 1;
+        key
+    }
+
+    /// The bytes as stored.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// Reads a stored key: the revision, and whether it marks a deletion. `None` if these are no such bytes.
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Option<(Revision, RowKind)> {
+        let kind = match bytes.len() {
+            REVISION_BYTES => RowKind::Put,
+            len if len == REVISION_BYTES + 1 && bytes[REVISION_BYTES] == TOMBSTONE_MARK => RowKind::Tombstone,
+            _ => return None,
+        };
+        if bytes[8] != b'_' {
+            return None;
+        }
+        let main = i64::from_be_bytes(bytes[..8].try_into().ok()?);
+        let sub = i64::from_be_bytes(bytes[9..REVISION_BYTES].try_into().ok()?);
+        Some((Revision::new(main, sub), kind))
+    }
+}
+
+/// What a row of bucket `key` records.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum RowKind {
+    /// A value was written.
+    Put,
+    /// The key was deleted.
+    Tombstone,
+}
+
+/// Appends the bytes of `kv` as `mvccpb.KeyValue`: fields ascending, zero fields absent.
+pub fn encode_key_value(kv: &KeyValue, out: &mut Vec<u8>) {
+    bytes_field(1, &kv.key, out);
+    int_field(2, kv.created, out);
+    int_field(3, kv.modified, out);
+    int_field(4, kv.version, out);
+    bytes_field(5, &kv.value, out);
+    int_field(6, kv.lease.0, out);
+}
+
+/// Appends the bytes of a tombstone's value: only the key.
+pub fn encode_tombstone(key: &[u8], out: &mut Vec<u8>) {
+    bytes_field(1, key, out);
+}
+
+/// How many bytes [`encode_key_value`] writes.
+#[must_use]
+pub fn key_value_len(kv: &KeyValue) -> usize {
+    let bytes_len = |bytes: &Bytes| match bytes.len() {
+        0 => 0,
+        len => key_len(1) + encoded_len_varint(len as u64) + len,
+    };
+    let int_len = |value: i64| if value == 0 { 0 } else { key_len(1) + encoded_len_varint(value.cast_unsigned()) };
+    bytes_len(&kv.key)
+        + bytes_len(&kv.value)
+        + int_len(kv.created)
+        + int_len(kv.modified)
+        + int_len(kv.version)
+        + int_len(kv.lease.0)
+}
+
+/// Reads a stored `mvccpb.KeyValue`. Key and value are slices of `bytes`.
+///
+/// # Errors
+/// The bytes are no such message.
+pub fn decode_key_value(bytes: Bytes) -> Result<KeyValue, prost::DecodeError> {
+    let kv = detcd_proto::mvccpb::KeyValue::decode(bytes)?;
+    Ok(KeyValue {
+        key: kv.key,
+        value: kv.value,
+        created: kv.create_revision,
+        modified: kv.mod_revision,
+        version: kv.version,
+        lease: detcd_core::ids::LeaseId(kv.lease),
+    })
+}
+
+fn bytes_field(tag: u32, bytes: &[u8], out: &mut Vec<u8>) {
+    if !bytes.is_empty() {
+        encode_key(tag, WireType::LengthDelimited, out);
+        encode_varint(bytes.len() as u64, out);
+        out.extend_from_slice(bytes);
+    }
+}
+
+fn int_field(tag: u32, value: i64, out: &mut Vec<u8>) {
+    if value != 0 {
+        encode_key(tag, WireType::Varint, out);
+        encode_varint(value.cast_unsigned(), out);
+    }
+}
+
+/// The key of a member's row: its id in lower-case hex, unpadded.
+#[must_use]
+pub fn member_key(id: detcd_core::ids::MemberId) -> Bytes {
+    let mut out = BytesMut::new();
+    std::fmt::Write::write_fmt(&mut out, format_args!("{:x}", id.0)).expect("a buffer grows");
+    out.freeze()
+}

@@ -1,0 +1,174 @@
+//! The store in production: LMDB through heed, under `member/lmdb/`.
+//!
+//! The map is sized once at open and does not limit the data; the quota is another matter. Read transactions live for one call. The file is checked by [`super::meta`]
+//! before LMDB maps it, because LMDB trusts what it maps.
+
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use heed::types::Bytes as Raw;
+use heed::{Database, Env, EnvOpenOptions, MdbError, PutFlags, WithoutTls};
+
+use super::backend::{Backend, Committed, Size, Slice, Visit};
+use super::batch::Batch;
+use super::buckets::Bucket;
+use super::meta;
+use crate::fault::Fault;
+
+/// Address space to ask for. Halved while the machine refuses.
+const MAP_BYTES_WANTED: usize = 1 << 40;
+/// Below this a member could not work for long: opening fails instead.
+const MAP_BYTES_LEAST: usize = 1 << 30;
+/// Read transactions open at once. Each lives for one bounded call on one of a few threads.
+const READERS_MAX: u32 = 512;
+
+type Table = Database<Raw, Raw>;
+
+/// The LMDB environment and its tables.
+#[derive(Clone)]
+pub struct Lmdb {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    env: Env<WithoutTls>,
+    tables: [Table; Bucket::ALL.len()],
+}
+
+impl Lmdb {
+    /// Opens the store in `directory`, which exists, and creates its tables where they are missing.
+    ///
+    /// # Errors
+    /// [`Fault::Corrupt`] if the file cannot be one that LMDB wrote; [`Fault::Store`] if LMDB refuses.
+    pub fn open(directory: &Path) -> Result<Self, Fault> {
+        meta::check(&directory.join("data.mdb"))?;
+        let env = open_env(directory)?;
+        let mut transaction = env.write_txn().map_err(|error| fault("begin", error))?;
+        let mut tables = Vec::with_capacity(Bucket::ALL.len());
+        for bucket in Bucket::ALL {
+            let table = env
+                .create_database(&mut transaction, Some(bucket.name()))
+                .map_err(|error| fault("create table", error))?;
+            tables.push(table);
+        }
+        transaction.commit().map_err(|error| fault("commit", error))?;
+        let tables = tables.try_into().expect("one table for each bucket");
+        Ok(Self { inner: Arc::new(Inner { env, tables }) })
+    }
+
+    fn table(&self, bucket: Bucket) -> &Table {
+        let place = Bucket::ALL.iter().position(|each| *each == bucket).expect("every bucket is listed");
+        &self.inner.tables[place]
+    }
+
+    fn write(&self, batch: &Batch) -> Result<(), heed::Error> {
+        let mut transaction = self.inner.env.write_txn()?;
+        let rows = self.table(Bucket::Key);
+        let mut value = Vec::new();
+        for row in &batch.rows {
+            value.clear();
+            row.encode_value(&mut value);
+            rows.put_with_flags(&mut transaction, PutFlags::APPEND, row.key().as_slice(), &value)?;
+        }
+        for (bucket, key, value) in batch.table_changes() {
+            match value {
+                Some(value) => self.table(bucket).put(&mut transaction, key, &value)?,
+                None => drop(self.table(bucket).delete(&mut transaction, key)?),
+            }
+        }
+        transaction.commit()
+    }
+}
+
+impl Backend for Lmdb {
+    fn get(&self, bucket: Bucket, key: &[u8]) -> Result<Option<Bytes>, Fault> {
+        let transaction = self.inner.env.read_txn().map_err(|error| fault("begin read", error))?;
+        let found = self.table(bucket).get(&transaction, key).map_err(|error| fault("get", error))?;
+        Ok(found.map(Bytes::copy_from_slice))
+    }
+
+    fn scan(&self, slice: Slice<'_>, visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<(), Fault> {
+        if is_empty(&slice) {
+            return Ok(());
+        }
+        let transaction = self.inner.env.read_txn().map_err(|error| fault("begin read", error))?;
+        let range = (slice.start, slice.end);
+        let rows = self.table(slice.bucket).range(&transaction, &range).map_err(|error| fault("scan", error))?;
+        for row in rows {
+            let (key, value) = row.map_err(|error| fault("scan", error))?;
+            if visit(key, value) == Visit::Enough {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn commit(&self, batch: &Batch) -> Result<Committed, Fault> {
+        match self.write(batch) {
+            Ok(()) => Ok(Committed::Done),
+            Err(error) if is_no_room(&error) => Ok(Committed::NoRoom),
+            Err(error) => Err(fault("commit", error)),
+        }
+    }
+
+    async fn size(&self) -> Result<Size, Fault> {
+        let info = self.inner.env.info();
+        let transaction = self.inner.env.read_txn().map_err(|error| fault("begin read", error))?;
+        // The two meta pages and the root of the table of tables.
+        let (mut pages, mut page) = (3, 0);
+        for table in &self.inner.tables {
+            let stat = table.stat(&transaction).map_err(|error| fault("stat", error))?;
+            pages += (stat.branch_pages + stat.leaf_pages + stat.overflow_pages) as u64;
+            page = u64::from(stat.page_size);
+        }
+        Ok(Size { allocated: (info.last_page_number as u64 + 1) * page, in_use: pages * page })
+    }
+}
+
+#[expect(
+    unsafe_code,
+    reason = "LMDB maps its file; nobody else writes there: boot holds the directory's exclusive lock"
+)]
+fn open_env(directory: &Path) -> Result<Env<WithoutTls>, Fault> {
+    let mut map_bytes = MAP_BYTES_WANTED;
+    loop {
+        let mut options = EnvOpenOptions::new().read_txn_without_tls();
+        options.map_size(map_bytes).max_readers(READERS_MAX).max_dbs(Bucket::ALL.len() as u32);
+        // SAFETY: the directory is locked for this process, and the file's metas and length were checked.
+        match unsafe { options.open(directory) } {
+            Ok(env) => return Ok(env),
+            Err(error) if map_bytes / 2 >= MAP_BYTES_LEAST && is_no_memory(&error) => map_bytes /= 2,
+            Err(error) => return Err(fault("open", error)),
+        }
+    }
+}
+
+fn is_no_memory(error: &heed::Error) -> bool {
+    matches!(error, heed::Error::Io(error) if error.kind() == std::io::ErrorKind::OutOfMemory)
+}
+
+/// LMDB writes pages before the meta page: running out of room leaves the last committed state in force.
+fn is_no_room(error: &heed::Error) -> bool {
+    match error {
+        heed::Error::Io(error) => {
+            error.kind() == std::io::ErrorKind::StorageFull || error.kind() == std::io::ErrorKind::QuotaExceeded
+        }
+        heed::Error::Mdb(MdbError::MapFull) => true,
+        _ => false,
+    }
+}
+
+fn fault(action: &'static str, error: heed::Error) -> Fault {
+    Fault::Store { action, cause: error.to_string() }
+}
+
+/// LMDB asserts on inverted ranges in some versions; an empty slice needs no look.
+fn is_empty(slice: &Slice<'_>) -> bool {
+    match (slice.start, slice.end) {
+        (Bound::Included(start), Bound::Included(end)) => end < start,
+        (Bound::Included(start) | Bound::Excluded(start), Bound::Excluded(end) | Bound::Included(end)) => end <= start,
+        _ => false,
+    }
+}

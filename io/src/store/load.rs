@@ -1,0 +1,176 @@
+//! Opening the store: one scan of the rows rebuilds the key index, the tables give membership and marks.
+//!
+//! Every row is checked as it is read; a row that etcd's rules forbid is a typed error, and nothing is written while loading.
+
+use std::ops::Bound;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, RwLock};
+
+use bytes::Bytes;
+use detcd_core::ids::{Index, MemberId, Term};
+use detcd_core::membership::{Member, Membership, Version};
+use detcd_core::mvcc::KeyIndex;
+use detcd_core::mvcc::index::RowFacts;
+
+use super::backend::{Backend, Slice, Visit};
+use super::batch::Applied;
+use super::buckets::{self, Bucket, RevisionKey, RowKind};
+use super::overlay::Overlay;
+use super::{STORAGE_VERSION, Shared, State, Store};
+use crate::codec::member;
+use crate::fault::Fault;
+
+impl<B: Backend> Store<B> {
+    /// Opens what `backend` holds.
+    ///
+    /// # Errors
+    /// The backend failed, or a row is not what this version may find. A store with authentication enabled, or one that needs what is not
+    /// built yet, is refused by name.
+    pub async fn load(backend: B) -> Result<Self, Fault> {
+        refuse_unbuilt(&backend)?;
+        let (index, last) = load_index(&backend)?;
+        let scheduled = revision_row(&backend, buckets::SCHEDULED_COMPACTION)?.unwrap_or(-1);
+        let finished = revision_row(&backend, buckets::FINISHED_COMPACTION)?.unwrap_or(-1);
+        let mut overlay = Overlay::default();
+        overlay.open().applied = load_applied(&backend)?;
+        let state = State {
+            index,
+            overlay,
+            membership: Arc::new(load_membership(&backend)?),
+            // A compaction may have removed the newest rows, tombstones (etcd issue 17780).
+            current: last.max(scheduled).max(finished).max(1),
+            compacted: finished,
+            storage_version: version_row(&backend, Bucket::Meta, buckets::STORAGE_VERSION)?,
+        };
+        let size = backend.size().await?;
+        let store = Self {
+            shared: Arc::new(Shared {
+                backend,
+                state: RwLock::new(state),
+                allocated: AtomicU64::new(0),
+                in_use: AtomicU64::new(0),
+            }),
+        };
+        store.tell_size(size);
+        Ok(store)
+    }
+}
+
+fn damaged(what: &str, cause: impl std::fmt::Display) -> Fault {
+    Fault::Store { action: "load", cause: format!("{what}: {cause}") }
+}
+
+fn refuse_unbuilt<B: Backend>(backend: &B) -> Result<(), Fault> {
+    if backend.get(Bucket::Auth, buckets::AUTH_ENABLED)?.is_some_and(|on| on.as_ref() == [1]) {
+        return Err(Fault::Unbuilt("authentication, which this store has enabled"));
+    }
+    for (bucket, what) in [(Bucket::Lease, "leases"), (Bucket::Alarm, "alarms")] {
+        let mut found = false;
+        all(backend, bucket, &mut |_, _| {
+            found = true;
+            Visit::Enough
+        })?;
+        if found {
+            return Err(Fault::Unbuilt(what));
+        }
+    }
+    if backend.get(Bucket::Meta, buckets::SCHEDULED_COMPACTION)?.is_some() {
+        return Err(Fault::Unbuilt("compaction"));
+    }
+    match version_row(backend, Bucket::Meta, buckets::STORAGE_VERSION)? {
+        Some(version) if version != STORAGE_VERSION => {
+            Err(damaged("storage version", format!("version {:?} is not supported", version.to_string())))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn all<B: Backend>(backend: &B, bucket: Bucket, visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<(), Fault> {
+    backend.scan(Slice { bucket, start: Bound::Unbounded, end: Bound::Unbounded }, visit)
+}
+
+/// One pass over the rows, in revision order. Returns the newest main revision.
+fn load_index<B: Backend>(backend: &B) -> Result<(KeyIndex, i64), Fault> {
+    let mut index = KeyIndex::default();
+    let mut last = 0;
+    let mut broken = None;
+    all(backend, Bucket::Key, &mut |key, value| match load_row(&mut index, key, value) {
+        Ok(main) => {
+            last = main;
+            Visit::More
+        }
+        Err(cause) => {
+            broken = Some(damaged(&format!("row {}", key.escape_ascii()), cause));
+            Visit::Enough
+        }
+    })?;
+    broken.map_or(Ok((index, last)), Err)
+}
+
+fn load_row(index: &mut KeyIndex, key: &[u8], value: &[u8]) -> Result<i64, String> {
+    let (revision, kind) = RevisionKey::parse(key).ok_or("not a revision")?;
+    let kv = buckets::decode_key_value(Bytes::copy_from_slice(value)).map_err(|error| error.to_string())?;
+    let facts = match kind {
+        RowKind::Put => RowFacts::Put { key: &kv.key, created: kv.created, version: kv.version },
+        RowKind::Tombstone => RowFacts::Tombstone { key: &kv.key },
+    };
+    index.restore(revision, facts).map_err(|bad| format!("{bad:?}"))?;
+    Ok(revision.main)
+}
+
+fn load_applied<B: Backend>(backend: &B) -> Result<Applied, Fault> {
+    let number = |key: &[u8]| -> Result<u64, Fault> {
+        let Some(bytes) = backend.get(Bucket::Meta, key)? else { return Ok(0) };
+        let bytes =
+            bytes.as_ref().try_into().map_err(|_| damaged(&key.escape_ascii().to_string(), "not eight bytes"))?;
+        Ok(u64::from_be_bytes(bytes))
+    };
+    Ok(Applied { index: Index(number(buckets::APPLIED_INDEX)?), term: Term(number(buckets::APPLIED_TERM)?) })
+}
+
+fn revision_row<B: Backend>(backend: &B, key: &[u8]) -> Result<Option<i64>, Fault> {
+    let Some(bytes) = backend.get(Bucket::Meta, key)? else { return Ok(None) };
+    let parsed =
+        RevisionKey::parse(&bytes).ok_or_else(|| damaged(&key.escape_ascii().to_string(), "not a revision"))?;
+    Ok(Some(parsed.0.main))
+}
+
+fn version_row<B: Backend>(backend: &B, bucket: Bucket, key: &[u8]) -> Result<Option<Version>, Fault> {
+    let Some(bytes) = backend.get(bucket, key)? else { return Ok(None) };
+    let text = std::str::from_utf8(&bytes).ok();
+    let version = text.and_then(Version::parse);
+    version.map(Some).ok_or_else(|| damaged(&key.escape_ascii().to_string(), "not a version"))
+}
+
+fn load_membership<B: Backend>(backend: &B) -> Result<Membership, Fault> {
+    let mut members: Vec<Member> = Vec::new();
+    let mut broken = None;
+    all(backend, Bucket::Members, &mut |key, value| match member::decode(value) {
+        Ok(row) if buckets::member_key(row.id) == key => {
+            members.push(row);
+            Visit::More
+        }
+        Ok(_) => {
+            broken = Some(damaged(&format!("member {}", key.escape_ascii()), "the row is about another member"));
+            Visit::Enough
+        }
+        Err(error) => {
+            broken = Some(damaged(&format!("member {}", key.escape_ascii()), error));
+            Visit::Enough
+        }
+    })?;
+    let mut removed: Vec<MemberId> = Vec::new();
+    all(backend, Bucket::MembersRemoved, &mut |key, _| {
+        match std::str::from_utf8(key).ok().and_then(|text| u64::from_str_radix(text, 16).ok()) {
+            Some(id) => removed.push(MemberId(id)),
+            None => broken = Some(damaged(&format!("removed member {}", key.escape_ascii()), "not an id")),
+        }
+        Visit::More
+    })?;
+    if let Some(fault) = broken {
+        return Err(fault);
+    }
+    let version = version_row(backend, Bucket::Cluster, buckets::CLUSTER_VERSION)?;
+    Membership::restore(members, removed, version)
+        .ok_or_else(|| damaged("members", "an id is both a member and removed"))
+}
