@@ -3,11 +3,20 @@
 //! The invariant of this crate: it decides nothing. What to write, send or answer is decided in `detcd-core`; here it is carried
 //! out, in the order it was asked for, and an effect that failed stops the member instead of being tried again.
 //!
-//! Reading order: [`disk`] (what a disk can do, and what it may lose), [`fault`] (how a machine fails), [`wal`] (the log), [`snap`].
+//! Reading order: [`disk`] (what a disk can do, and what it may lose), [`fault`] (how a machine fails), [`wal`] (the log), [`snap`],
+//! [`store`] (the tables), [`codec`] (bytes to the engine's values), [`applier`], [`committer`], [`driver`] (the owner of the engine), [`boot`].
 
+pub mod applier;
+pub mod boot;
+pub mod clock;
+pub mod codec;
+pub mod committer;
 pub mod disk;
+pub mod driver;
+pub mod entropy;
 pub mod fault;
 pub mod snap;
+pub mod store;
 pub mod wal;
 
 pub use fault::Fault;

@@ -13,6 +13,7 @@
 //! outlive a failed start), [`url`].
 
 pub mod asked;
+pub mod execute;
 pub mod found;
 pub mod identity;
 pub mod inspect;

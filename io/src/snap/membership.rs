@@ -35,6 +35,23 @@ pub struct Membership {
     pub version: Option<String>,
 }
 
+impl From<&detcd_core::membership::Membership> for Membership {
+    fn from(membership: &detcd_core::membership::Membership) -> Self {
+        let member = |member: &detcd_core::membership::Member| Member {
+            id: member.id,
+            name: member.name.clone(),
+            peer_urls: member.peer_urls.clone(),
+            client_urls: member.client_urls.clone(),
+            is_learner: member.is_learner,
+        };
+        Self {
+            members: membership.iter().map(member).collect(),
+            removed: membership.removed().collect(),
+            version: membership.cluster_version().map(|version| version.to_string()),
+        }
+    }
+}
+
 const NEVER: &str = "0001-01-01T00:00:00Z";
 const HISTORY_CAPACITY: usize = 1000;
 const STORE_VERSION: u64 = 2;

@@ -49,6 +49,9 @@ const LAZY_BYTES_MAX: usize = 128 * 1024;
 /// A buffer that grew beyond this is given back.
 const BUFFER_BYTES_KEPT: usize = 4 * 1024 * 1024;
 
+/// A log that starts from nothing.
+pub const NOTHING: Write = Write { entries: Vec::new(), hard_state: None, sync: Sync::NotNeeded };
+
 /// Where a log is and how long its files get.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Options {
@@ -96,8 +99,9 @@ struct End {
 
 impl<D: Disk> Wal<D> {
     /// Makes a new log: built in a directory beside its place, synced, and renamed into it. What an interrupted attempt left beside the
-    /// place is removed; what is in the place is not touched.
-    pub async fn create(disk: D, options: Options, metadata: Metadata) -> Result<Self, WalError> {
+    /// place is removed; what is in the place is not touched. What a new member starts from, `founding`, is in it from the first moment, so
+    /// that no crash leaves a log without it.
+    pub async fn create(disk: D, options: Options, metadata: Metadata, founding: &Write) -> Result<Self, WalError> {
         let dir = options.dir.clone();
         if crate::disk::exists(&disk, &dir).await.map_err(Fault::disk("look for", &dir))? {
             // An empty directory may have been made for us, and is replaced by the rename.
@@ -116,6 +120,13 @@ impl<D: Disk> Wal<D> {
         record::encode_crc(&mut pending, crc);
         entry::put_metadata(&mut pending, &mut crc, metadata);
         entry::put_mark(&mut pending, &mut crc, &Marked { mark: Mark::default(), conf_state: None });
+        for founded in &founding.entries {
+            entry::put_entry(&mut pending, &mut crc, founded);
+        }
+        let state = founding.hard_state.unwrap_or_default();
+        if !entry::is_empty(&state) {
+            entry::put_state(&mut pending, &mut crc, &state);
+        }
         let path = staged.join(name.to_string());
         let file = segment::allocated(&disk, &path, options.segment_bytes).await?;
         file.write_all_at(&pending, 0).await.map_err(Fault::disk("write", &path))?;
@@ -127,7 +138,10 @@ impl<D: Disk> Wal<D> {
 
         let segment = Segment { name, path: dir.join(name.to_string()), file: Arc::new(file) };
         let end = End { offset: pending.len() as u64, crc, pending: Vec::new(), needs_sync: false };
-        Ok(Self::new(disk, options, metadata, VecDeque::from([segment]), end))
+        let mut wal = Self::new(disk, options, metadata, VecDeque::from([segment]), end);
+        wal.state = state;
+        wal.last = founding.entries.last().map_or(Index::ZERO, |entry| entry.index);
+        Ok(wal)
     }
 
     fn new(disk: D, options: Options, metadata: Metadata, segments: VecDeque<Segment<D::File>>, end: End) -> Self {

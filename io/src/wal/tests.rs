@@ -19,7 +19,7 @@ fn options(segment_bytes: u64) -> Options {
 fn new_log(segment_bytes: u64) -> (MemoryDisk, Wal<MemoryDisk>) {
     let disk = MemoryDisk::new();
     ready(disk.create_dir_all(Path::new("member"))).unwrap();
-    let wal = ready(Wal::create(disk.clone(), options(segment_bytes), METADATA)).unwrap();
+    let wal = ready(Wal::create(disk.clone(), options(segment_bytes), METADATA, &NOTHING)).unwrap();
     (disk, wal)
 }
 
@@ -91,7 +91,7 @@ fn a_new_log_is_that_of_etcd_to_the_byte() {
 fn a_log_is_not_made_where_something_is() {
     let (disk, wal) = new_log(4096);
     drop(wal);
-    let again = ready(Wal::create(disk.clone(), options(4096), METADATA));
+    let again = ready(Wal::create(disk.clone(), options(4096), METADATA, &NOTHING));
     assert!(matches!(again.err(), Some(WalError::Exists { .. })));
     assert!(reopen(&disk, 4096, Mark::ZERO).is_ok());
 }

@@ -1,0 +1,133 @@
+//! The applier: committed entries, one by one and in order, through the engine's rules into the store.
+//!
+//! Called by the driver in bounded turns. A command that touches many keys is worked off over several turns, and nothing of it is seen before its last. An
+//! entry that cannot be understood or carried out is a [`Fault`]: nothing committed is ever skipped.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+
+use detcd_core::apply::{Application, Outcome, Step};
+use detcd_core::ids::{Index, Term, Ticket};
+use detcd_core::raft::{Entry, EntryKind};
+
+use crate::codec::entry::{Undecodable, decode, decode_conf_change};
+use crate::driver::ask::Answer;
+use crate::fault::Fault;
+use crate::store::Store;
+use crate::store::backend::Backend;
+
+/// What one turn may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// Commands finished.
+    pub commands: usize,
+    /// Keys looked at in one command.
+    pub keys: usize,
+}
+
+/// Applies entries to the store.
+pub struct Applier<B> {
+    store: Store<B>,
+    waiting: VecDeque<Entry>,
+    current: Option<Current>,
+    applied: Index,
+}
+
+/// A command in the middle of its work.
+struct Current {
+    index: Index,
+    term: Term,
+    ticket: Ticket,
+    application: Application,
+}
+
+impl<B: Backend> Applier<B> {
+    /// An applier that goes on where the store stands.
+    #[must_use]
+    pub fn new(store: Store<B>) -> Self {
+        let applied = store.applied().index;
+        Self { store, waiting: VecDeque::new(), current: None, applied }
+    }
+
+    /// The newest entry that is applied.
+    #[must_use]
+    pub const fn applied(&self) -> Index {
+        self.applied
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.current.is_none()
+    }
+
+    /// Hands in committed entries. Those that the store already holds are passed over: a restart replays from the log's base.
+    pub fn push(&mut self, entries: Vec<Entry>) {
+        let after = self.waiting.back().map(|last| last.index).or_else(|| self.current.as_ref().map(|now| now.index));
+        let after = after.unwrap_or(self.applied);
+        if let Some(first) = entries.first() {
+            assert!(first.index <= after.next(), "committed entries come without a gap");
+        }
+        self.waiting.extend(entries.into_iter().filter(|entry| after < entry.index));
+    }
+
+    /// Works for one turn. What was answered is added to `answers`.
+    ///
+    /// # Errors
+    /// The machine failed, or an entry cannot be carried out.
+    pub fn work(&mut self, budget: Budget, answers: &mut Vec<(Ticket, Answer)>) -> Result<(), Fault> {
+        for _ in 0..budget.commands {
+            let current = match self.current.take() {
+                Some(current) => Some(current),
+                None => match self.waiting.pop_front() {
+                    Some(entry) => self.begin(entry)?,
+                    None => return Ok(()),
+                },
+            };
+            let Some(mut current) = current else { continue };
+            match current.application.advance(&self.store.view(), budget.keys)? {
+                Step::More => {
+                    self.current = Some(current);
+                    return Ok(());
+                }
+                Step::Done(outcome) => self.finish(&current, outcome, answers),
+                Step::Unbuilt(what) => return Err(Fault::Unbuilt(what)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts on an entry. `None`: it carries no command, and is done.
+    fn begin(&mut self, entry: Entry) -> Result<Option<Current>, Fault> {
+        let (index, term) = (entry.index, entry.term);
+        let undecodable = |error: Undecodable| Fault::Corrupt {
+            file: PathBuf::from("the log"),
+            offset: index.0,
+            cause: format!("entry {index} of term {term}: {error}"),
+        };
+        let (ticket, application) = match entry.kind {
+            EntryKind::Normal if entry.payload.is_empty() => {
+                self.store.absorb(Vec::new(), index, term);
+                self.applied = index;
+                return Ok(None);
+            }
+            EntryKind::Normal => {
+                let request = decode(entry.payload).map_err(undecodable)?;
+                (request.header.id, Application::begin(request.command))
+            }
+            EntryKind::ConfChange => {
+                let change = decode_conf_change(entry.payload).map_err(undecodable)?;
+                (change.id, Application::begin_conf_change(change))
+            }
+            EntryKind::ConfChangeV2 => return Err(Fault::Unbuilt("a joint membership change, which etcd never logs")),
+        };
+        Ok(Some(Current { index, term, ticket, application }))
+    }
+
+    fn finish(&mut self, current: &Current, outcome: Outcome, answers: &mut Vec<(Ticket, Answer)>) {
+        self.store.absorb(outcome.writes, current.index, current.term);
+        self.applied = current.index;
+        let revision = self.store.current();
+        answers.push((current.ticket, Answer { reply: outcome.reply, revision, term: current.term }));
+    }
+}

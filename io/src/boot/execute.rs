@@ -1,0 +1,195 @@
+//! The execution of a plan: look, decide, take the directory, look and decide again, and only then write.
+//!
+//! The order is what a crash cannot break. A new log appears whole, with its founding entries, by one rename; the store is made after it. A restart repairs
+//! the log's torn end at most once, reads from the newest mark, and replays what the store does not have yet.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+
+use detcd_core::ids::{Index, MemberId, Term};
+use detcd_core::membership::ConfChangeKind;
+use detcd_core::raft::{Config, Entry, EntryKind, HardState, Malformed, Mark, Raft, Restored, Sync, Write};
+use detcd_proto::raftpb;
+use prost::Message as _;
+
+use super::asked::Asked;
+use super::inspect::{Claim, Places, claim, inspect};
+use super::machine::Machine;
+use super::plan::{Create, Notice, Plan, Planned, plan};
+use super::refusal::Refusal;
+use crate::codec::entry::decode_conf_change;
+use crate::disk::Disk;
+use crate::fault::Fault;
+use crate::store::Store;
+use crate::store::backend::Backend;
+use crate::wal::{self, Metadata, Options, Wal, WalError};
+
+/// What a start needs to know.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Where the member keeps its things.
+    pub places: Places,
+    /// What was asked.
+    pub asked: Asked,
+    /// The machine.
+    pub machine: Machine,
+    /// Length at which a log file is cut.
+    pub segment_bytes: u64,
+    /// How the engine behaves, whoever it turns out to be.
+    pub raft: fn(MemberId) -> Config,
+}
+
+/// A member that may run.
+pub struct Booted<D: Disk, B> {
+    /// The engine, restored and not started.
+    pub raft: Raft,
+    /// The store.
+    pub store: Store<B>,
+    /// The log.
+    pub wal: Wal<D>,
+    /// Whose log it is.
+    pub metadata: Metadata,
+    /// The newest mark of the log.
+    pub marked: Index,
+    /// What to tell the operator.
+    pub notices: Vec<Notice>,
+    /// The directory is this process's while it lives.
+    pub claim: Claim<D::File>,
+}
+
+/// Why a member did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The plan says no. Nothing was written but what [`claim`] writes.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The machine failed, or files are damaged.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// The log cannot be read.
+    #[error("failed to read WAL, cannot be repaired: {0}")]
+    Wal(#[from] WalError),
+    /// The log and its hard state contradict each other.
+    #[error("the log does not fit its own state: {0}")]
+    Malformed(Malformed),
+}
+
+impl BootError {
+    /// The label of `etcd_bootstrap_errors_total`.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.reason(),
+            Self::Fault(Fault::Unbuilt(_)) => "not_built",
+            Self::Fault(_) => "fault",
+            Self::Wal(_) => "wal",
+            Self::Malformed(_) => "log_malformed",
+        }
+    }
+}
+
+/// Starts a member: `open` opens the store in a directory that exists.
+///
+/// # Errors
+/// [`BootError`]; a start that is refused leaves the directory as it was.
+pub async fn boot<D, B, F, O>(disk: &D, start: &Start, open: O) -> Result<Booted<D, B>, BootError>
+where
+    D: Disk,
+    B: Backend,
+    F: Future<Output = Result<B, Fault>>,
+    O: FnOnce(PathBuf) -> F,
+{
+    let decide = |found| plan(&found, &start.asked, &start.machine);
+    decide(inspect(disk, &start.places).await)?;
+    let claim = match claim(disk, &start.places).await {
+        Ok(claim) => claim,
+        Err(found) => {
+            let refused = decide(found);
+            return Err(refused
+                .map_or_else(BootError::Refused, |_| BootError::Fault(Fault::Locked { path: start.places.lock() })));
+        }
+    };
+    let Planned { plan, notices } = decide(inspect(disk, &start.places).await)?;
+    let options = Options { dir: start.places.wal_dir.clone(), segment_bytes: start.segment_bytes };
+    if let Plan::Create(create) = &plan {
+        found_log(disk, options.clone(), create).await?;
+    }
+    make_dir(disk, &start.places.snap()).await?;
+    make_dir(disk, &start.places.store()).await?;
+    let marks = wal::marks(disk, &options.dir).await?;
+    let base = marks.last().map_or(Mark::ZERO, |marked| marked.mark);
+    let (wal, recovered) = Wal::open_repairing(disk.clone(), options, base).await?;
+    let store = Store::load(open(start.places.store()).await?).await?;
+    let applied = store.applied().index;
+    if applied < base.index {
+        return Err(Fault::Unfit {
+            path: start.places.store(),
+            cause: format!("the store ends at index {applied}, before the log's newest mark at {}", base.index),
+        }
+        .into());
+    }
+    let (voters, learners) = configuration(&store, &recovered.entries, recovered.hard_state.commit)?;
+    let metadata = recovered.metadata;
+    let restored =
+        Restored { hard_state: recovered.hard_state, base, voters, learners, entries: recovered.entries, applied };
+    let raft = Raft::restore((start.raft)(metadata.member), restored).map_err(BootError::Malformed)?;
+    Ok(Booted { raft, store, wal, metadata, marked: base.index, notices, claim })
+}
+
+/// Makes the log of a new cluster, with its founders as committed entries of term 1.
+async fn found_log<D: Disk>(disk: &D, options: Options, create: &Create) -> Result<(), BootError> {
+    let entries: Vec<Entry> = create
+        .entries()
+        .into_iter()
+        .map(|founding| {
+            let change = raftpb::ConfChange {
+                r#type: Some(raftpb::ConfChangeType::ConfChangeAddNode.into()),
+                node_id: Some(founding.member.0),
+                context: Some(founding.context.into()),
+                id: None,
+            };
+            let payload = change.encode_to_vec().into();
+            Entry { term: founding.term, index: founding.index, kind: EntryKind::ConfChange, payload }
+        })
+        .collect();
+    let commit = entries.last().map_or(Index::ZERO, |entry| entry.index);
+    let hard_state = Some(HardState { term: Term(1), vote: None, commit });
+    let metadata = Metadata { member: create.member, cluster: create.cluster.0 };
+    let founding = Write { entries, hard_state, sync: Sync::Required };
+    // Dropped at once, to be opened like any other log: one way in.
+    drop(Wal::create(disk.clone(), options, metadata, &founding).await?);
+    Ok(())
+}
+
+/// Makes a directory of the member, durably.
+async fn make_dir<D: Disk>(disk: &D, path: &Path) -> Result<(), Fault> {
+    disk.create_dir_all(path).await.map_err(Fault::disk("create", path))?;
+    let parent = path.parent().unwrap_or(path);
+    disk.sync_dir(parent).await.map_err(Fault::disk("sync", parent))
+}
+
+/// Voters and learners: what the store says, and what the committed entries that it has not applied yet will add.
+fn configuration<B: Backend>(
+    store: &Store<B>,
+    entries: &[Entry],
+    commit: Index,
+) -> Result<(BTreeSet<MemberId>, BTreeSet<MemberId>), BootError> {
+    let membership = store.membership();
+    let (listening, voting): (Vec<_>, Vec<_>) = membership.iter().partition(|member| member.is_learner);
+    let mut voters: BTreeSet<MemberId> = voting.iter().map(|member| member.id).collect();
+    let learners = listening.iter().map(|member| member.id).collect();
+    let applied = store.applied().index;
+    let unapplied = entries.iter().filter(|entry| applied < entry.index && entry.index <= commit);
+    for entry in unapplied.filter(|entry| entry.kind == EntryKind::ConfChange) {
+        let change = decode_conf_change(entry.payload.clone()).map_err(|error| Fault::Store {
+            action: "replay into",
+            cause: format!("entry {}: {error}", entry.index),
+        })?;
+        match change.kind {
+            ConfChangeKind::AddVoter(member) => drop(voters.insert(member.id)),
+            _ => return Err(Fault::Unbuilt("membership changes").into()),
+        }
+    }
+    Ok((voters, learners))
+}

@@ -1,0 +1,127 @@
+//! The committer: sealed batches into the backend, log snapshots into `.snap` files, old log files out of the way. One job at a time, in order.
+//!
+//! It owns a thread in production because its jobs block. A batch that finds no room is kept and tried again; any other failure ends the member.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use detcd_core::ids::Index;
+use tokio::sync::mpsc;
+
+use crate::disk::Disk;
+use crate::fault::Fault;
+use crate::snap::{self, Snapshot};
+use crate::store::backend::{Backend, Committed, Size};
+use crate::store::batch::{Applied, Batch};
+use crate::wal;
+
+/// How long a batch waits between two attempts on a full disk.
+const NO_ROOM_PAUSE: Duration = Duration::from_millis(500);
+
+/// What the driver asks for.
+#[derive(Debug)]
+pub enum Job {
+    /// Make a batch durable.
+    Commit(Arc<Batch>),
+    /// Write a `.snap` file; the store is durable at its index or beyond.
+    Snapshot(Snapshot),
+    /// Remove log files that are released, but for the newest ones.
+    Purge,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Completion {
+    /// The batch is durable.
+    Committed {
+        /// The log position it brought the store to.
+        applied: Applied,
+        /// The store's size now.
+        size: Size,
+    },
+    /// The disk has no room for the batch; it is tried again.
+    StoreFull,
+    /// The `.snap` file of this index is durable.
+    Snapshotted {
+        /// Its index.
+        index: Index,
+    },
+    /// The machine failed. Nothing follows.
+    Failed(Fault),
+}
+
+/// Where log files and `.snap` files are.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The directory of the log.
+    pub wal: PathBuf,
+    /// The directory of `.snap` files.
+    pub snap: PathBuf,
+    /// How many released log files stay.
+    pub wals_max: usize,
+}
+
+/// The task that commits.
+pub struct Committer<B, D> {
+    backend: B,
+    disk: D,
+    places: Places,
+    jobs: mpsc::Receiver<Job>,
+    done: mpsc::Sender<Completion>,
+}
+
+impl<B: Backend, D: Disk> Committer<B, D> {
+    /// A committer fed by `jobs` that reports to `done`.
+    #[must_use]
+    pub const fn new(
+        backend: B,
+        disk: D,
+        places: Places,
+        jobs: mpsc::Receiver<Job>,
+        done: mpsc::Sender<Completion>,
+    ) -> Self {
+        Self { backend, disk, places, jobs, done }
+    }
+
+    /// Works until its feeder is gone or a job fails.
+    pub async fn run(mut self) {
+        while let Some(job) = self.jobs.recv().await {
+            let completion = match self.carry_out(job).await {
+                Ok(Some(completion)) => completion,
+                Ok(None) => continue,
+                Err(fault) => Completion::Failed(fault),
+            };
+            let failed = matches!(completion, Completion::Failed(_));
+            if self.done.send(completion).await.is_err() || failed {
+                return;
+            }
+        }
+    }
+
+    async fn carry_out(&self, job: Job) -> Result<Option<Completion>, Fault> {
+        match job {
+            Job::Commit(batch) => self.commit(&batch).await,
+            Job::Snapshot(file) => {
+                snap::save(&self.disk, &self.places.snap, &file).await?;
+                Ok(Some(Completion::Snapshotted { index: file.mark.index }))
+            }
+            Job::Purge => {
+                wal::purge(&self.disk, &self.places.wal, self.places.wals_max).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// `None`: nobody waits for it any more.
+    async fn commit(&self, batch: &Batch) -> Result<Option<Completion>, Fault> {
+        while self.backend.commit(batch).await? == Committed::NoRoom {
+            if self.done.send(Completion::StoreFull).await.is_err() {
+                return Ok(None);
+            }
+            tokio::time::sleep(NO_ROOM_PAUSE).await;
+        }
+        let size = self.backend.size().await?;
+        Ok(Some(Completion::Committed { applied: batch.applied, size }))
+    }
+}

@@ -1,0 +1,211 @@
+//! What callers say to the driver, and what they get back.
+//!
+//! An [`Asker`] is a cheap clone in every service. It never waits for room: a full queue is an answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use detcd_core::ids::{Index, MemberId, Term, Ticket};
+use detcd_core::raft::Refusal;
+use detcd_core::reply::{Rejected, Reply};
+use tokio::sync::{mpsc, oneshot};
+
+/// A request to the driver, with the way back to its caller.
+#[derive(Debug)]
+pub enum Ask {
+    /// Put `payload` into the log; answer when it has been applied here.
+    Propose {
+        /// The id in the payload's own header.
+        ticket: Ticket,
+        /// An encoded internal request.
+        payload: Bytes,
+        /// Only if this member leads in this very term, and never forwarded.
+        only_in: Option<Term>,
+        /// The way back.
+        answer: oneshot::Sender<Result<Answer, Unanswered>>,
+    },
+    /// Tell when everything that was committed at this moment is applied here (Raft thesis, section 6.4).
+    Read {
+        /// The way back.
+        answer: oneshot::Sender<Result<(), Unanswered>>,
+    },
+}
+
+/// What an applied command came to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Answer {
+    /// The reply, or why every member refused it alike.
+    pub reply: Result<Reply, Rejected>,
+    /// The store's revision after the command.
+    pub revision: i64,
+    /// The term of the command's entry.
+    pub term: Term,
+}
+
+/// Why there is no answer from the log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unanswered {
+    /// The queue is full, or too much is committed and not applied.
+    TooManyRequests,
+    /// The disk has no room for more of the log or the store.
+    NoSpace,
+    /// Raft refused.
+    Refused(Refusal),
+    /// The leader changed under a read.
+    LeaderChanged,
+    /// The member is stopping.
+    Stopped,
+}
+
+/// Facts about the member that anybody may read at any time, each on its own.
+#[derive(Debug, Default)]
+pub struct Gauges {
+    term: AtomicU64,
+    leader: AtomicU64,
+    committed: AtomicU64,
+    applied: AtomicU64,
+    applied_term: AtomicU64,
+    leads: AtomicBool,
+    no_room: AtomicBool,
+    leader_changes: AtomicU64,
+    proposals: AtomicU64,
+}
+
+impl Gauges {
+    /// The current Raft term.
+    pub fn term(&self) -> Term {
+        Term(self.term.load(Ordering::Relaxed))
+    }
+    /// The leader, if one is known.
+    pub fn leader(&self) -> Option<MemberId> {
+        Some(MemberId(self.leader.load(Ordering::Relaxed))).filter(|id| id.0 != 0)
+    }
+    /// Whether this member leads.
+    pub fn leads(&self) -> bool {
+        self.leads.load(Ordering::Relaxed)
+    }
+    /// The commit index.
+    pub fn committed(&self) -> Index {
+        Index(self.committed.load(Ordering::Relaxed))
+    }
+    /// The newest applied index.
+    pub fn applied(&self) -> Index {
+        Index(self.applied.load(Ordering::Relaxed))
+    }
+    /// The term of the newest applied entry: the `raft_term` of response headers.
+    pub fn applied_term(&self) -> Term {
+        Term(self.applied_term.load(Ordering::Relaxed))
+    }
+    /// Whether the disk is too full for proposals.
+    pub fn no_room(&self) -> bool {
+        self.no_room.load(Ordering::Relaxed)
+    }
+    /// Leaders seen since start.
+    pub fn leader_changes(&self) -> u64 {
+        self.leader_changes.load(Ordering::Relaxed)
+    }
+    /// Proposals handed to Raft since start.
+    pub fn proposals(&self) -> u64 {
+        self.proposals.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn tell_raft(&self, term: Term, leader: Option<MemberId>, leads: bool, committed: Index) {
+        self.term.store(term.0, Ordering::Relaxed);
+        self.leader.store(leader.map_or(0, |id| id.0), Ordering::Relaxed);
+        self.leads.store(leads, Ordering::Relaxed);
+        self.committed.store(committed.0, Ordering::Relaxed);
+    }
+    pub(super) fn tell_applied(&self, index: Index, term: Term) {
+        self.applied.store(index.0, Ordering::Relaxed);
+        self.applied_term.store(term.0, Ordering::Relaxed);
+    }
+    pub(super) fn tell_room(&self, no_room: bool) {
+        self.no_room.store(no_room, Ordering::Relaxed);
+    }
+    pub(super) fn count_leader_change(&self) {
+        self.leader_changes.fetch_add(1, Ordering::Relaxed);
+    }
+    pub(super) fn count_proposal(&self) {
+        self.proposals.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The services' end of the driver's queue.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    asks: mpsc::Sender<Ask>,
+    gauges: Arc<Gauges>,
+    tickets: Arc<Tickets>,
+}
+
+impl Asker {
+    pub(super) fn new(asks: mpsc::Sender<Ask>, gauges: Arc<Gauges>, tickets: Tickets) -> Self {
+        Self { asks, gauges, tickets: Arc::new(tickets) }
+    }
+
+    /// A fresh request id.
+    #[must_use]
+    pub fn ticket(&self) -> Ticket {
+        self.tickets.next()
+    }
+
+    /// What is known of the member.
+    #[must_use]
+    pub fn gauges(&self) -> &Gauges {
+        &self.gauges
+    }
+
+    /// Proposes `payload`, whose header carries `ticket`, and waits until it has been applied here.
+    ///
+    /// # Errors
+    /// [`Unanswered`]; the request may still be carried out later, except after `TooManyRequests` and `NoSpace`.
+    pub async fn propose(&self, ticket: Ticket, payload: Bytes, only_in: Option<Term>) -> Result<Answer, Unanswered> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Ask::Propose { ticket, payload, only_in, answer })?;
+        answered.await.unwrap_or(Err(Unanswered::Stopped))
+    }
+
+    /// Waits until the store here has everything that was committed when this was called.
+    ///
+    /// # Errors
+    /// [`Unanswered`].
+    pub async fn read_barrier(&self) -> Result<(), Unanswered> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Ask::Read { answer })?;
+        answered.await.unwrap_or(Err(Unanswered::Stopped))
+    }
+
+    fn ask(&self, ask: Ask) -> Result<(), Unanswered> {
+        self.asks.try_send(ask).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Unanswered::TooManyRequests,
+            mpsc::error::TrySendError::Closed(_) => Unanswered::Stopped,
+        })
+    }
+}
+
+/// etcd's request ids: two bytes of the member's id, then a counter that starts at the wall clock, so that ids of one member
+/// do not repeat across restarts.
+#[derive(Debug)]
+pub struct Tickets {
+    prefix: u64,
+    counter: AtomicU64,
+}
+
+const COUNTER_BITS: u32 = 48;
+const COUNTER_MASK: u64 = (1 << COUNTER_BITS) - 1;
+
+impl Tickets {
+    /// Ids for `member`, seeded by the milliseconds of the wall clock at start.
+    #[must_use]
+    pub fn new(member: MemberId, wall_millis: u64) -> Self {
+        let seed = (wall_millis & ((1 << 40) - 1)) << 8;
+        Self { prefix: (member.0 & 0xffff) << COUNTER_BITS, counter: AtomicU64::new(seed) }
+    }
+
+    /// The next id.
+    pub fn next(&self) -> Ticket {
+        let count = self.counter.fetch_add(1, Ordering::Relaxed) + 1;
+        Ticket(self.prefix | (count & COUNTER_MASK))
+    }
+}

@@ -1,0 +1,240 @@
+//! The driver's half of durability: what is on its way to the log, what to the store, and when.
+//!
+//! The order that a crash cannot break: an entry is durable in the log before it is applied (the engine sees to it), so no batch ever holds more than the log; a log
+//! snapshot mark is written only when the store is durable at its index; and only then are log files released.
+
+use std::time::Duration;
+
+use detcd_core::ids::Index;
+use detcd_core::membership::Membership;
+use detcd_core::raft::{Mark, Raft, Write};
+use detcd_proto::raftpb;
+
+use super::ask::Ask;
+use super::{Lines, Settings, bounds};
+use crate::clock::Instant;
+use crate::committer::{Completion, Job};
+use crate::fault::Fault;
+use crate::snap::{self, Snapshot};
+use crate::store::Store;
+use crate::store::backend::Backend;
+use crate::store::batch::Applied;
+use crate::wal::{self, Marked, Room};
+
+/// How long an orderly end waits for the last commit.
+const FINISH_PATIENCE: Duration = Duration::from_secs(5);
+
+pub(super) struct Durable<B> {
+    pub(super) store: Store<B>,
+    pub(super) lines: Lines,
+    /// Writes that the log writer has not taken yet.
+    pub(super) outgoing: wal::Batch,
+    /// The request that ended a wait.
+    pub(super) first_ask: Option<Ask>,
+    /// The newest entry that the engine was allowed to forget.
+    pub(super) trimmed: Index,
+    settings: Settings,
+    /// When the batch being filled is committed at the latest.
+    due: Option<Instant>,
+    log_room: Room,
+    store_full: bool,
+    mark: MarkState,
+}
+
+/// Where the next log snapshot stands.
+#[derive(Debug)]
+enum MarkState {
+    /// The newest mark, durable.
+    At(Index),
+    /// The `.snap` file is being written.
+    Saving(Marked),
+    /// The record in the log is being written.
+    Marking,
+}
+
+impl<B: Backend> Durable<B> {
+    pub(super) fn new(store: Store<B>, lines: Lines, settings: Settings) -> Self {
+        Self {
+            store,
+            lines,
+            outgoing: wal::Batch::default(),
+            first_ask: None,
+            trimmed: settings.marked,
+            due: None,
+            log_room: Room::Enough,
+            store_full: false,
+            mark: MarkState::At(settings.marked),
+            settings,
+        }
+    }
+
+    /// Adds a write of the engine.
+    pub(super) fn push(&mut self, write: Write) {
+        self.outgoing.writes.push(write);
+    }
+
+    /// Whether the log writer keeps up, so that new requests may be taken.
+    pub(super) fn takes_proposals(&self) -> bool {
+        self.outgoing.writes.is_empty() && self.outgoing.mark.is_none()
+    }
+
+    /// Whether the disk has no room for more.
+    pub(super) fn is_full(&self) -> bool {
+        self.store_full || self.log_room == Room::None
+    }
+
+    /// Whether the overlay may grow.
+    pub(super) fn has_room_to_apply(&self) -> bool {
+        let (operations, bytes) = self.store.pending();
+        operations < bounds::OVERLAY_OPERATIONS_MAX && bytes < bounds::OVERLAY_BYTES_MAX
+    }
+
+    /// When something here is due.
+    pub(super) const fn deadline(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Takes a report of the log writer. Returns how many writes became durable.
+    pub(super) fn on_report(&mut self, report: Option<wal::Report>) -> Result<Option<u32>, Fault> {
+        match report {
+            Some(wal::Report::Persisted { writes }) => return Ok(Some(writes)),
+            Some(wal::Report::Marked { index }) => {
+                self.mark = MarkState::At(index);
+                self.try_job(Job::Purge)?;
+            }
+            Some(wal::Report::Room(room)) => {
+                self.log_room = room;
+                if room == Room::None {
+                    tracing::error!("no room for the next WAL file; proposals are refused until there is");
+                }
+            }
+            Some(wal::Report::Failed(fault)) => return Err(fault),
+            None => return Err(Fault::Gone("the log writer")),
+        }
+        Ok(None)
+    }
+
+    /// Takes a completion of the committer.
+    pub(super) fn on_completion(&mut self, completion: Option<Completion>) -> Result<(), Fault> {
+        match completion {
+            Some(Completion::Committed { applied, size }) => {
+                self.store.retire(size);
+                self.store_full = false;
+                self.consider_mark(applied)?;
+            }
+            Some(Completion::StoreFull) => {
+                if !self.store_full {
+                    tracing::error!("no room for the store's next batch; proposals are refused until there is");
+                }
+                self.store_full = true;
+            }
+            Some(Completion::Snapshotted { index }) => {
+                if let MarkState::Saving(marked) = std::mem::replace(&mut self.mark, MarkState::Marking) {
+                    assert!(marked.mark.index == index, "one snapshot at a time");
+                    self.outgoing.mark = Some(marked);
+                }
+            }
+            Some(Completion::Failed(fault)) => return Err(fault),
+            None => return Err(Fault::Gone("the committer")),
+        }
+        Ok(())
+    }
+
+    /// Hands on what gathered: writes to the log, a batch to the committer if it is time.
+    pub(super) fn hand_on(&mut self, raft: &Raft) -> Result<(), Fault> {
+        if !self.takes_proposals() {
+            match self.lines.log.try_reserve() {
+                Ok(permit) => permit.send(std::mem::take(&mut self.outgoing)),
+                Err(tokio::sync::mpsc::error::TrySendError::Full(())) => {}
+                Err(tokio::sync::mpsc::error::TrySendError::Closed(())) => return Err(Fault::Gone("the log writer")),
+            }
+        }
+        if self.log_room == Room::None && self.lines.log.capacity() == self.lines.log.max_capacity() {
+            // An empty batch asks the log writer to look for room again, at the pace of the timers.
+            let _ = self.lines.log.try_send(wal::Batch::default());
+        }
+        self.seal_if_due(raft)
+    }
+
+    fn seal_if_due(&mut self, raft: &Raft) -> Result<(), Fault> {
+        let (operations, committing) = self.store.open_batch();
+        let pending = self.store.applied();
+        if operations == 0 {
+            self.due = None;
+            return Ok(());
+        }
+        let now = Instant::now();
+        let due = *self.due.get_or_insert(now + self.settings.batch_interval);
+        let wanted = operations >= self.settings.batch_operations || due <= now || !self.has_room_to_apply();
+        if committing {
+            // The committer's completion wakes the driver; until then there is nothing to be early for.
+            self.due = Some(due.max(now + self.settings.batch_interval));
+            return Ok(());
+        }
+        if wanted {
+            assert!(pending.index <= raft.commit(), "only what is committed is applied");
+            self.due = None;
+            let batch = self.store.seal();
+            self.try_job(Job::Commit(batch))?;
+        }
+        Ok(())
+    }
+
+    /// Starts a log snapshot if enough was applied since the last one. The store is durable at `applied`.
+    fn consider_mark(&mut self, applied: Applied) -> Result<(), Fault> {
+        let MarkState::At(last) = self.mark else { return Ok(()) };
+        if applied.index.distance_from(last) <= self.settings.snapshot_entries {
+            return Ok(());
+        }
+        let membership = self.store.membership();
+        let mark = Mark { index: applied.index, term: applied.term };
+        let conf_state = conf_state(&membership);
+        self.mark = MarkState::Saving(Marked { mark, conf_state: Some(conf_state.clone()) });
+        let data = snap::membership::json(&membership.as_ref().into()).into();
+        self.try_job(Job::Snapshot(Snapshot { mark, conf_state, data }))
+    }
+
+    /// The committer's queue has room for one job of each kind, so it is never full.
+    fn try_job(&self, job: Job) -> Result<(), Fault> {
+        self.lines.jobs.try_send(job).map_err(|_| Fault::Gone("the committer"))
+    }
+
+    /// An orderly end: what is applied is committed, so that the next start has little to replay. Its absence loses nothing.
+    pub(super) async fn finish(mut self) -> Result<(), Fault> {
+        let patience = tokio::time::sleep(FINISH_PATIENCE);
+        tokio::pin!(patience);
+        loop {
+            let (operations, committing) = self.store.open_batch();
+            if !committing && operations == 0 {
+                return Ok(());
+            }
+            if !committing {
+                let batch = self.store.seal();
+                self.try_job(Job::Commit(batch))?;
+            }
+            tokio::select! {
+                biased;
+                completion = self.lines.completions.recv() => match completion {
+                    Some(Completion::Committed { size, .. }) => self.store.retire(size),
+                    Some(Completion::Failed(fault)) => return Err(fault),
+                    Some(Completion::StoreFull) | None => return Ok(()),
+                    Some(Completion::Snapshotted { .. }) => {}
+                },
+                () = &mut patience => return Ok(()),
+            }
+        }
+    }
+}
+
+/// The Raft configuration that the members' rows mean.
+fn conf_state(membership: &Membership) -> raftpb::ConfState {
+    let ids = |learner: bool| {
+        membership.iter().filter(|member| member.is_learner == learner).map(|member| member.id.0).collect()
+    };
+    raftpb::ConfState {
+        voters: ids(false),
+        learners: ids(true),
+        auto_leave: Some(false),
+        ..raftpb::ConfState::default()
+    }
+}

@@ -1,0 +1,325 @@
+//! The driver: one owner of the engine. It gathers what happened, steps, hands the effects on, applies what is committed; and again.
+//!
+//! It never waits for a file: writes go to the log writer and the committer, and come back as reports. It applies in bounded turns, so that a long apply
+//! delays a heartbeat by no more than one turn. One wake serves everything that is ready.
+//!
+//! The way of a put through here: [`ask`] (queue) → [`detcd_core::raft`] → `Append` → the log writer → `Persisted` → `Apply` → [`crate::applier`] →
+//! the caller's answer.
+
+pub mod ask;
+pub mod bounds;
+mod callers;
+mod durable;
+mod timers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use detcd_core::ids::{Index, MemberId, Ticket};
+use detcd_core::raft::{Effect, Effects, Input, Raft, Refusal};
+use tokio::sync::{mpsc, oneshot};
+
+use self::ask::{Answer, Ask, Asker, Gauges, Tickets, Unanswered};
+use self::callers::Callers;
+use self::durable::Durable;
+use self::timers::Timers;
+use crate::applier::{Applier, Budget};
+use crate::clock::Instant;
+use crate::committer::{Completion, Job};
+use crate::entropy::Entropy;
+use crate::fault::Fault;
+use crate::store::Store;
+use crate::store::backend::Backend;
+use crate::wal;
+
+/// How a driver behaves.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This member.
+    pub member: MemberId,
+    /// The heartbeat interval: the engine's tick.
+    pub tick: Duration,
+    /// The longest that an applied change waits for its commit.
+    pub batch_interval: Duration,
+    /// Changes after which a batch is committed at once.
+    pub batch_operations: usize,
+    /// Applied entries between two log snapshots.
+    pub snapshot_entries: u64,
+    /// The base of the log at start: the newest mark.
+    pub marked: Index,
+    /// The seed of request ids.
+    pub wall_millis: u64,
+}
+
+/// The driver's ends of its queues to the log writer and the committer.
+#[derive(Debug)]
+pub struct Lines {
+    /// To the log writer.
+    pub log: mpsc::Sender<wal::Batch>,
+    /// From the log writer.
+    pub reports: mpsc::Receiver<wal::Report>,
+    /// To the committer.
+    pub jobs: mpsc::Sender<Job>,
+    /// From the committer.
+    pub completions: mpsc::Receiver<Completion>,
+}
+
+/// The owner of the engine.
+pub struct Driver<B> {
+    raft: Raft,
+    effects: Effects,
+    timers: Timers,
+    asks: mpsc::Receiver<Ask>,
+    stop: oneshot::Receiver<()>,
+    applier: Applier<B>,
+    durable: Durable<B>,
+    callers: Callers,
+    answers: Vec<(Ticket, Answer)>,
+    asker: Asker,
+    gauges: Arc<Gauges>,
+}
+
+/// What a wait ended with.
+enum Wake {
+    Asks,
+    Report(Option<wal::Report>),
+    Completion(Option<Completion>),
+    Sent,
+    Time,
+    Stop,
+}
+
+/// Everything the driver runs on.
+pub struct Parts<B> {
+    /// The engine, restored and not started.
+    pub raft: Raft,
+    /// The store that it applies to.
+    pub store: Store<B>,
+    /// Its queues.
+    pub lines: Lines,
+    /// Where delays are drawn.
+    pub entropy: Entropy,
+    /// How it behaves.
+    pub settings: Settings,
+    /// Told when the member shall end; dropping the other end says the same.
+    pub stop: oneshot::Receiver<()>,
+}
+
+impl<B: Backend> Driver<B> {
+    /// A driver and the services' end of its queue.
+    #[must_use]
+    pub fn new(parts: Parts<B>) -> (Self, Asker) {
+        let Parts { raft, store, lines, entropy, settings, stop } = parts;
+        let (sender, asks) = mpsc::channel(bounds::ASKS_MAX);
+        let gauges = Arc::new(Gauges::default());
+        let tickets = Tickets::new(settings.member, settings.wall_millis);
+        let asker = Asker::new(sender, Arc::clone(&gauges), tickets);
+        let applied = store.applied();
+        gauges.tell_applied(applied.index, applied.term);
+        let driver = Self {
+            raft,
+            effects: Effects::new(),
+            timers: Timers::new(settings.tick, entropy),
+            asks,
+            stop,
+            applier: Applier::new(store.clone()),
+            durable: Durable::new(store, lines, settings),
+            callers: Callers::default(),
+            answers: Vec::new(),
+            asker: asker.clone(),
+            gauges,
+        };
+        (driver, asker)
+    }
+
+    /// Runs until it is told to stop, or until the machine fails.
+    ///
+    /// # Errors
+    /// The machine failed: nothing more was promised to anybody, and the member must end.
+    pub async fn run(mut self) -> Result<(), Fault> {
+        self.raft.start(&mut self.effects);
+        self.carry_out()?;
+        loop {
+            match self.wait().await {
+                Wake::Stop => return self.durable.finish().await,
+                Wake::Asks | Wake::Time | Wake::Sent => {}
+                Wake::Report(report) => self.on_report(report)?,
+                Wake::Completion(completion) => self.durable.on_completion(completion)?,
+            }
+            self.take_asks();
+            self.take_reports()?;
+            self.expire();
+            self.carry_out()?;
+            self.apply()?;
+            self.durable.hand_on(&self.raft)?;
+            self.tell();
+        }
+    }
+
+    /// Waits for something to happen; does not wait while there is something to apply.
+    async fn wait(&mut self) -> Wake {
+        if !self.applier.is_idle() && self.durable.has_room_to_apply() {
+            // Others, the log's report among them, get their turn between two turns of apply.
+            tokio::task::yield_now().await;
+            return Wake::Time;
+        }
+        let deadline = [self.timers.nearest(), self.durable.deadline()].into_iter().flatten().min();
+        let sleep = tokio::time::sleep_until(deadline.unwrap_or_else(|| Instant::now() + IDLE));
+        let takes_asks = self.durable.takes_proposals();
+        tokio::select! {
+            biased;
+            report = self.durable.lines.reports.recv() => Wake::Report(report),
+            completion = self.durable.lines.completions.recv() => Wake::Completion(completion),
+            _ = &mut self.stop => Wake::Stop,
+            sent = send(&self.durable.lines.log, &mut self.durable.outgoing), if !takes_asks => sent,
+            ask = self.asks.recv(), if takes_asks => {
+                match ask {
+                    Some(ask) => { self.durable.first_ask = Some(ask); Wake::Asks }
+                    None => Wake::Stop,
+                }
+            }
+            () = sleep => Wake::Time,
+        }
+    }
+
+    /// Takes up what is waiting, up to a bound. Reads of one turn share one question.
+    fn take_asks(&mut self) {
+        if !self.durable.takes_proposals() {
+            return;
+        }
+        let mut reads = Vec::new();
+        for _ in 0..bounds::ASKS_PER_TURN {
+            let Some(ask) = self.durable.first_ask.take().or_else(|| self.asks.try_recv().ok()) else { break };
+            match ask {
+                Ask::Propose { ticket, payload, only_in, answer } => {
+                    if let Some(why) = self.refusal() {
+                        let _ = answer.send(Err(why));
+                        continue;
+                    }
+                    self.callers.add_proposal(ticket, answer);
+                    self.gauges.count_proposal();
+                    self.raft.step(Input::Proposed { ticket, payload, only_in }, &mut self.effects);
+                }
+                Ask::Read { answer } => reads.push(answer),
+            }
+        }
+        if !reads.is_empty() {
+            let ticket = self.asker.ticket();
+            self.callers.add_reads(ticket, reads);
+            self.raft.step(Input::ReadAsked { ticket }, &mut self.effects);
+        }
+        if self.callers.proposals() > bounds::ASKS_MAX * 2 {
+            self.callers.sweep();
+        }
+    }
+
+    /// Why nothing may be proposed now.
+    fn refusal(&self) -> Option<Unanswered> {
+        if self.durable.is_full() {
+            return Some(Unanswered::NoSpace);
+        }
+        let unapplied = self.raft.commit().distance_from(self.applier.applied());
+        (unapplied > bounds::UNAPPLIED_MAX).then_some(Unanswered::TooManyRequests)
+    }
+
+    fn take_reports(&mut self) -> Result<(), Fault> {
+        while let Ok(report) = self.durable.lines.reports.try_recv() {
+            self.on_report(Some(report))?;
+        }
+        Ok(())
+    }
+
+    fn on_report(&mut self, report: Option<wal::Report>) -> Result<(), Fault> {
+        if let Some(writes) = self.durable.on_report(report)? {
+            self.raft.step(Input::Persisted { writes }, &mut self.effects);
+        }
+        Ok(())
+    }
+
+    fn expire(&mut self) {
+        let now = Instant::now();
+        while let Some(timer) = self.timers.expire(now) {
+            self.raft.step(Input::Expired(timer), &mut self.effects);
+        }
+    }
+
+    /// Carries out what the engine asked for, in its order.
+    fn carry_out(&mut self) -> Result<(), Fault> {
+        let now = Instant::now();
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Append(write) => self.durable.push(write),
+                Effect::Arm { timer, within } => self.timers.arm(timer, within, now),
+                Effect::Apply { entries } => self.applier.push(entries),
+                Effect::ReadReady { ticket, index } => self.callers.read_at(ticket, index),
+                Effect::Refused { ticket, why } => self.callers.refuse(ticket, unanswered(why)),
+                Effect::LeaderChanged { term, leader } => {
+                    self.gauges.count_leader_change();
+                    tracing::info!(term = term.0, leader = leader.map(|id| id.to_string()), "leader changed");
+                }
+                Effect::Ignored { from, why } => {
+                    tracing::debug!(from = from.map(|id| id.to_string()), ?why, "ignored");
+                }
+                Effect::Send { .. } => return Err(Fault::Unbuilt("messages to other members")),
+            }
+        }
+        self.effects = effects;
+        Ok(())
+    }
+
+    /// One turn of apply, then the answers it made, then the reads it released.
+    fn apply(&mut self) -> Result<(), Fault> {
+        if !self.applier.is_idle() && self.durable.has_room_to_apply() {
+            let budget = Budget { commands: bounds::APPLY_COMMANDS_PER_TURN, keys: bounds::APPLY_KEYS_PER_TURN };
+            self.applier.work(budget, &mut self.answers)?;
+            let upto = self.applier.applied();
+            if self.applier.is_idle() && self.raft.applied() < upto {
+                self.raft.step(Input::Applied { upto }, &mut self.effects);
+                self.trim(upto);
+                self.carry_out()?;
+            }
+            let applied = self.durable.store.applied();
+            self.gauges.tell_applied(applied.index, applied.term);
+            for (ticket, answer) in self.answers.drain(..) {
+                self.callers.answer(ticket, answer);
+            }
+        }
+        self.callers.release(self.applier.applied());
+        Ok(())
+    }
+
+    /// Lets the engine forget entries far behind, a good many at a time.
+    fn trim(&mut self, applied: Index) {
+        let upto = Index(applied.0.saturating_sub(bounds::CATCH_UP_ENTRIES));
+        if upto.distance_from(self.durable.trimmed) >= bounds::CATCH_UP_ENTRIES {
+            self.durable.trimmed = upto;
+            self.raft.step(Input::Trimmed { upto }, &mut self.effects);
+        }
+    }
+
+    fn tell(&self) {
+        self.gauges.tell_raft(self.raft.term(), self.raft.leader(), self.raft.is_leader(), self.raft.commit());
+        self.gauges.tell_room(self.durable.is_full());
+    }
+}
+
+/// How long a driver without any timer sleeps at most.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// Waits for room in the log writer's queue and sends what gathered.
+async fn send(log: &mpsc::Sender<wal::Batch>, outgoing: &mut wal::Batch) -> Wake {
+    // A closed queue shows as a missing report next.
+    if let Ok(permit) = log.reserve().await {
+        permit.send(std::mem::take(outgoing));
+    }
+    Wake::Sent
+}
+
+const fn unanswered(why: Refusal) -> Unanswered {
+    match why {
+        Refusal::LeaderChanged => Unanswered::LeaderChanged,
+        Refusal::TooMany => Unanswered::TooManyRequests,
+        why => Unanswered::Refused(why),
+    }
+}
