@@ -17,7 +17,8 @@ fn a_log_lives_in_real_files() {
     let dir = place.path().join("member").join("wal");
     ready(RealDisk.create_dir_all(dir.parent().unwrap())).unwrap();
     let options = Options { dir: dir.clone(), segment_bytes: 4096 };
-    let mut wal = ready(Wal::create(RealDisk, options.clone(), Metadata { member: MemberId(1), cluster: 2 })).unwrap();
+    let mut wal =
+        ready(Wal::create(RealDisk, options.clone(), Metadata { member: MemberId(1), cluster: 2 }, &NOTHING)).unwrap();
     for index in 1..=200 {
         let payload = Bytes::from(vec![index as u8; 100]);
         let entry = Entry { term: Term(1), index: Index(index), kind: EntryKind::Normal, payload };
@@ -43,7 +44,8 @@ fn a_log_lives_in_real_files() {
 fn a_new_log_takes_the_room_of_a_whole_file() {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("wal");
-    let wal = ready(Wal::create(RealDisk, Options::new(&dir), Metadata { member: MemberId(1), cluster: 2 })).unwrap();
+    let wal = ready(Wal::create(RealDisk, Options::new(&dir), Metadata { member: MemberId(1), cluster: 2 }, &NOTHING))
+        .unwrap();
     let stat = ready(RealDisk.stat(&dir.join("0000000000000000-0000000000000000.wal"))).unwrap();
     assert_eq!((stat.kind, stat.size_bytes, stat.mode), (Kind::File, SEGMENT_BYTES, 0o600));
     let stat = ready(RealDisk.stat(&dir)).unwrap();

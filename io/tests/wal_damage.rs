@@ -32,7 +32,7 @@ fn file() -> PathBuf {
 fn sample() -> Vec<u8> {
     let disk = MemoryDisk::new();
     let metadata = Metadata { member: MemberId(u64::MAX), cluster: 5 };
-    let mut wal = ready(Wal::create(disk.clone(), options(), metadata)).unwrap();
+    let mut wal = ready(Wal::create(disk.clone(), options(), metadata, &NOTHING)).unwrap();
     for (index, length) in [(1, 0), (2, 5), (3, 600), (4, 17), (3, 1100), (4, 1)] {
         let payload = Bytes::from((0..length).map(|byte| (byte % 251) as u8 + 1).collect::<Vec<_>>());
         let entry = Entry { term: Term(2), index: Index(index), kind: EntryKind::Normal, payload };

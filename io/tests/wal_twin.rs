@@ -100,7 +100,7 @@ fn play(ops: &[Op], segment_bytes: u64) {
     let (disk, dir) = (MemoryDisk::new(), Path::new("wal"));
     let options = Options { dir: dir.to_owned(), segment_bytes };
     let metadata = Metadata { member: MemberId(1), cluster: 2 };
-    let mut wal = ready(Wal::create(disk.clone(), options.clone(), metadata)).unwrap();
+    let mut wal = ready(Wal::create(disk.clone(), options.clone(), metadata, &NOTHING)).unwrap();
     let mut model = Model::default();
     for op in ops {
         if let Some(write) = model.write(op) {

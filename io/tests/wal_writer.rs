@@ -18,7 +18,7 @@ fn dir() -> &'static Path {
 
 fn new_log(disk: &MemoryDisk) -> Wal<MemoryDisk> {
     let options = Options { dir: dir().to_owned(), segment_bytes: 4096 };
-    ready(Wal::create(disk.clone(), options, Metadata { member: MemberId(1), cluster: 2 })).unwrap()
+    ready(Wal::create(disk.clone(), options, Metadata { member: MemberId(1), cluster: 2 }, &NOTHING)).unwrap()
 }
 
 fn batch(indexes: std::ops::RangeInclusive<u64>) -> Batch {
