@@ -19,7 +19,6 @@ mod memory;
 mod real;
 
 use std::ffi::OsString;
-use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 

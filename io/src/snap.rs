@@ -98,7 +98,7 @@ pub async fn save<D: Disk>(disk: &D, dir: &Path, snapshot: &Snapshot) -> Result<
 /// The newest snapshot that checks out, or `None`. Those that do not are set aside, with a warning.
 pub async fn newest<D: Disk>(disk: &D, dir: &Path) -> Result<Option<Snapshot>, Fault> {
     let names = disk.list(dir).await.map_err(Fault::disk("list", dir))?;
-    for name in names.iter().rev().filter_map(|name| name.to_str()).filter(|name| name.ends_with(SUFFIX)) {
+    for name in names.iter().rev().filter_map(|name| name.to_str()).filter(|name| is_name(name)) {
         let path = dir.join(name);
         let read = match read_all(disk, &path, BYTES_MAX).await {
             Ok(bytes) => decode(bytes),
@@ -111,6 +111,14 @@ pub async fn newest<D: Disk>(disk: &D, dir: &Path) -> Result<Option<Snapshot>, F
         }
     }
     Ok(None)
+}
+
+/// Whether a file has the name of a snapshot; one that was being written, or was set aside, has not.
+fn is_name(name: &str) -> bool {
+    let is_part = |part: &str| part.len() == 16 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    name.strip_suffix(SUFFIX)
+        .and_then(|stem| stem.split_once('-'))
+        .is_some_and(|(term, index)| is_part(term) && is_part(index))
 }
 
 async fn set_aside<D: Disk>(disk: &D, dir: &Path, path: &Path, damage: &Damage) -> Result<(), Fault> {
@@ -166,6 +174,8 @@ mod tests {
         for index in [10, 11] {
             ready(save(&disk, dir, &sample(index))).unwrap();
         }
+        disk.put(&dir.join("tmp.0000000000000002-000000000000000c.snap"), encode(&sample(12)));
+        assert_eq!(ready(newest(&disk, dir)).unwrap(), Some(sample(11)), "an unfinished file does not count");
         let path = dir.join(file_name(sample(11).mark));
         let mut broken = disk.bytes(&path).unwrap();
         *broken.last_mut().unwrap() ^= 1;

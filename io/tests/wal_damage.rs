@@ -77,7 +77,8 @@ fn check(sound: &[Frame], damaged: &[u8], place: usize) {
         }
         Err(WalError::Damaged(DecodeError { file: named, offset, kind })) => {
             assert_eq!(named, file());
-            assert!(offset <= place as u64, "{kind} at {offset} after damage at {place}");
+            // The head's checksum is taken on trust and contradicted by the next record; a rotten pad length shifts the next head.
+            assert!(offset <= sound[intact].end as u64 + 7, "{kind} at {offset} after damage at {place}");
             assert!(
                 intact == 0 || sound[intact - 1].end as u64 <= offset,
                 "{kind} at {offset} after damage at {place}"

@@ -7,7 +7,7 @@ use std::path::Path;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use detcd_core::ids::{Index, MemberId, Term};
+use detcd_core::ids::{Index, MemberId};
 use detcd_core::raft::{Entry, EntryKind, HardState, Mark, Sync, Write};
 use detcd_io::disk::MemoryDisk;
 use detcd_io::wal::fuzz::ready;

@@ -97,7 +97,6 @@ fn a_full_disk_closes_the_door_and_room_opens_it_again() {
     let (report_sender, mut report_receiver) = mpsc::channel(10);
     let mut writer = Box::pin(Writer::new(wal, batch_receiver, report_sender).run());
     let mut poll = || {
-        use std::future::Future;
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         writer.as_mut().poll(&mut context).is_ready()
     };

@@ -36,7 +36,7 @@ impl Disk for RealDisk {
                 options.write(true);
             }
             Access::WriteOrCreate => {
-                options.write(true).create(true);
+                options.write(true).create(true).truncate(false);
             }
             Access::CreateNew => {
                 options.write(true).create_new(true);

@@ -43,7 +43,8 @@ impl<F: File> Source<F> {
     async fn fill(&mut self, count: usize) -> Result<usize, Fault> {
         while self.buffer.len() < count {
             let held = self.buffer.len();
-            self.buffer.resize(held + CHUNK_BYTES, 0);
+            let rest = self.size_bytes.saturating_sub(self.next).min(CHUNK_BYTES as u64) as usize;
+            self.buffer.resize(held + rest.max(FRAME_HEAD_BYTES as usize), 0);
             let read = self.file.read_at(&mut self.buffer[held..], self.next).await;
             let read = read.map_err(Fault::disk("read", &self.path))?;
             self.buffer.truncate(held + read);

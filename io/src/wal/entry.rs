@@ -2,7 +2,10 @@
 //!
 //! The invariant is presence: etcd writes some zeros and leaves others out, and its tools compare bytes. A normal entry has no type, an
 //! empty payload no data field; a state and a metadata record have all their fields; a mark has its configuration unless it is the
-//! first of a log. Reading takes an absent field for zero, as etcd does.
+//! first of a log.
+//!
+//! A record's type is not under its checksum, so an entry whose type rotted would pass for a hard state, and the other way round. Hence
+//! both are read strictly: what no etcd ever writes is malformed.
 
 use bytes::Bytes;
 use prost::Message;
@@ -117,22 +120,31 @@ pub fn entry(data: Bytes) -> Result<Entry, String> {
         2 => EntryKind::ConfChangeV2,
         other => return Err(format!("unknown entry type {other}")),
     };
-    Ok(Entry {
+    let entry = Entry {
         term: Term(read.term.unwrap_or_default()),
         index: Index(read.index.unwrap_or_default()),
         kind,
         payload: read.data.unwrap_or_default(),
-    })
+    };
+    if entry.term.0 == 0 || entry.index.0 == 0 {
+        return Err("an entry without a term or an index".to_owned());
+    }
+    if kind != EntryKind::Normal && entry.payload.is_empty() {
+        return Err("a membership change that changes nothing".to_owned());
+    }
+    Ok(entry)
 }
 
 /// Reads a hard state.
 pub fn state(data: Bytes) -> Result<HardState, String> {
-    let read = raftpb::HardState::decode(data).map_err(text)?;
-    Ok(HardState {
-        term: Term(read.term.unwrap_or_default()),
-        vote: read.vote.filter(|id| *id != 0).map(MemberId),
-        commit: Index(read.commit.unwrap_or_default()),
-    })
+    let read = raftpb::HardState::decode(data.clone()).map_err(text)?;
+    let (Some(term), Some(vote), Some(commit)) = (read.term, read.vote, read.commit) else {
+        return Err("a hard state without a term, vote or commit".to_owned());
+    };
+    if read.encoded_len() != data.len() {
+        return Err("a hard state with more than a term, vote and commit".to_owned());
+    }
+    Ok(HardState { term: Term(term), vote: Some(vote).filter(|id| *id != 0).map(MemberId), commit: Index(commit) })
 }
 
 /// Reads the metadata.
@@ -215,6 +227,9 @@ mod tests {
     fn what_is_written_is_read_back() {
         for kind in [EntryKind::Normal, EntryKind::ConfChange, EntryKind::ConfChangeV2] {
             for payload in [&b""[..], b"payload"] {
+                if payload.is_empty() && kind != EntryKind::Normal {
+                    continue;
+                }
                 let wanted =
                     Entry { term: Term(u64::MAX), index: Index(u64::MAX), kind, payload: Bytes::from_static(payload) };
                 assert_eq!(entry(framed(|out, crc| put_entry(out, crc, &wanted))), Ok(wanted));
@@ -225,8 +240,22 @@ mod tests {
     }
 
     #[test]
-    fn absent_fields_are_zeros_and_nonsense_is_an_error() {
-        assert_eq!(state(Bytes::new()), Ok(HardState { term: Term(0), vote: None, commit: Index(0) }));
+    fn an_entry_is_no_state_and_a_state_no_entry() {
+        for (kind, payload) in [(EntryKind::Normal, &b""[..]), (EntryKind::Normal, b"x"), (EntryKind::ConfChange, b"x")]
+        {
+            let entry = Entry { kind, payload: Bytes::from_static(payload), ..some_entry(kind, b"") };
+            assert!(state(framed(|out, crc| put_entry(out, crc, &entry))).is_err());
+        }
+        for term in 1..5 {
+            let state = HardState { term: Term(term), vote: Some(MemberId(1)), commit: Index(1) };
+            assert!(entry(framed(|out, crc| put_state(out, crc, &state))).is_err());
+        }
+    }
+
+    #[test]
+    fn nonsense_is_an_error() {
+        assert!(state(Bytes::new()).is_err());
+        assert_eq!(mark(Bytes::new()), Ok(Marked { mark: Mark { index: Index(0), term: Term(0) }, conf_state: None }));
         assert_eq!(entry(Bytes::from_static(&[0x08, 9])), Err("unknown entry type 9".to_owned()));
         assert!(entry(Bytes::from_static(&[0x22, 200, 1])).is_err());
         assert!(mark(Bytes::from_static(&[0x08])).is_err());

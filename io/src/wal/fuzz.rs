@@ -3,7 +3,6 @@
 //! The invariant it checks: whatever the bytes, opening and repairing end, without a panic, in a log or in a typed error; a log that
 //! was opened opens again with the same content, takes writes, and has them afterwards.
 
-use std::future::Future;
 use std::path::Path;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};

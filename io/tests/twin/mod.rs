@@ -1,5 +1,7 @@
 //! A slow, plain reader of log files, written apart from the real one: whole files in memory, one bit of checksum at a time.
 
+#![allow(dead_code, reason = "each test uses its part")]
+
 use std::path::Path;
 
 use bytes::Bytes;
@@ -13,14 +15,14 @@ use detcd_proto::{raftpb, walpb};
 
 /// A record and where its frame ends.
 #[derive(Clone, Debug)]
-pub struct Frame {
-    pub end: usize,
-    pub kind: i64,
-    pub data: Bytes,
+pub(crate) struct Frame {
+    pub(crate) end: usize,
+    pub(crate) kind: i64,
+    pub(crate) data: Bytes,
 }
 
 /// The records of a sound file.
-pub fn frames(bytes: &[u8], crc: &mut u32) -> Vec<Frame> {
+pub(crate) fn frames(bytes: &[u8], crc: &mut u32) -> Vec<Frame> {
     let mut found = Vec::new();
     let mut place = 0;
     while place + 8 <= bytes.len() && bytes[place..place + 8] != [0; 8] {
@@ -45,14 +47,14 @@ pub fn frames(bytes: &[u8], crc: &mut u32) -> Vec<Frame> {
 }
 
 /// The records of all files of a sound log.
-pub fn all_frames(disk: &MemoryDisk, dir: &Path) -> Vec<Frame> {
+pub(crate) fn all_frames(disk: &MemoryDisk, dir: &Path) -> Vec<Frame> {
     let mut crc = 0;
     let names = detcd_io::wal::fuzz::ready(names(disk, dir)).expect("names");
     names.iter().flat_map(|name| frames(&disk.bytes(&dir.join(name.to_string())).expect("bytes"), &mut crc)).collect()
 }
 
 /// What records say when read from `start` on.
-pub fn replay(frames: &[Frame], start: u64) -> (HardState, Vec<Entry>) {
+pub(crate) fn replay(frames: &[Frame], start: u64) -> (HardState, Vec<Entry>) {
     let mut state = HardState::default();
     let mut entries: Vec<Entry> = Vec::new();
     for frame in frames {
