@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_place_that_takes_no_directory_is_not_writable() {
-        let disk = disk(&["/d"]);
+        let disk = disk(&["/d/member"]);
         assert!(matches!(now(claim(&disk, &places(None))).err(), Some(Found::NotWritable { .. })));
     }
 }
