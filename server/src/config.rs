@@ -3,7 +3,7 @@
 //! Invariant: a [`Config`] that exists has passed every check that can be made without touching the disk, and has no field that
 //! still means "the default, to be found later". Reading it has no effects: warnings are returned as lines, errors as values.
 //!
-//! Reading order: this file, [`read`] (from sources to a value), [`validate`] (etcd's rules and texts), [`build`] (values into this
+//! Reading order: this file, [`mod@read`] (from sources to a value), [`validate`] (etcd's rules and texts), [`build`] (values into this
 //! shape, and what is refused because it is not built), [`refused`] (errors and how they end).
 
 pub mod build;
