@@ -9,7 +9,7 @@ use detcd_core::raft::{Entry, EntryKind, HardState, Mark, Sync, Write};
 use detcd_io::Fault;
 use detcd_io::disk::{Access, Disk, File, Kind, Lock, RealDisk, exists, read_all, write_whole};
 use detcd_io::wal::fuzz::ready;
-use detcd_io::wal::{Metadata, Options, SEGMENT_BYTES, Wal, WalError, names, purge};
+use detcd_io::wal::{Metadata, NOTHING, Options, SEGMENT_BYTES, Wal, WalError, names, purge};
 
 #[test]
 fn a_log_lives_in_real_files() {

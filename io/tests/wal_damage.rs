@@ -11,7 +11,7 @@ use detcd_core::ids::{Index, MemberId, Term};
 use detcd_core::raft::{Entry, EntryKind, HardState, Mark, Sync, Write};
 use detcd_io::disk::{Disk, MemoryDisk};
 use detcd_io::wal::fuzz::ready;
-use detcd_io::wal::{DecodeError, Metadata, Options, Recovered, Wal, WalError, names};
+use detcd_io::wal::{DecodeError, Metadata, NOTHING, Options, Recovered, Wal, WalError, names};
 use twin::{Frame, frames, replay};
 
 const SEGMENT_BYTES: u64 = 4096;

@@ -10,7 +10,7 @@ use detcd_core::raft::{Entry, EntryKind, HardState, Mark, Sync, Write};
 use detcd_io::Fault;
 use detcd_io::disk::MemoryDisk;
 use detcd_io::wal::fuzz::ready;
-use detcd_io::wal::{Batch, Marked, Metadata, Options, Report, Room, Wal, Writer, read};
+use detcd_io::wal::{Batch, Marked, Metadata, NOTHING, Options, Report, Room, Wal, Writer, read};
 
 fn dir() -> &'static Path {
     Path::new("wal")

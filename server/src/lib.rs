@@ -2,8 +2,16 @@
 //!
 //! Invariant: nothing here decides what the cluster agrees on. This library decodes, asks and encodes; listeners, signals and exits belong
 //! to the binary.
+//!
+//! Reading order: [`flags`] and [`config`] (what was asked), [`member`] (what all services share), [`status`] (the one table of errors), [`reply`],
+//! [`grpc`] (the services), [`publish`] (what a member tells the cluster about itself).
 
+pub mod compose;
 pub mod config;
 pub mod flags;
+pub mod grpc;
 pub mod log;
-pub mod notify;
+pub mod member;
+pub mod publish;
+pub mod reply;
+pub mod status;

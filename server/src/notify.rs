@@ -10,6 +10,6 @@ use sd_notify::NotifyState;
 ///
 /// # Errors
 /// What the system said; the caller logs it and goes on.
-pub fn ready() -> io::Result<()> {
+pub(crate) fn ready() -> io::Result<()> {
     sd_notify::notify(&[NotifyState::Ready])
 }

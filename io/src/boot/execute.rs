@@ -36,8 +36,8 @@ pub struct Start {
     pub machine: Machine,
     /// Length at which a log file is cut.
     pub segment_bytes: u64,
-    /// How the engine behaves, whoever it turns out to be.
-    pub raft: fn(MemberId) -> Config,
+    /// How the engine behaves; its id is replaced by the one that the log names.
+    pub raft: Config,
 }
 
 /// A member that may run.
@@ -133,7 +133,8 @@ where
     let metadata = recovered.metadata;
     let restored =
         Restored { hard_state: recovered.hard_state, base, voters, learners, entries: recovered.entries, applied };
-    let raft = Raft::restore((start.raft)(metadata.member), restored).map_err(BootError::Malformed)?;
+    let raft =
+        Raft::restore(Config { id: metadata.member, ..start.raft.clone() }, restored).map_err(BootError::Malformed)?;
     Ok(Booted { raft, store, wal, metadata, marked: base.index, notices, claim })
 }
 

@@ -150,6 +150,11 @@ impl<D: Disk> Wal<D> {
         Self { disk, options, metadata, segments, spare: Spare::new(), end, state, last, failed: false }
     }
 
+    /// The disk it is on.
+    pub const fn disk(&self) -> &D {
+        &self.disk
+    }
+
     /// Whose log it is.
     pub const fn metadata(&self) -> Metadata {
         self.metadata

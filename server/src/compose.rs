@@ -1,0 +1,102 @@
+//! The parts of a member and the queues between them. Nothing runs yet: who runs what, and on which thread, is the composition root's affair – the binary's
+//! or the simulator's.
+
+use std::time::Duration;
+
+use detcd_io::boot::execute::Booted;
+use detcd_io::boot::inspect::Claim;
+use detcd_io::committer::{Committer, Places};
+use detcd_io::disk::Disk;
+use detcd_io::driver::{Driver, Lines, Parts, Settings, bounds};
+use detcd_io::entropy::Entropy;
+use detcd_io::fault::Fault;
+use detcd_io::store::backend::Backend;
+use detcd_io::wal::Writer;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::Config;
+use crate::member::{Identity, Member, RequestLimits};
+
+/// Log files that stay at least, whatever was asked.
+const WALS_LEAST: usize = 2;
+/// The committer's queue: at most one job of each kind waits.
+const JOBS_MAX: usize = 4;
+
+/// A member in parts.
+pub struct Assembled<D: Disk, B> {
+    /// Owns the engine. Runs on the gRPC runtime.
+    pub driver: Driver<B>,
+    /// Writes the log. Blocks.
+    pub writer: Writer<D>,
+    /// Writes the store. Blocks.
+    pub committer: Committer<B, D>,
+    /// What the services share.
+    pub member: Member<B>,
+    /// Ends the driver when it is sent to or dropped; the writer and the committer end after it.
+    pub stop: oneshot::Sender<()>,
+    /// Failures of the machine that a service met.
+    pub faults: mpsc::Receiver<Fault>,
+    /// The data directory is this process's while it lives.
+    pub claim: Claim<D::File>,
+}
+
+/// Puts a member together from what boot made.
+#[must_use]
+pub fn assemble<D: Disk, B: Backend>(
+    booted: Booted<D, B>,
+    config: &Config,
+    entropy: Entropy,
+    wall_millis: u64,
+) -> Assembled<D, B> {
+    let (log, batches) = mpsc::channel(bounds::LOG_BATCHES_MAX);
+    let (reporter, reports) = mpsc::channel(bounds::COMPLETIONS_MAX);
+    let (jobs, job_queue) = mpsc::channel(JOBS_MAX);
+    let (completer, completions) = mpsc::channel(bounds::COMPLETIONS_MAX);
+    let (fault_line, faults) = mpsc::channel(1);
+    let (stop, stopped) = oneshot::channel();
+    let settings = Settings {
+        member: booted.metadata.member,
+        tick: config.raft.heartbeat,
+        batch_interval: config.store.batch_interval,
+        batch_operations: usize::try_from(config.store.batch_ops_max).unwrap_or(usize::MAX),
+        snapshot_entries: config.data.snapshot_entries,
+        marked: booted.marked,
+        wall_millis,
+    };
+    let wals_max = match usize::try_from(config.data.wals_max).unwrap_or(usize::MAX) {
+        0 => usize::MAX,
+        count => count.max(WALS_LEAST),
+    };
+    let places = Places { wal: config.data.places.wal_dir.clone(), snap: config.data.places.snap(), wals_max };
+    let disk = booted.wal.disk().clone();
+    let committer = Committer::new(booted.store.backend().clone(), disk, places, job_queue, completer);
+    let identity =
+        Identity { cluster: booted.metadata.cluster, member: booted.metadata.member, name: config.asked.name.clone() };
+    let (driver, asker) = Driver::new(Parts {
+        raft: booted.raft,
+        store: booted.store.clone(),
+        lines: Lines { log, reports, jobs, completions },
+        entropy,
+        settings,
+        stop: stopped,
+    });
+    let member = Member::new(asker, booted.store, identity, limits(config), fault_line);
+    Assembled {
+        driver,
+        writer: Writer::new(booted.wal, batches, reporter),
+        committer,
+        member,
+        stop,
+        faults,
+        claim: booted.claim,
+    }
+}
+
+fn limits(config: &Config) -> RequestLimits {
+    RequestLimits {
+        request_bytes_max: usize::try_from(config.limits.request_bytes_max).unwrap_or(usize::MAX),
+        txn_ops_max: usize::try_from(config.limits.txn_ops_max).unwrap_or(usize::MAX),
+        timeout: Duration::from_secs(5) + 2 * config.raft.election,
+        quota_bytes: i64::try_from(config.limits.quota_bytes).unwrap_or(i64::MAX),
+    }
+}

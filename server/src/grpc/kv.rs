@@ -1,0 +1,189 @@
+//! The KV service: decode, ask, encode.
+
+use detcd_core::apply::{Application, Step};
+use detcd_core::command::{Command, TxnRequest};
+use detcd_core::mvcc::{Progress, RangeRead, ReadPoint, StreamRead, validate};
+use detcd_core::reply::{Rejected, Reply, TxnReply};
+use detcd_io::codec::request;
+use detcd_io::driver::bounds;
+use detcd_io::store::backend::Backend;
+use detcd_proto::etcdserverpb as pb;
+use detcd_proto::etcdserverpb::kv_server::Kv;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::stream_chunk::ChunkSize;
+use crate::member::{Member, respond};
+use crate::reply::{Replier, key_value, range_response};
+use crate::status;
+
+/// Chunks of a range stream that may wait for its client.
+const STREAM_CHUNKS_MAX: usize = 2;
+
+/// The service over a member.
+pub struct KvService<B> {
+    member: Member<B>,
+}
+
+impl<B: Backend> KvService<B> {
+    /// The service over `member`.
+    #[must_use]
+    pub const fn new(member: Member<B>) -> Self {
+        Self { member }
+    }
+
+    async fn barrier(&self, serializable: bool) -> Result<(), Status> {
+        if serializable { Ok(()) } else { self.member.read_barrier().await }
+    }
+
+    /// Takes a request through the log and picks the reply.
+    async fn apply(&self, request: pb::InternalRaftRequest) -> Result<Reply, Status> {
+        let answer = self.member.propose(request).await?;
+        answer.reply.map_err(refuse)
+    }
+
+    /// Runs a transaction that writes nothing on this member's own state.
+    async fn read_only(&self, request: TxnRequest) -> Result<TxnReply, Status> {
+        let view = self.member.store().view();
+        let mut application = Application::begin(Command::Txn(request));
+        loop {
+            let step = application.advance(&view, bounds::READ_KEYS_PER_TURN);
+            match step.map_err(|fault| self.member.fail(fault))? {
+                Step::More => tokio::task::yield_now().await,
+                Step::Done(outcome) => {
+                    assert!(outcome.writes.is_empty(), "a read-only transaction writes nothing");
+                    return match outcome.reply.map_err(refuse)? {
+                        Reply::Txn(reply) => Ok(reply),
+                        other => unreachable!("a transaction is answered by one, not by {other:?}"),
+                    };
+                }
+                Step::Unbuilt(what) => unreachable!("transactions are built, {what} is not"),
+            }
+        }
+    }
+}
+
+fn refuse(why: Rejected) -> Status {
+    status::status(status::rejected(why))
+}
+
+#[tonic::async_trait]
+impl<B: Backend> Kv for KvService<B> {
+    async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
+        self.member.check_metadata(request.metadata())?;
+        let request = request::range(request.into_inner());
+        validate::range(&request).map_err(refuse)?;
+        self.barrier(request.serializable).await?;
+        let replier = Replier::new(&self.member);
+        let read = RangeRead::new(&request, &ReadPoint::now(replier.view())).map_err(refuse)?;
+        let mut response = range_response(replier.range(read).await?);
+        let revision = response.header.as_ref().map_or(0, |header| header.revision);
+        response.header = Some(self.member.header(revision));
+        respond(response)
+    }
+
+    type RangeStreamStream = ReceiverStream<Result<pb::RangeStreamResponse, Status>>;
+
+    async fn range_stream(
+        &self,
+        request: Request<pb::RangeRequest>,
+    ) -> Result<Response<Self::RangeStreamStream>, Status> {
+        self.member.check_metadata(request.metadata())?;
+        let request = request::range(request.into_inner());
+        validate::range_stream(&request).map_err(refuse)?;
+        self.barrier(request.serializable).await?;
+        let view = self.member.store().view();
+        let read = StreamRead::new(&request, &ReadPoint::now(&view)).map_err(refuse)?;
+        let (chunks, stream) = mpsc::channel(STREAM_CHUNKS_MAX);
+        let member = self.member.clone();
+        tokio::spawn(async move {
+            if let Err(status) = stream_range(&member, read, &chunks).await {
+                // The client may be gone, too.
+                let _ = chunks.send(Err(status)).await;
+            }
+        });
+        respond(ReceiverStream::new(stream))
+    }
+
+    async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
+        self.member.check_metadata(request.metadata())?;
+        let request = request.into_inner();
+        validate::put(&request::put(request.clone())).map_err(refuse)?;
+        let reply = self.apply(pb::InternalRaftRequest { put: Some(request), ..Default::default() }).await?;
+        let Reply::Put(reply) = reply else { unreachable!("a put is answered by a put, not by {reply:?}") };
+        let mut response = Replier::new(&self.member).put(&reply)?;
+        response.header = Some(self.member.header(reply.revision));
+        respond(response)
+    }
+
+    async fn delete_range(
+        &self,
+        request: Request<pb::DeleteRangeRequest>,
+    ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
+        self.member.check_metadata(request.metadata())?;
+        let request = request.into_inner();
+        validate::delete_range(&request::delete_range(request.clone())).map_err(refuse)?;
+        let reply = self.apply(pb::InternalRaftRequest { delete_range: Some(request), ..Default::default() }).await?;
+        let Reply::DeleteRange(reply) = reply else { unreachable!("a delete is answered by one, not by {reply:?}") };
+        let mut response = Replier::new(&self.member).delete_range(&reply).await?;
+        response.header = Some(self.member.header(reply.revision));
+        respond(response)
+    }
+
+    async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
+        self.member.check_metadata(request.metadata())?;
+        let request = request.into_inner();
+        let checked = request::txn(request.clone());
+        validate::txn(&checked, self.member.limits().txn_ops_max).map_err(refuse)?;
+        let reply = if checked.is_read_only() {
+            self.barrier(checked.is_serializable()).await?;
+            self.read_only(checked).await?
+        } else {
+            let reply = self.apply(pb::InternalRaftRequest { txn: Some(request), ..Default::default() }).await?;
+            let Reply::Txn(reply) = reply else { unreachable!("a transaction is answered by one, not by {reply:?}") };
+            reply
+        };
+        let mut response = Replier::new(&self.member).txn(&reply).await?;
+        response.header = Some(self.member.header(reply.revision));
+        respond(response)
+    }
+
+    async fn compact(
+        &self,
+        _request: Request<pb::CompactionRequest>,
+    ) -> Result<Response<pb::CompactionResponse>, Status> {
+        Err(Status::unimplemented("compaction is not built yet"))
+    }
+}
+
+/// Sends a range in chunks of bounded size. Waits for its client between chunks, holding no lock and no transaction.
+async fn stream_range<B: Backend>(
+    member: &Member<B>,
+    mut read: StreamRead,
+    chunks: &mpsc::Sender<Result<pb::RangeStreamResponse, Status>>,
+) -> Result<(), Status> {
+    let view = member.store().view();
+    let mut size = ChunkSize::new(member.limits().request_bytes_max);
+    loop {
+        let progress = read.advance(&view, size.keys(), bounds::READ_KEYS_PER_TURN);
+        match progress.map_err(|fault| member.fail(fault))? {
+            Progress::More => tokio::task::yield_now().await,
+            Progress::Rejected(why) => return Err(refuse(why)),
+            Progress::Done(chunk) => {
+                let is_last = chunk.end.is_some();
+                let response = pb::RangeResponse {
+                    header: chunk.end.as_ref().map(|end| member.header(end.revision)),
+                    kvs: chunk.kvs.into_iter().map(key_value).collect(),
+                    more: chunk.end.as_ref().is_some_and(|end| end.more),
+                    count: chunk.end.as_ref().map_or(0, |end| end.count),
+                };
+                size.on_chunk(prost::Message::encoded_len(&response));
+                let message = pb::RangeStreamResponse { range_response: Some(response) };
+                if chunks.send(Ok(message)).await.is_err() || is_last {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}

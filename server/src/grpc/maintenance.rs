@@ -1,0 +1,108 @@
+//! The Maintenance service: status and hashes. The rest comes with its features.
+
+use detcd_io::driver::bounds;
+use detcd_io::store::backend::Backend;
+use detcd_io::store::hash::{HashAll, HashKeys};
+use detcd_proto::etcdserverpb as pb;
+use detcd_proto::etcdserverpb::maintenance_server::Maintenance;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use crate::member::{Member, VERSION, respond};
+use crate::status;
+
+/// The service over a member.
+pub struct MaintenanceService<B> {
+    member: Member<B>,
+}
+
+impl<B: Backend> MaintenanceService<B> {
+    /// The service over `member`.
+    #[must_use]
+    pub const fn new(member: Member<B>) -> Self {
+        Self { member }
+    }
+}
+
+fn unbuilt<T>(what: &str) -> Result<Response<T>, Status> {
+    Err(Status::unimplemented(format!("{what} is not built yet")))
+}
+
+#[tonic::async_trait]
+impl<B: Backend> Maintenance for MaintenanceService<B> {
+    async fn status(&self, request: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
+        self.member.check_metadata(request.metadata())?;
+        let (store, gauges) = (self.member.store(), self.member.asker().gauges());
+        let size = store.size();
+        let leader = gauges.leader();
+        respond(pb::StatusResponse {
+            header: Some(self.member.header(store.current())),
+            version: VERSION.to_owned(),
+            db_size: i64::try_from(size.allocated).unwrap_or(i64::MAX),
+            leader: leader.map_or(0, |id| id.0),
+            raft_index: gauges.committed().0,
+            raft_term: gauges.term().0,
+            raft_applied_index: gauges.applied().0,
+            errors: leader.is_none().then(|| "etcdserver: no leader".to_owned()).into_iter().collect(),
+            db_size_in_use: i64::try_from(size.in_use).unwrap_or(i64::MAX),
+            is_learner: false,
+            storage_version: store.storage_version().map_or(String::new(), |version| version.to_string()),
+            db_size_quota: self.member.limits().quota_bytes,
+            downgrade_info: Some(pb::DowngradeInfo::default()),
+        })
+    }
+
+    async fn hash_kv(&self, request: Request<pb::HashKvRequest>) -> Result<Response<pb::HashKvResponse>, Status> {
+        self.member.check_metadata(request.metadata())?;
+        let store = self.member.store();
+        let hashing = HashKeys::new(store, request.get_ref().revision);
+        let mut hashing = hashing.map_err(|why| status::status(status::rejected(why)))?;
+        let hashed = loop {
+            match hashing.advance(bounds::READ_KEYS_PER_TURN).map_err(|fault| self.member.fail(fault))? {
+                Some(hashed) => break hashed,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        respond(pb::HashKvResponse {
+            header: Some(self.member.header(store.current())),
+            hash: hashed.hash,
+            compact_revision: hashed.compacted,
+            hash_revision: hashed.revision,
+        })
+    }
+
+    async fn hash(&self, request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
+        self.member.check_metadata(request.metadata())?;
+        let store = self.member.store();
+        let mut hashing = HashAll::new(store);
+        let hash = loop {
+            match hashing.advance(bounds::READ_KEYS_PER_TURN).map_err(|fault| self.member.fail(fault))? {
+                Some(hash) => break hash,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        respond(pb::HashResponse { header: Some(self.member.header(store.current())), hash })
+    }
+
+    async fn alarm(&self, _: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
+        unbuilt("alarm")
+    }
+
+    async fn defragment(&self, _: Request<pb::DefragmentRequest>) -> Result<Response<pb::DefragmentResponse>, Status> {
+        unbuilt("defragmentation")
+    }
+
+    type SnapshotStream = ReceiverStream<Result<pb::SnapshotResponse, Status>>;
+
+    async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
+        unbuilt("the snapshot stream")
+    }
+
+    async fn move_leader(&self, _: Request<pb::MoveLeaderRequest>) -> Result<Response<pb::MoveLeaderResponse>, Status> {
+        unbuilt("leadership transfer")
+    }
+
+    async fn downgrade(&self, _: Request<pb::DowngradeRequest>) -> Result<Response<pb::DowngradeResponse>, Status> {
+        unbuilt("downgrade")
+    }
+}

@@ -1,0 +1,308 @@
+//! What clients and peers get over plain HTTP: version, health, metrics.
+//!
+//! Paths, bodies and status codes are etcd's (`docs/protocol/http.md`). A gRPC request to a method that does not exist is answered in gRPC's way.
+
+use std::fmt::Write as _;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::http::header::{ALLOW, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use axum::middleware::{self, Next};
+use axum::routing::any;
+use detcd_core::command::RangeRequest;
+use detcd_core::mvcc::{RangeRead, ReadPoint};
+use detcd_io::store::backend::Backend;
+use detcd_server::member::{Member, VERSION};
+use detcd_server::reply::Replier;
+
+use crate::metrics::Metrics;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+#[derive(Clone)]
+struct Client<B> {
+    member: Member<B>,
+    metrics: Metrics,
+}
+
+impl<B: Backend> Clone for WithMember<B> {
+    fn clone(&self) -> Self {
+        Self { member: self.member.clone() }
+    }
+}
+
+struct WithMember<B> {
+    member: Member<B>,
+}
+
+/// Everything on a client port: the gRPC services and the HTTP paths beside them.
+pub(crate) fn client_router<B: Backend>(
+    grpc: Router,
+    member: Member<B>,
+    metrics: Metrics,
+    receive_max: usize,
+) -> Router {
+    let client = Client { member: member.clone(), metrics };
+    let http = Router::new()
+        .route("/health", any(health::<B>))
+        .route("/livez", any(livez::<B>))
+        .route("/livez/{check}", any(livez_one::<B>))
+        .route("/readyz", any(readyz::<B>))
+        .route("/readyz/{check}", any(readyz_one::<B>))
+        .route("/metrics", any(scrape::<B>))
+        .with_state(client);
+    grpc.merge(http)
+        .merge(peer_paths(member))
+        .layer(middleware::from_fn(move |request, next| etcds_size_error(request, next, receive_max)))
+        .fallback(not_found)
+}
+
+/// Everything on a peer port.
+pub(crate) fn peer_router<B: Backend>(member: Member<B>) -> Router {
+    peer_paths(member).fallback(not_found)
+}
+
+fn peer_paths<B: Backend>(member: Member<B>) -> Router {
+    Router::new().route("/version", any(version::<B>)).with_state(WithMember { member })
+}
+
+/// Says what gRPC's Go server says of a message above the limit; tonic has words and a code of its own.
+async fn etcds_size_error(request: Request<Body>, next: Next, receive_max: usize) -> Response<Body> {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    if headers.get("grpc-status").is_some_and(|code| code == "11")
+        && let Some(found) = headers.get("grpc-message").and_then(|text| size_found(text.to_str().ok()?))
+    {
+        let text = format!("grpc: received message larger than max ({found} vs. {receive_max})");
+        headers.insert("grpc-status", HeaderValue::from_static("8"));
+        headers.insert("grpc-message", HeaderValue::from_str(&text).expect("digits and plain words"));
+    }
+    response
+}
+
+/// The size in tonic's text, which comes percent-encoded.
+fn size_found(text: &str) -> Option<u64> {
+    let text = text.replace("%20", " ");
+    let rest = text.strip_prefix("Error, decoded message length too large: found ")?;
+    rest.split(' ').next()?.parse().ok()
+}
+
+fn text(status: StatusCode, body: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+async fn not_found(headers: HeaderMap) -> Response<Body> {
+    let is_grpc = headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+    if is_grpc {
+        return tonic::Status::unimplemented("").into_http();
+    }
+    text(StatusCode::NOT_FOUND, "404 page not found\n".to_owned())
+}
+
+/// `Some` if the method is not GET: etcd names the one it allows.
+fn refuse_method(method: &Method) -> Option<Response<Body>> {
+    if method == Method::GET {
+        return None;
+    }
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n".to_owned());
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+    Some(response)
+}
+
+async fn version<B: Backend>(State(with): State<WithMember<B>>, method: Method) -> Response<Body> {
+    if let Some(refused) = refuse_method(&method) {
+        return refused;
+    }
+    let cluster = with.member.store().membership().cluster_version();
+    let storage = with.member.store().storage_version();
+    let body = format!(
+        "{{\"etcdserver\":\"{VERSION}\",\"etcdcluster\":\"{}\",\"storage\":\"{}\"}}",
+        cluster.map_or("not_decided".to_owned(), |version| version.to_string()),
+        storage.map_or("3.5.0".to_owned(), |version| version.to_string()),
+    );
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The values of one query parameter, repeated or not.
+fn parameters<'a>(query: Option<&'a str>, name: &'a str) -> impl Iterator<Item = &'a str> {
+    let pairs = query.unwrap_or_default().split('&');
+    pairs.filter_map(move |pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (key == name).then_some(value)
+    })
+}
+
+async fn health<B: Backend>(
+    State(client): State<Client<B>>,
+    method: Method,
+    RawQuery(query): RawQuery,
+) -> Response<Body> {
+    if let Some(refused) = refuse_method(&method) {
+        return refused;
+    }
+    let serializable = parameters(query.as_deref(), "serializable").any(|value| value == "true");
+    let reason = if !serializable && client.member.asker().gauges().leader().is_none() {
+        Some("RAFT NO LEADER".to_owned())
+    } else {
+        probe(&client.member, serializable).await.err().map(|error| format!("RANGE ERROR:{error}"))
+    };
+    client.metrics.on_health(reason.is_none());
+    let Some(reason) = reason else {
+        let mut response = Response::new(Body::from("{\"health\":\"true\",\"reason\":\"\"}"));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
+        return response;
+    };
+    let body = serde_json::json!({ "health": "false", "reason": reason });
+    text(StatusCode::SERVICE_UNAVAILABLE, format!("{body}\n"))
+}
+
+/// Reads at most one key, as a client would.
+async fn probe<B: Backend>(member: &Member<B>, serializable: bool) -> Result<(), String> {
+    if !serializable {
+        member.read_barrier().await.map_err(|status| status.message().to_owned())?;
+    }
+    let request =
+        RangeRequest { key: bytes::Bytes::from_static(b"\0"), limit: 1, keys_only: true, ..Default::default() };
+    let replier = Replier::new(member);
+    let read = RangeRead::new(&request, &ReadPoint::now(replier.view())).map_err(|why| format!("{why:?}"))?;
+    replier.range(read).await.map(drop).map_err(|status| status.message().to_owned())
+}
+
+/// The checks of `/livez` and `/readyz`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Check {
+    DataCorruption,
+    SerializableRead,
+    LinearizableRead,
+    NonLearner,
+}
+
+const LIVE: [Check; 1] = [Check::SerializableRead];
+const READY: [Check; 4] = [Check::DataCorruption, Check::SerializableRead, Check::LinearizableRead, Check::NonLearner];
+
+impl Check {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::DataCorruption => "data_corruption",
+            Self::SerializableRead => "serializable_read",
+            Self::LinearizableRead => "linearizable_read",
+            Self::NonLearner => "non_learner",
+        }
+    }
+
+    async fn run<B: Backend>(self, member: &Member<B>) -> Result<(), String> {
+        match self {
+            // A store with alarms is refused at start, and none can be raised yet.
+            Self::DataCorruption => Ok(()),
+            Self::SerializableRead => probe(member, true).await,
+            Self::LinearizableRead => probe(member, false).await,
+            Self::NonLearner => {
+                let id = member.identity().member;
+                let learner = member.store().membership().get(id).is_some_and(|member| member.is_learner);
+                if learner { Err("not supported for learner".to_owned()) } else { Ok(()) }
+            }
+        }
+    }
+}
+
+async fn checked<B: Backend>(
+    client: &Client<B>,
+    kind: &'static str,
+    checks: &[Check],
+    query: Option<&str>,
+) -> Response<Body> {
+    let excluded: Vec<&str> = parameters(query, "exclude").collect();
+    let verbose = parameters(query, "verbose").next().is_some();
+    let (mut report, mut failed) = (String::new(), false);
+    for check in checks.iter().filter(|check| !excluded.contains(&check.name())) {
+        let result = check.run(&client.member).await;
+        client.metrics.on_check(kind, check.name(), result.is_ok());
+        match result {
+            Ok(()) => writeln!(report, "[+]{} ok", check.name()).expect("a String takes every write"),
+            Err(error) => {
+                failed = true;
+                writeln!(report, "[-]{} failed: {error}", check.name()).expect("a String takes every write");
+            }
+        }
+    }
+    if failed {
+        return text(StatusCode::SERVICE_UNAVAILABLE, format!("{report}\n"));
+    }
+    text(StatusCode::OK, if verbose { format!("{report}ok\n") } else { "ok\n".to_owned() })
+}
+
+async fn one<B: Backend>(
+    client: &Client<B>,
+    kind: &'static str,
+    checks: &[Check],
+    (name, query): (&str, Option<&str>),
+) -> Response<Body> {
+    match checks.iter().find(|check| check.name() == name) {
+        Some(check) => checked(client, kind, &[*check], query).await,
+        None => text(StatusCode::NOT_FOUND, "404 page not found\n".to_owned()),
+    }
+}
+
+async fn livez<B: Backend>(
+    State(client): State<Client<B>>,
+    method: Method,
+    RawQuery(query): RawQuery,
+) -> Response<Body> {
+    match refuse_method(&method) {
+        Some(refused) => refused,
+        None => checked(&client, "livez", &LIVE, query.as_deref()).await,
+    }
+}
+
+async fn readyz<B: Backend>(
+    State(client): State<Client<B>>,
+    method: Method,
+    RawQuery(query): RawQuery,
+) -> Response<Body> {
+    match refuse_method(&method) {
+        Some(refused) => refused,
+        None => checked(&client, "readyz", &READY, query.as_deref()).await,
+    }
+}
+
+async fn livez_one<B: Backend>(
+    State(client): State<Client<B>>,
+    axum::extract::Path(name): axum::extract::Path<String>,
+    method: Method,
+    RawQuery(query): RawQuery,
+) -> Response<Body> {
+    match refuse_method(&method) {
+        Some(refused) => refused,
+        None => one(&client, "livez", &LIVE, (&name, query.as_deref())).await,
+    }
+}
+
+async fn readyz_one<B: Backend>(
+    State(client): State<Client<B>>,
+    axum::extract::Path(name): axum::extract::Path<String>,
+    method: Method,
+    RawQuery(query): RawQuery,
+) -> Response<Body> {
+    match refuse_method(&method) {
+        Some(refused) => refused,
+        None => one(&client, "readyz", &READY, (&name, query.as_deref())).await,
+    }
+}
+
+async fn scrape<B: Backend>(State(client): State<Client<B>>, method: Method) -> Response<Body> {
+    if method != Method::GET && method != Method::HEAD {
+        return refuse_method(&method).expect("neither is GET");
+    }
+    let mut response = Response::new(Body::from(client.metrics.text(&client.member)));
+    let format = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format));
+    response
+}

@@ -1,0 +1,129 @@
+//! Sockets: bound early, served late. Clients get gRPC and HTTP/1.1 on one port; peers get `/version` until there are clusters.
+
+use detcd_io::boot::url::{Scheme, Url};
+use detcd_io::store::backend::Backend;
+use detcd_proto::etcdserverpb::cluster_server::ClusterServer;
+use detcd_proto::etcdserverpb::kv_server::KvServer;
+use detcd_proto::etcdserverpb::maintenance_server::MaintenanceServer;
+use detcd_proto::grpc_health_v1::health_server::HealthServer;
+use detcd_server::config::{Config, Limits};
+use detcd_server::grpc::cluster::ClusterService;
+use detcd_server::grpc::health::HealthService;
+use detcd_server::grpc::kv::KvService;
+use detcd_server::grpc::maintenance::MaintenanceService;
+use detcd_server::member::Member;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::service::Routes;
+use tonic::transport::Server;
+
+use crate::http;
+use crate::metrics::Metrics;
+use crate::run::Failure;
+
+/// What gRPC adds to a request's own limit (etcd's overhead allowance).
+const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
+const KEEPALIVE_INTERVAL: std::time::Duration = std::time::Duration::from_secs(2 * 60 * 60);
+const KEEPALIVE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// Sockets that are bound and not served yet.
+pub(crate) struct Bound {
+    pub(crate) clients: Vec<TcpListener>,
+    pub(crate) peers: Vec<TcpListener>,
+}
+
+/// Binds every address that was asked for.
+pub(crate) async fn bind(config: &Config) -> Result<Bound, Failure> {
+    Ok(Bound { peers: bind_all(&config.urls.listen_peer).await?, clients: bind_all(&config.urls.listen_client).await? })
+}
+
+async fn bind_all(urls: &[Url]) -> Result<Vec<TcpListener>, Failure> {
+    let mut listeners = Vec::new();
+    for url in urls {
+        let failure = |cause: String| Failure::Listener { address: url.authority().to_owned(), cause };
+        if url.scheme() != Scheme::Http {
+            return Err(failure("only http is built yet".to_owned()));
+        }
+        let listener = TcpListener::bind(url.authority()).await.map_err(|error| {
+            let in_use = error.kind() == std::io::ErrorKind::AddrInUse;
+            failure(if in_use { "address already in use".to_owned() } else { error.to_string() })
+        })?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// Listeners that are being served.
+pub(crate) struct Serving {
+    tasks: JoinSet<()>,
+}
+
+impl Serving {
+    /// Waits until all of them have drained.
+    pub(crate) async fn finished(mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+async fn until_closed(mut closed: watch::Receiver<bool>) {
+    // A dropped sender closes as well.
+    let _ = closed.wait_for(|closed| *closed).await;
+}
+
+/// Serves gRPC and HTTP to clients.
+pub(crate) fn serve_clients<B: Backend>(
+    listeners: Vec<TcpListener>,
+    member: &Member<B>,
+    metrics: Metrics,
+    limits: &Limits,
+    closed: watch::Receiver<bool>,
+) -> Serving {
+    let request_bytes = usize::try_from(limits.request_bytes_max).unwrap_or(usize::MAX);
+    let receive_max = request_bytes.saturating_add(GRPC_OVERHEAD_BYTES);
+    let send_max = usize::try_from(i32::MAX).expect("31 bits fit");
+    let kv = KvServer::new(KvService::new(member.clone()));
+    let maintenance = MaintenanceServer::new(MaintenanceService::new(member.clone()));
+    let routes = Routes::new(kv.max_decoding_message_size(receive_max).max_encoding_message_size(send_max))
+        .add_service(ClusterServer::new(ClusterService::new(member.clone())).max_decoding_message_size(receive_max))
+        .add_service(maintenance.max_decoding_message_size(receive_max))
+        .add_service(HealthServer::new(HealthService));
+    let router = http::client_router(routes.into_axum_router(), member.clone(), metrics, receive_max);
+    serve(listeners, &router, limits.streams_max, &closed)
+}
+
+/// Serves what other members may ask.
+pub(crate) fn serve_peers<B: Backend>(
+    listeners: Vec<TcpListener>,
+    member: Member<B>,
+    closed: watch::Receiver<bool>,
+) -> Serving {
+    serve(listeners, &http::peer_router(member), u32::MAX, &closed)
+}
+
+fn serve(
+    listeners: Vec<TcpListener>,
+    router: &axum::Router,
+    streams_max: u32,
+    closed: &watch::Receiver<bool>,
+) -> Serving {
+    let mut tasks = JoinSet::new();
+    for listener in listeners {
+        let server = Server::builder()
+            .accept_http1(true)
+            .max_concurrent_streams(streams_max)
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .tcp_nodelay(true)
+            .add_routes(Routes::from(router.clone()));
+        let incoming = TcpListenerStream::new(listener);
+        let closed = until_closed(closed.clone());
+        tasks.spawn(async move {
+            if let Err(error) = server.serve_with_incoming_shutdown(incoming, closed).await {
+                tracing::error!(%error, "listener failed");
+            }
+        });
+    }
+    Serving { tasks }
+}

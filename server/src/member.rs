@@ -1,0 +1,225 @@
+//! What every service of a member shares: the way to the log, the store to read from, who this is, and the limits.
+//!
+//! A service decodes, asks here, and encodes. The checks that etcd makes for every request – leader wanted, size, deadline – are made once, here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use detcd_core::ids::MemberId;
+use detcd_core::raft::Refusal;
+use detcd_io::codec::entry;
+use detcd_io::driver::ask::{Answer, Asker, Unanswered};
+use detcd_io::fault::Fault;
+use detcd_io::store::Store;
+use detcd_io::store::backend::Backend;
+use detcd_proto::etcdserverpb as pb;
+use tokio::sync::mpsc;
+use tonic::metadata::MetadataMap;
+use tonic::{Response, Status};
+
+use crate::status::{self, Refused};
+
+/// The version of etcd that this server is, to everybody who asks.
+pub const VERSION: &str = "3.7.3";
+
+/// How often a request that found no leader asks again.
+const LEADER_POLL: Duration = Duration::from_millis(50);
+
+/// Who this member is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: u64,
+    /// The member.
+    pub member: MemberId,
+    /// Its name.
+    pub name: String,
+}
+
+/// What one request may ask for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RequestLimits {
+    /// Bytes of an encoded request.
+    pub request_bytes_max: usize,
+    /// Operations in one transaction.
+    pub txn_ops_max: usize,
+    /// How long a request may wait for the log: 5 s and two election timeouts.
+    pub timeout: Duration,
+    /// What Status tells as the store's quota.
+    pub quota_bytes: i64,
+}
+
+/// Counters of the services.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Proposals that failed.
+    pub proposals_failed: AtomicU64,
+    /// Proposals that wait.
+    pub proposals_pending: AtomicU64,
+    /// Linearizable reads that failed.
+    pub reads_failed: AtomicU64,
+}
+
+/// A member, as its services see it. Clones share it.
+pub struct Member<B> {
+    inner: Arc<Inner<B>>,
+}
+
+struct Inner<B> {
+    asker: Asker,
+    store: Store<B>,
+    identity: Identity,
+    limits: RequestLimits,
+    counts: Counts,
+    faults: mpsc::Sender<Fault>,
+}
+
+impl<B> Clone for Member<B> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<B: Backend> Member<B> {
+    /// A member; a failure of the machine that a service meets goes to `faults`.
+    #[must_use]
+    pub fn new(
+        asker: Asker,
+        store: Store<B>,
+        identity: Identity,
+        limits: RequestLimits,
+        faults: mpsc::Sender<Fault>,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { asker, store, identity, limits, counts: Counts::default(), faults }) }
+    }
+
+    /// The way to the log.
+    #[must_use]
+    pub fn asker(&self) -> &Asker {
+        &self.inner.asker
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Store<B> {
+        &self.inner.store
+    }
+
+    /// Who this is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.inner.identity
+    }
+
+    /// The limits.
+    #[must_use]
+    pub fn limits(&self) -> &RequestLimits {
+        &self.inner.limits
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.inner.counts
+    }
+
+    /// A response header with the store's `revision`.
+    #[must_use]
+    pub fn header(&self, revision: i64) -> pb::ResponseHeader {
+        pb::ResponseHeader {
+            cluster_id: self.inner.identity.cluster,
+            member_id: self.inner.identity.member.0,
+            revision,
+            raft_term: self.inner.asker.gauges().applied_term().0,
+        }
+    }
+
+    /// What etcd asks of every request's metadata.
+    ///
+    /// # Errors
+    /// No leader although the client wants one, or a client version that is not text.
+    pub fn check_metadata(&self, metadata: &MetadataMap) -> Result<(), Status> {
+        if let Some(version) = metadata.get("client-api-version")
+            && std::str::from_utf8(version.as_bytes()).is_err()
+        {
+            return Err(Refused::ClientApiVersion.into());
+        }
+        let wants_leader = metadata.get("hasleader").is_some_and(|value| value.as_bytes() == b"true");
+        if wants_leader && self.inner.asker.gauges().leader().is_none() {
+            return Err(Refused::NoLeader.into());
+        }
+        Ok(())
+    }
+
+    /// Takes `request` through the log and waits until it is applied here.
+    ///
+    /// # Errors
+    /// etcd's status for a request that is too large, refused, late or rejected.
+    pub async fn propose(&self, request: pb::InternalRaftRequest) -> Result<Answer, Status> {
+        let ticket = self.inner.asker.ticket();
+        let payload = entry::encode(ticket, request);
+        if payload.len() > self.inner.limits.request_bytes_max {
+            return Err(Refused::TooLarge.into());
+        }
+        let counts = &self.inner.counts;
+        counts.proposals_pending.fetch_add(1, Ordering::Relaxed);
+        let waited = tokio::time::timeout(self.inner.limits.timeout, self.propose_to_leader(ticket, payload)).await;
+        counts.proposals_pending.fetch_sub(1, Ordering::Relaxed);
+        let answer = match waited {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(why)) => Err(status::status(status::unanswered(why))),
+            // A leaderless request is never proposed and keeps the bare text; one that was proposed gets etcd's.
+            Err(_) if self.inner.asker.gauges().leader().is_none() => Err(Refused::DeadlineExceeded.into()),
+            Err(_) => Err(Refused::Timeout.into()),
+        };
+        answer.inspect_err(|_| {
+            counts.proposals_failed.fetch_add(1, Ordering::Relaxed);
+        })
+    }
+
+    async fn propose_to_leader(&self, ticket: detcd_core::ids::Ticket, payload: Bytes) -> Result<Answer, Unanswered> {
+        loop {
+            match self.inner.asker.propose(ticket, payload.clone(), None).await {
+                Err(Unanswered::Refused(Refusal::NoLeader)) => tokio::time::sleep(LEADER_POLL).await,
+                answered => return answered,
+            }
+        }
+    }
+
+    /// Waits until the store here has everything that was committed when this was called.
+    ///
+    /// # Errors
+    /// No leader within the request timeout, or it changed meanwhile.
+    pub async fn read_barrier(&self) -> Result<(), Status> {
+        let asking = async {
+            loop {
+                match self.inner.asker.read_barrier().await {
+                    Err(Unanswered::Refused(Refusal::NoLeader)) => tokio::time::sleep(LEADER_POLL).await,
+                    answered => return answered,
+                }
+            }
+        };
+        let result = match tokio::time::timeout(self.inner.limits.timeout, asking).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(why)) => Err(status::status(status::unanswered(why))),
+            Err(_) => Err(Refused::Timeout.into()),
+        };
+        result.inspect_err(|_| {
+            self.inner.counts.reads_failed.fetch_add(1, Ordering::Relaxed);
+        })
+    }
+
+    /// A failure of the machine that a request met: the member stops, and the client is told that it is gone.
+    pub fn fail(&self, fault: Fault) -> Status {
+        // If the queue is full, another fault is already on its way.
+        let _ = self.inner.faults.try_send(fault);
+        Refused::Stopped.into()
+    }
+}
+
+/// A response without metadata.
+pub(crate) fn respond<T>(message: T) -> Result<Response<T>, Status> {
+    Ok(Response::new(message))
+}

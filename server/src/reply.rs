@@ -1,0 +1,135 @@
+//! The engine's replies as etcd's responses: revisions become rows, and ranges inside transactions are read at their points.
+//!
+//! Rows are read here, outside apply and by the answering member alone, in bounded turns with yields between them.
+
+use detcd_core::mvcc::{KeyValue, Progress, RangeRead, RangeReply, View as _};
+use detcd_core::reply::{DeleteRangeReply, OpReply, PutReply, RangeAt, TxnReply};
+use detcd_io::driver::bounds;
+use detcd_io::store::ReadView;
+use detcd_io::store::backend::Backend;
+use detcd_proto::etcdserverpb as pb;
+use detcd_proto::mvccpb;
+use tonic::Status;
+
+use crate::member::Member;
+use crate::status;
+
+/// A stored key and value as clients see it.
+#[must_use]
+pub fn key_value(kv: KeyValue) -> mvccpb::KeyValue {
+    mvccpb::KeyValue {
+        key: kv.key,
+        create_revision: kv.created,
+        mod_revision: kv.modified,
+        version: kv.version,
+        value: kv.value,
+        lease: kv.lease.0,
+    }
+}
+
+fn revision_header(revision: i64) -> Option<pb::ResponseHeader> {
+    Some(pb::ResponseHeader { revision, ..pb::ResponseHeader::default() })
+}
+
+/// Evaluates replies for one request.
+pub struct Replier<'a, B> {
+    member: &'a Member<B>,
+    view: ReadView<B>,
+}
+
+impl<'a, B: Backend> Replier<'a, B> {
+    /// A replier over the present store.
+    #[must_use]
+    pub fn new(member: &'a Member<B>) -> Self {
+        Self { member, view: member.store().view() }
+    }
+
+    /// The view it reads through.
+    #[must_use]
+    pub const fn view(&self) -> &ReadView<B> {
+        &self.view
+    }
+
+    /// Runs a range to its end.
+    ///
+    /// # Errors
+    /// The revision was compacted meanwhile, or the machine failed.
+    pub async fn range(&self, mut read: RangeRead) -> Result<RangeReply, Status> {
+        loop {
+            match read.advance(&self.view, bounds::READ_KEYS_PER_TURN).map_err(|fault| self.member.fail(fault))? {
+                Progress::Done(reply) => return Ok(reply),
+                Progress::Rejected(why) => return Err(status::status(status::rejected(why))),
+                Progress::More => tokio::task::yield_now().await,
+            }
+        }
+    }
+
+    /// A range at its point, as part of a transaction: its header has only a revision.
+    async fn range_at(&self, at: &RangeAt) -> Result<pb::RangeResponse, Status> {
+        let read = RangeRead::new(&at.request, &at.point).map_err(|why| status::status(status::rejected(why)))?;
+        let mut response = range_response(self.range(read).await?);
+        let revision = response.header.take().map_or(0, |header| header.revision);
+        response.header = revision_header(revision);
+        Ok(response)
+    }
+
+    /// A put.
+    ///
+    /// # Errors
+    /// The machine failed.
+    pub fn put(&self, reply: &PutReply) -> Result<pb::PutResponse, Status> {
+        let prev_kv = reply.prev.map(|prev| self.view.row(prev).map(key_value)).transpose();
+        let prev_kv = prev_kv.map_err(|fault| self.member.fail(fault))?;
+        Ok(pb::PutResponse { header: revision_header(reply.revision), prev_kv })
+    }
+
+    /// A range delete.
+    ///
+    /// # Errors
+    /// The machine failed.
+    pub async fn delete_range(&self, reply: &DeleteRangeReply) -> Result<pb::DeleteRangeResponse, Status> {
+        let mut prev_kvs = Vec::with_capacity(reply.prev.len());
+        for (count, prev) in reply.prev.iter().enumerate() {
+            if count % bounds::READ_KEYS_PER_TURN == bounds::READ_KEYS_PER_TURN - 1 {
+                tokio::task::yield_now().await;
+            }
+            prev_kvs.push(key_value(self.view.row(*prev).map_err(|fault| self.member.fail(fault))?));
+        }
+        Ok(pb::DeleteRangeResponse { header: revision_header(reply.revision), deleted: reply.deleted, prev_kvs })
+    }
+
+    /// A transaction, with those inside it.
+    ///
+    /// # Errors
+    /// The machine failed.
+    pub async fn txn(&self, reply: &TxnReply) -> Result<pb::TxnResponse, Status> {
+        let mut responses = Vec::with_capacity(reply.responses.len());
+        for op in &reply.responses {
+            responses.push(self.op(op).await?);
+        }
+        Ok(pb::TxnResponse { header: revision_header(reply.revision), succeeded: reply.succeeded, responses })
+    }
+
+    async fn op(&self, op: &OpReply) -> Result<pb::ResponseOp, Status> {
+        use pb::response_op::Response;
+        let response = match op {
+            OpReply::Range(at) => Some(Response::ResponseRange(self.range_at(at).await?)),
+            OpReply::Put(reply) => Some(Response::ResponsePut(self.put(reply)?)),
+            OpReply::DeleteRange(reply) => Some(Response::ResponseDeleteRange(self.delete_range(reply).await?)),
+            OpReply::Txn(reply) => Some(Response::ResponseTxn(Box::pin(self.txn(reply)).await?)),
+            OpReply::Empty => None,
+        };
+        Ok(pb::ResponseOp { response })
+    }
+}
+
+/// A range's result; the header has only its revision.
+#[must_use]
+pub fn range_response(reply: RangeReply) -> pb::RangeResponse {
+    pb::RangeResponse {
+        header: revision_header(reply.revision),
+        kvs: reply.kvs.into_iter().map(key_value).collect(),
+        more: reply.more,
+        count: reply.count,
+    }
+}

@@ -1,0 +1,285 @@
+//! One life of a member: bind, boot, run the parts, publish, serve, and end in order.
+//!
+//! Ports are bound before the data directory is touched, and clients are served only after the member has published itself: `ready to serve
+//! client requests` and the service manager's readiness mean exactly that.
+
+use std::net::ToSocketAddrs as _;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use detcd_core::ids::MemberId;
+use detcd_core::raft;
+use detcd_io::boot::asked::Asked;
+use detcd_io::boot::execute::{BootError, Booted, Start, boot};
+use detcd_io::boot::journal::{self, Journal};
+use detcd_io::boot::machine::{Machine, go_arch};
+use detcd_io::boot::plan::Notice;
+use detcd_io::clock::wall_millis;
+use detcd_io::disk::RealDisk;
+use detcd_io::entropy::Entropy;
+use detcd_io::fault::Fault;
+use detcd_io::store::lmdb::Lmdb;
+use detcd_io::wal::SEGMENT_BYTES;
+use detcd_server::compose::{Assembled, assemble};
+use detcd_server::config::Config;
+use detcd_server::log::{Line, Log, Severity};
+use detcd_server::member::Member;
+use detcd_server::publish;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::listen::{self, Bound};
+use crate::metrics::Metrics;
+use crate::notify;
+
+/// How long replies under way may take after a signal.
+const DRAIN: Duration = Duration::from_secs(5);
+const SIGINT: i32 = 2;
+const SIGTERM: i32 = 15;
+
+/// How a member's life ended well.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Ended {
+    /// By this signal.
+    Signal(i32),
+}
+
+/// How it ended otherwise.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It did not start.
+    Boot(BootError),
+    /// A port could not be bound, or failed later.
+    Listener { address: String, cause: String },
+    /// The machine failed.
+    Fault(Fault),
+    /// The process could not be set up.
+    Process(std::io::Error),
+}
+
+impl Failure {
+    /// The last line of the log.
+    pub(crate) fn line(&self) -> Line {
+        match self {
+            Self::Boot(error) => {
+                let line = Line::new(Severity::Fatal, "discovery failed").with("error", error.to_string());
+                match error {
+                    BootError::Refused(refusal) if !refusal.hint().is_empty() => line.with("hint", refusal.hint()),
+                    _ => line,
+                }
+            }
+            Self::Listener { address, cause } => Line::new(Severity::Fatal, "discovery failed")
+                .with("error", format!("listen tcp {address}: bind: {cause}")),
+            Self::Fault(fault) => {
+                Line::new(Severity::Fatal, "the member stops: the machine failed").with("error", fault.to_string())
+            }
+            Self::Process(error) => Line::new(Severity::Fatal, "cannot start").with("error", error.to_string()),
+        }
+    }
+}
+
+/// The counters beside the data directory. Writing them is best effort: it never stops a start.
+struct Counters {
+    path: Option<PathBuf>,
+    journal: Journal,
+}
+
+impl Counters {
+    fn load(config: &Config) -> Self {
+        let path = journal::path_beside(&config.data.places.data_dir);
+        let journal = path.as_deref().map(journal::load).unwrap_or_default();
+        Self { path, journal }
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Journal)) {
+        change(&mut self.journal);
+        if let Some(path) = &self.path
+            && let Err(error) = journal::save(path, &self.journal)
+        {
+            tracing::warn!(%error, path = %path.display(), "cannot keep the counters of starts");
+        }
+    }
+}
+
+/// Runs a member until a signal or a failure ends it.
+pub(crate) fn run(config: &Config, log: &Log) -> Result<Ended, Failure> {
+    let began = Instant::now();
+    let runtime = Builder::new_multi_thread().enable_all().build().map_err(Failure::Process)?;
+    let mut counters = Counters::load(config);
+    let bound = runtime.block_on(listen::bind(config)).inspect_err(|_| {
+        counters.change(Journal::on_listener_failure);
+    })?;
+    let booted = runtime.block_on(start(config)).map_err(|error| {
+        counters.change(|journal| journal.on_bootstrap_error(error.reason()));
+        log.write(&Line::new(Severity::Error, "bootstrap failed").with("error", error.to_string()));
+        Failure::Boot(error)
+    })?;
+    if booted.notices.iter().any(|notice| matches!(notice, Notice::UnsupportedArch { .. })) {
+        counters.change(Journal::on_unsupported_arch);
+    }
+    tell_notices(&booted, log);
+    let life = Life { config, counters, began };
+    life.live(&runtime, booted, bound)
+}
+
+/// Looks up what the plan needs, and boots.
+async fn start(config: &Config) -> Result<Booted<RealDisk, Lmdb>, BootError> {
+    let start = Start {
+        places: config.data.places.clone(),
+        asked: resolved(&config.asked),
+        machine: machine(),
+        segment_bytes: SEGMENT_BYTES,
+        raft: raft_config(config),
+    };
+    boot(&RealDisk, &start, |directory| async move { Lmdb::open(&directory) }).await
+}
+
+fn resolved(asked: &Asked) -> Asked {
+    let mut asked = asked.clone();
+    for place in asked.to_resolve() {
+        if let Some(address) = place.to_socket_addrs().ok().and_then(|mut addresses| addresses.next()) {
+            asked.resolved.insert(place, address);
+        }
+    }
+    asked
+}
+
+fn machine() -> Machine {
+    let fd_limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
+    Machine {
+        arch: go_arch(std::env::consts::ARCH).to_owned(),
+        unsupported_arch: std::env::var("ETCD_UNSUPPORTED_ARCH").ok(),
+        fd_limit: fd_limit.map_or(0, |(soft, _)| soft),
+    }
+}
+
+fn raft_config(config: &Config) -> raft::Config {
+    let ticks = u32::try_from(config.raft.election_ticks).unwrap_or(u32::MAX / 2);
+    let election = raft::Delay::between(ticks, ticks * 2 - 1);
+    raft::Config { election, pre_vote: config.raft.pre_vote, ..raft::Config::new(MemberId(0)) }
+}
+
+fn tell_notices(booted: &Booted<RealDisk, Lmdb>, log: &Log) {
+    for notice in &booted.notices {
+        let line = Line::new(Severity::Warn, notice.message());
+        log.write(&match notice.field() {
+            Some((name, value)) => line.with(name, value),
+            None => line,
+        });
+    }
+}
+
+/// What stays the same through one life.
+struct Life<'a> {
+    config: &'a Config,
+    counters: Counters,
+    began: Instant,
+}
+
+impl Life<'_> {
+    fn live(mut self, runtime: &Runtime, booted: Booted<RealDisk, Lmdb>, bound: Bound) -> Result<Ended, Failure> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|error| Failure::Process(std::io::Error::other(error.to_string())))?;
+        let assembled = assemble(booted, self.config, Entropy::from_bytes(seed), wall_millis());
+        let Assembled { driver, writer, committer, member, stop, faults, claim } = assembled;
+        let threads = [
+            thread("detcd-wal", writer.run()).map_err(Failure::Process)?,
+            thread("detcd-store", committer.run()).map_err(Failure::Process)?,
+        ];
+        let ended = runtime.block_on(async {
+            let driver = tokio::spawn(driver.run());
+            let ended = self.serve(member, bound, driver, faults, stop).await;
+            ended
+        });
+        // The driver is gone, and with it the other ends of their queues.
+        for thread in threads {
+            let _ = thread.join();
+        }
+        drop(claim);
+        ended
+    }
+
+    async fn serve(
+        &mut self,
+        member: Member<Lmdb>,
+        bound: Bound,
+        mut driver: tokio::task::JoinHandle<Result<(), Fault>>,
+        mut faults: mpsc::Receiver<Fault>,
+        stop: oneshot::Sender<()>,
+    ) -> Result<Ended, Failure> {
+        let mut sigint = signal(SignalKind::interrupt()).map_err(Failure::Process)?;
+        let mut sigterm = signal(SignalKind::terminate()).map_err(Failure::Process)?;
+        let (closing, closed) = watch::channel(false);
+        let metrics = Metrics::new(&member, &self.counters.journal);
+        let peers = listen::serve_peers(bound.peers, member.clone(), closed.clone());
+        let client_urls: Vec<String> = self.config.urls.advertise_client.iter().map(ToString::to_string).collect();
+        let mut clients = None;
+        let publishing = publish::publish(&member, &client_urls);
+        tokio::pin!(publishing);
+        let mut bound_clients = Some(bound.clients);
+        let ended = loop {
+            tokio::select! {
+                biased;
+                ended = &mut driver => break Err(driver_failure(ended)),
+                Some(fault) = faults.recv() => break Err(Failure::Fault(fault)),
+                _ = sigint.recv() => break Ok(Ended::Signal(SIGINT)),
+                _ = sigterm.recv() => break Ok(Ended::Signal(SIGTERM)),
+                () = &mut publishing, if clients.is_none() => {
+                    let sockets = bound_clients.take().unwrap_or_default();
+                    let limits = &self.config.limits;
+                    clients = Some(listen::serve_clients(sockets, &member, metrics.clone(), limits, closed.clone()));
+                    self.ready(&metrics);
+                    let deciding = member.clone();
+                    tokio::spawn(async move { publish::decide_version(&deciding).await });
+                }
+            }
+        };
+        if let Ok(Ended::Signal(signal)) = &ended {
+            tracing::info!(signal, "received signal; shutting down...");
+        }
+        // Nobody listens only if nothing was served yet.
+        let _ = closing.send(true);
+        let _ = tokio::time::timeout(DRAIN, async {
+            peers.finished().await;
+            if let Some(clients) = clients {
+                clients.finished().await;
+            }
+        })
+        .await;
+        drop(stop);
+        if !driver.is_finished() {
+            let last = driver.await;
+            if ended.is_ok() && !matches!(last, Ok(Ok(()))) {
+                return Err(driver_failure(last));
+            }
+        }
+        ended
+    }
+
+    fn ready(&mut self, metrics: &Metrics) {
+        let seconds = self.began.elapsed().as_secs_f64();
+        self.counters.change(|journal| journal.on_ready(seconds));
+        metrics.ready(seconds);
+        let urls: Vec<&str> = self.config.urls.listen_client.iter().map(detcd_io::boot::url::Url::as_str).collect();
+        tracing::info!(urls = urls.join(","), "ready to serve client requests");
+        if let Err(error) = notify::ready() {
+            tracing::warn!(%error, "failed to notify systemd for readiness");
+        }
+    }
+}
+
+fn driver_failure(ended: Result<Result<(), Fault>, tokio::task::JoinError>) -> Failure {
+    match ended {
+        Ok(Ok(())) => Failure::Fault(Fault::Gone("the driver")),
+        Ok(Err(fault)) => Failure::Fault(fault),
+        Err(error) => Failure::Process(std::io::Error::other(error)),
+    }
+}
+
+/// A thread for a part that blocks. It has a small runtime of its own for the part's queues and pauses.
+fn thread(name: &str, part: impl Future<Output = ()> + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    let runtime = Builder::new_current_thread().enable_time().build()?;
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(part))
+}
