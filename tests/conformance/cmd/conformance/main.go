@@ -1,0 +1,219 @@
+// Command conformance compares detcd with the real etcd.
+//
+//	conformance [flags]                  seeds of random operations, etcdctl, the logs
+//	conformance -replay FILE [flags]     repeats a script that an earlier run wrote
+//	conformance make-corpus -out DIR     logs for detcd's own tests, judged by etcd's code
+//	conformance read-wal DIR             what etcd's code reads from one log
+//
+// Run it in tests/conformance. Its last line is `N passed, M failed`; the exit
+// status is 0 if nothing failed, 1 if something did, 2 if it could not start.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"detcd.io/conformance/internal/files"
+	"detcd.io/conformance/internal/pair"
+	"detcd.io/conformance/internal/process"
+	"detcd.io/conformance/internal/run"
+	"detcd.io/conformance/internal/script"
+)
+
+// The version of the oracle. go.mod pins it; a binary given by a flag must agree.
+const etcdVersion = "3.7.3"
+
+func main() {
+	status := start(os.Args[1:])
+	process.KillAll()
+	os.Exit(status)
+}
+
+func start(args []string) int {
+	var err error
+	failed := 0
+	switch {
+	case len(args) > 0 && args[0] == "make-corpus":
+		err = makeCorpus(args[1:])
+	case len(args) > 0 && args[0] == "read-wal":
+		err = readWAL(args[1:])
+	default:
+		failed, err = conform(args)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "conformance:", err)
+		return 2
+	}
+	if failed > 0 {
+		return 1
+	}
+	return 0
+}
+
+type options struct {
+	detcd, etcd, etcdctl string
+	seed                 uint64
+	seeds, ops           int
+	shrink, timeout      time.Duration
+	keep, ctl            bool
+	replay, dir          string
+}
+
+func parse(args []string) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("conformance", flag.ContinueOnError)
+	flags.StringVar(&o.detcd, "detcd", "../../target/release/detcd", "the server to compare")
+	flags.StringVar(&o.etcd, "etcd", "", "the real etcd; empty builds it from the module's dependencies")
+	flags.StringVar(&o.etcdctl, "etcdctl", "", "the real etcdctl; empty builds it")
+	flags.Uint64Var(&o.seed, "seed", 1, "first seed")
+	flags.IntVar(&o.seeds, "seeds", 1, "number of seeds")
+	flags.IntVar(&o.ops, "ops", 2000, "drawn operations per seed")
+	flags.DurationVar(&o.shrink, "shrink", 2*time.Minute, "longest search for a smaller sequence, per difference; 0 does not search")
+	flags.DurationVar(&o.timeout, "timeout", time.Hour, "longest time for everything")
+	flags.BoolVar(&o.keep, "keep", false, "keep the data directories of a seed that failed")
+	flags.BoolVar(&o.ctl, "ctl", true, "compare what etcdctl and HTTP probes print")
+	flags.StringVar(&o.replay, "replay", "", "repeat this script instead of drawing operations")
+	flags.StringVar(&o.dir, "dir", "", "where to put data directories; empty is the system's temporary directory")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	if flags.NArg() > 0 {
+		return o, fmt.Errorf("what is %q?", flags.Arg(0))
+	}
+	return o, nil
+}
+
+func conform(args []string) (failed int, err error) {
+	o, err := parse(args)
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := bounded(o.timeout)
+	defer cancel()
+	if o.detcd, err = filepath.Abs(o.detcd); err != nil {
+		return 0, err
+	}
+	if _, err := os.Stat(o.detcd); err != nil {
+		return 0, fmt.Errorf("no detcd to compare: %w", err)
+	}
+	if o.etcd, err = tool(ctx, o.etcd, "etcd", "go.etcd.io/etcd/server/v3", "--version"); err != nil {
+		return 0, err
+	}
+	root, err := os.MkdirTemp(o.dir, "conformance-")
+	if err != nil {
+		return 0, err
+	}
+	config := run.Config{
+		Binaries: pair.Binaries{Etcd: o.etcd, Detcd: o.detcd},
+		Root:     root, Scripts: "bin", Ops: o.ops, Shrink: o.shrink, Keep: o.keep, Out: os.Stdout,
+	}
+	score, err := score(ctx, o, config)
+	if err != nil {
+		return 0, err
+	}
+	if !o.keep || score.Failed == 0 {
+		_ = os.RemoveAll(root)
+	}
+	fmt.Printf("%d passed, %d failed\n", score.Passed, score.Failed)
+	return score.Failed, nil
+}
+
+func score(ctx context.Context, o options, config run.Config) (total run.Score, err error) {
+	if o.replay != "" {
+		ops, err := script.Read(o.replay)
+		if err != nil {
+			return total, err
+		}
+		return run.Replay(ctx, config, ops), nil
+	}
+	if o.ctl {
+		if config.Etcdctl, err = tool(ctx, o.etcdctl, "etcdctl", "go.etcd.io/etcd/etcdctl/v3", "version"); err != nil {
+			return total, err
+		}
+		total.Add(run.Smoke(ctx, config))
+	}
+	for i := range o.seeds {
+		total.Add(run.Seed(ctx, config, o.seed+uint64(i)))
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return total, nil
+}
+
+// bounded is a context that ends with the time or with a signal. Then no server
+// may live on: what waits for one sees it end.
+func bounded(limit time.Duration) (context.Context, context.CancelFunc) {
+	timed, cancel := context.WithTimeout(context.Background(), limit)
+	ctx, stop := signal.NotifyContext(timed, os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, process.KillAll)
+	return ctx, func() { stop(); cancel() }
+}
+
+// tool returns the path of a real etcd program: the given one, the one built before, or a new one.
+func tool(ctx context.Context, given, name, source, versionFlag string) (string, error) {
+	path := given
+	if path == "" {
+		path = filepath.Join("bin", name)
+		if !rightVersion(ctx, path, versionFlag) {
+			fmt.Printf("building %s %s\n", name, etcdVersion)
+			build := exec.CommandContext(ctx, "go", "build", "-o", path, source)
+			build.Stdout, build.Stderr = os.Stdout, os.Stderr
+			if err := build.Run(); err != nil {
+				return "", fmt.Errorf("build %s: %w", name, err)
+			}
+		}
+	}
+	if !rightVersion(ctx, path, versionFlag) {
+		return "", fmt.Errorf("%s is not of version %s", path, etcdVersion)
+	}
+	return filepath.Abs(path)
+}
+
+func rightVersion(ctx context.Context, path, versionFlag string) bool {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return false
+	}
+	out, err := exec.CommandContext(ctx, absolute, versionFlag).Output()
+	return err == nil && strings.Contains(strings.ToLower(string(out)), "version: "+etcdVersion)
+}
+
+func makeCorpus(args []string) error {
+	flags := flag.NewFlagSet("make-corpus", flag.ContinueOnError)
+	out := flags.String("out", "", "directory to write the cases to")
+	serverWAL := flags.String("server-wal", "", "the log of a stopped real etcd, to add as one more case")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *out == "" {
+		return fmt.Errorf("make-corpus needs -out")
+	}
+	cases, err := files.MakeCorpus(*out, *serverWAL)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%d cases in %s\n", cases, *out)
+	return nil
+}
+
+func readWAL(args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("read-wal needs the directory of one log")
+	}
+	log, err := files.Read(args[0])
+	if err != nil {
+		return err
+	}
+	text, err := files.Describe(log)
+	fmt.Print(text)
+	return err
+}
