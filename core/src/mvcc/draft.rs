@@ -61,7 +61,8 @@ impl Draft {
             Reread::Never => None,
             Reread::Later => Some(BTreeMap::new()),
         };
-        Self { base: ReadPoint::now(view), writes: Vec::new(), events: Vec::new(), touched }
+        // Most commands are a single put.
+        Self { base: ReadPoint::now(view), writes: Vec::with_capacity(1), events: Vec::with_capacity(1), touched }
     }
 
     /// The store as it was found.

@@ -1,0 +1,226 @@
+//! The key index against a plain list of everything that ever happened.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use detcd_core::ids::Revision;
+use detcd_core::mvcc::index::{BadRow, RowFacts};
+use detcd_core::mvcc::{Facts, KeyAt, KeyIndex, Scan, Span};
+use proptest::prelude::*;
+
+mod support;
+use support::{any_key, any_range_end, bytes};
+
+/// One row of the slow twin.
+#[derive(Clone, Debug)]
+struct Row {
+    at: Revision,
+    key: Bytes,
+    /// Creation and version; `None` for a tombstone.
+    put: Option<(i64, i64)>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Slow(Vec<Row>);
+
+impl Slow {
+    fn newest(&self, key: &[u8], at: Revision) -> Option<&Row> {
+        self.0.iter().filter(|row| row.key == key && row.at <= at).max_by_key(|row| row.at)
+    }
+
+    fn get(&self, key: &[u8], at: Revision) -> Option<Facts> {
+        let row = self.newest(key, at)?;
+        let (created, version) = row.put?;
+        Some(Facts { created, modified: row.at, version })
+    }
+
+    fn keys(&self, span: &Span, at: Revision) -> Vec<KeyAt> {
+        let keys: BTreeSet<Bytes> = self.0.iter().map(|row| row.key.clone()).collect();
+        let found = |key: Bytes| self.get(&key, at).map(|facts| KeyAt { key, facts });
+        keys.into_iter().filter(|key| span.contains(key)).filter_map(found).collect()
+    }
+
+    fn change(&mut self, at: Revision, key: &Bytes, wants_put: bool) -> bool {
+        let before = self.get(key, at);
+        if !wants_put && before.is_none() {
+            return false;
+        }
+        let (created, version) = before.map_or((at.main, 1), |facts| (facts.created, facts.version + 1));
+        let put = if wants_put { Some((created, version)) } else { None };
+        self.0.push(Row { at, key: key.clone(), put });
+        true
+    }
+
+    /// Drops what a compaction drops.
+    fn compact(&mut self, upto: i64) {
+        let all = self.clone();
+        self.0.retain(|row| {
+            let newest = all.newest(&row.key, Revision::end_of(upto)).map(|newest| newest.at) == Some(row.at);
+            upto < row.at.main || newest && (row.put.is_some() || row.at.main == upto)
+        });
+    }
+}
+
+/// Transactions of puts (`true`) and deletes.
+fn any_history() -> impl Strategy<Value = Vec<Vec<(Bytes, bool)>>> {
+    let change = (any_key(), prop::bool::weighted(0.6));
+    prop::collection::vec(prop::collection::vec(change, 1..5), 1..14)
+}
+
+fn build(history: &[Vec<(Bytes, bool)>]) -> (KeyIndex, Slow) {
+    let (mut index, mut slow, mut main) = (KeyIndex::default(), Slow::default(), 1);
+    for transaction in history {
+        let mut sub = 0;
+        for (key, wants_put) in transaction {
+            let at = Revision::new(main + 1, sub);
+            if slow.change(at, key, *wants_put) {
+                if *wants_put {
+                    index.put(key, at)
+                } else {
+                    index.delete(key, at)
+                }
+                sub += 1;
+            }
+        }
+        main += i64::from(0 < sub);
+    }
+    (index, slow)
+}
+
+fn restore(slow: &Slow) -> KeyIndex {
+    let mut index = KeyIndex::default();
+    for Row { at, key, put } in &slow.0 {
+        let row = match *put {
+            Some((created, version)) => RowFacts::Put { key, created, version },
+            None => RowFacts::Tombstone { key },
+        };
+        index.restore(*at, row).expect("the rows are in order");
+    }
+    index
+}
+
+/// Every point that tells transactions or changes apart, from `floor` on.
+fn points(floor: i64) -> Vec<Revision> {
+    let mains = floor.max(0)..16;
+    mains.flat_map(|main| (0..5).map(move |sub| Revision::new(main, sub)).chain([Revision::end_of(main)])).collect()
+}
+
+fn agrees(index: &KeyIndex, slow: &Slow, floor: i64) {
+    let keys: BTreeSet<Bytes> = slow.0.iter().map(|row| row.key.clone()).chain([bytes("other")]).collect();
+    for at in points(floor).into_iter().filter(|at| floor < at.main || at.sub == i64::MAX) {
+        for key in &keys {
+            assert_eq!(index.get(key, at), slow.get(key, at), "{key:?} at {at}");
+        }
+    }
+    let now = Revision::end_of(100);
+    assert_eq!(index.live(), keys.iter().filter(|key| slow.get(key, now).is_some()).count());
+}
+
+/// A whole walk in steps of these sizes: its keys, and its count.
+fn walk(index: &KeyIndex, span: &Span, at: Revision, steps: (usize, usize)) -> (Vec<KeyAt>, usize) {
+    let (keys_max, visits_max) = steps;
+    let (mut keys, mut after) = (Vec::new(), None::<Bytes>);
+    loop {
+        let chunk = index.keys(&Scan { span, at, after: after.as_deref(), keys_max, visits_max });
+        assert!(chunk.keys.len() <= keys_max && chunk.visited <= visits_max);
+        keys.extend(chunk.keys);
+        after = chunk.resume;
+        if after.is_none() {
+            break;
+        }
+    }
+    let mut count = 0;
+    loop {
+        let chunk = index.count(&Scan { span, at, after: after.as_deref(), keys_max, visits_max });
+        assert!(chunk.visited <= visits_max);
+        count += chunk.count;
+        after = chunk.resume;
+        if after.is_none() {
+            return (keys, count);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn tells_every_key_at_every_point(history in any_history()) {
+        let (index, slow) = build(&history);
+        agrees(&index, &slow, 0);
+    }
+
+    #[test]
+    fn walks_spans_in_steps(
+        history in any_history(),
+        key in any_key(),
+        range_end in any_range_end(),
+        main in 1..16i64,
+        steps in (1..5usize, 1..5usize),
+    ) {
+        let (index, slow) = build(&history);
+        let (span, at) = (Span::parse(&key, &range_end), Revision::end_of(main));
+        let expected = slow.keys(&span, at);
+        let (keys, count) = walk(&index, &span, at, steps);
+        prop_assert_eq!(count, expected.len());
+        prop_assert_eq!(keys, expected);
+    }
+
+    #[test]
+    fn is_rebuilt_from_all_rows_as_it_was(history in any_history()) {
+        let (index, slow) = build(&history);
+        prop_assert_eq!(restore(&slow), index);
+    }
+
+    #[test]
+    fn is_rebuilt_from_what_a_compaction_left(history in any_history(), upto in 1..16i64) {
+        let (_, mut slow) = build(&history);
+        let whole = slow.clone();
+        slow.compact(upto);
+        agrees(&restore(&slow), &whole, upto);
+        // What comes after the restart goes on from there.
+        let (mut index, mut whole) = (restore(&slow), whole);
+        let keys: BTreeMap<Bytes, ()> = whole.0.iter().map(|row| (row.key.clone(), ())).collect();
+        for (sub, key) in keys.keys().enumerate() {
+            let at = Revision::new(15, sub as i64);
+            whole.change(at, key, true);
+            index.put(key, at);
+        }
+        agrees(&index, &whole, upto);
+    }
+}
+
+#[test]
+fn deleted_and_put_again_in_one_revision() {
+    let mut index = KeyIndex::default();
+    index.put(b"k", Revision::new(2, 0));
+    index.delete(b"k", Revision::new(3, 0));
+    index.put(b"k", Revision::new(3, 1));
+    assert_eq!(index.get(b"k", Revision::new(3, 0)), None);
+    let facts = Facts { created: 3, modified: Revision::new(3, 1), version: 1 };
+    assert_eq!(index.get(b"k", Revision::end_of(3)), Some(facts));
+    assert_eq!((index.live(), index.known()), (1, 1));
+}
+
+#[test]
+fn a_tombstone_that_comes_first_is_known() {
+    let mut index = KeyIndex::default();
+    index.restore(Revision::new(5, 0), RowFacts::Tombstone { key: b"k" }).expect("a compaction at 5 left it");
+    assert_eq!((index.live(), index.known()), (0, 1));
+    index.restore(Revision::new(6, 0), RowFacts::Tombstone { key: b"k" }).expect("passed over");
+    index.put(b"k", Revision::new(7, 0));
+    assert_eq!(index.get(b"k", Revision::end_of(6)), None);
+    let facts = Facts { created: 7, modified: Revision::new(7, 0), version: 1 };
+    assert_eq!(index.get(b"k", Revision::end_of(7)), Some(facts));
+}
+
+#[test]
+fn rows_that_no_history_can_hold_are_told() {
+    let mut index = KeyIndex::default();
+    let put = RowFacts::Put { key: b"k", created: 5, version: 1 };
+    assert_eq!(index.restore(Revision::new(5, -1), put), Err(BadRow::BadRevision));
+    assert_eq!(index.restore(Revision::new(5, 1 << 32), put), Err(BadRow::BadRevision));
+    assert_eq!(index.restore(Revision::new(5, 0), put), Ok(()));
+    assert_eq!(index.restore(Revision::new(5, 0), put), Err(BadRow::OutOfOrder));
+    assert_eq!(index.restore(Revision::new(4, 7), put), Err(BadRow::OutOfOrder));
+}
