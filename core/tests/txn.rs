@@ -24,7 +24,7 @@ enum Told {
     Range(RangeReply),
     Put { revision: i64, prev: Option<KeyValue> },
     Delete { revision: i64, deleted: i64, prev: Vec<KeyValue> },
-    Txn { revision: i64, succeeded: bool, responses: Vec<Told> },
+    Txn { revision: i64, succeeded: bool, responses: Vec<Self> },
 }
 
 /// One change, as a watcher is told: the row (none: deleted), the key, and what was there before the transaction.

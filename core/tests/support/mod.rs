@@ -192,7 +192,7 @@ pub(crate) fn range(key: &str, range_end: &str) -> RangeRequest {
 
 /// Few keys, so that requests meet; prefixes of each other, and one that is not text.
 pub(crate) fn any_key() -> impl Strategy<Value = Bytes> {
-    prop::sample::select(vec!["a", "b", "c", "ba", "b\0", "bb", "\u{7f}", "\0"]).prop_map(|key| bytes(key))
+    prop::sample::select(vec!["a", "b", "c", "ba", "b\0", "bb", "\u{7f}", "\0"]).prop_map(bytes)
 }
 
 /// The end of one key, of everything, or a key, often inverted.
@@ -201,7 +201,7 @@ pub(crate) fn any_range_end() -> impl Strategy<Value = Bytes> {
 }
 
 pub(crate) fn any_value() -> impl Strategy<Value = Bytes> {
-    prop::sample::select(vec!["", "x", "y", "xy"]).prop_map(|value| bytes(value))
+    prop::sample::select(vec!["", "x", "y", "xy"]).prop_map(bytes)
 }
 
 /// None, two that exist and one that does not.

@@ -62,7 +62,7 @@ pub(crate) fn range(state: &State, request: &RangeRequest, revision: i64) -> Ran
             _ => (0, kv.value.clone()),
         };
         kvs.sort_by(|left, right| left.key.cmp(&right.key));
-        kvs.sort_by(|left, right| rank(right).cmp(&rank(left)));
+        kvs.sort_by_key(|kv| std::cmp::Reverse(rank(kv)));
     }
     let more = limit > 0 && kvs.len() > limit;
     if more {

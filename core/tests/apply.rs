@@ -1,0 +1,199 @@
+//! Single commands through the one door: what they write, what they answer, and which stop the member.
+
+use detcd_core::apply::{Application, Event, EventKind, Outcome, Step, Write};
+use detcd_core::command::{
+    AuthCommand, ClusterMemberAttrSetRequest, ClusterVersionSetRequest, Command, DeleteRangeRequest, PutRequest,
+};
+use detcd_core::ids::{LeaseId, MemberId, Revision, Ticket};
+use detcd_core::membership::{ConfChange, ConfChangeKind, Member, Membership, Version};
+use detcd_core::mvcc::{KeyValue, ReadPoint};
+use detcd_core::reply::{DeleteRangeReply, PutReply, RangeAt, Rejected, Reply};
+
+mod support;
+use support::{Store, advance_to_end, bytes, delete, put, range};
+
+fn at(main: i64, sub: i64) -> Revision {
+    Revision::new(main, sub)
+}
+
+#[test]
+fn a_put_writes_one_row_and_tells_what_was_there() {
+    let mut store = Store::default();
+    let first = store.apply(Command::Put(PutRequest { lease: LeaseId(1), ..put("k", "1") }), &[1]);
+    let kv = KeyValue { key: bytes("k"), created: 2, modified: 2, version: 1, value: bytes("1"), lease: LeaseId(1) };
+    assert_eq!(
+        first,
+        Outcome {
+            reply: Ok(Reply::Put(PutReply { revision: 2, prev: None })),
+            writes: vec![Write::Row { revision: at(2, 0), kv: kv.clone() }],
+            events: vec![Event { kind: EventKind::Put, revision: at(2, 0), prev: None }],
+        }
+    );
+    let kept = PutRequest { ignore_lease: true, prev_kv: true, ..put("k", "2") };
+    let second = store.apply(Command::Put(kept), &[1]);
+    assert_eq!(second.reply, Ok(Reply::Put(PutReply { revision: 3, prev: Some(at(2, 0)) })));
+    let kv = KeyValue { modified: 3, version: 2, value: bytes("2"), ..kv };
+    assert_eq!(second.writes, [Write::Row { revision: at(3, 0), kv: kv.clone() }]);
+    assert_eq!(second.events, [Event { kind: EventKind::Put, revision: at(3, 0), prev: Some(at(2, 0)) }]);
+    let third = store.apply(Command::Put(PutRequest { ignore_value: true, ..put("k", "") }), &[1]);
+    let kv = KeyValue { modified: 4, version: 3, lease: LeaseId(0), ..kv };
+    assert_eq!(third.writes, [Write::Row { revision: at(4, 0), kv }]);
+}
+
+#[test]
+fn a_put_that_is_refused_writes_nothing() {
+    let store = Store::default();
+    for (request, rejected) in [
+        (PutRequest { lease: LeaseId(9), ..put("k", "") }, Rejected::LeaseNotFound),
+        (PutRequest { ignore_value: true, ..put("k", "") }, Rejected::KeyNotFound),
+        (PutRequest { ignore_lease: true, ..put("k", "") }, Rejected::KeyNotFound),
+    ] {
+        let outcome = store.outcome(Command::Put(request), &[1]);
+        assert_eq!(outcome, Outcome { reply: Err(rejected), writes: vec![], events: vec![] });
+    }
+}
+
+#[test]
+fn a_range_delete_numbers_its_tombstones_in_key_order() {
+    let mut store = Store::default();
+    for key in ["c", "a", "b", "d"] {
+        store.put(key, "");
+    }
+    let outcome = store.delete("b", "\0");
+    let prev = vec![at(4, 0), at(2, 0), at(5, 0)];
+    assert_eq!(outcome.reply, Ok(Reply::DeleteRange(DeleteRangeReply { revision: 6, deleted: 3, prev })));
+    let tombstone = |sub, key| Write::Tombstone { revision: at(6, sub), key: bytes(key) };
+    assert_eq!(outcome.writes, [tombstone(0, "b"), tombstone(1, "c"), tombstone(2, "d")]);
+    assert_eq!(outcome.events[1], Event { kind: EventKind::Delete, revision: at(6, 1), prev: Some(at(2, 0)) });
+    let nothing = DeleteRangeReply { revision: 6, deleted: 0, prev: vec![] };
+    let again = store.delete("b", "\0");
+    assert_eq!(again, Outcome { reply: Ok(Reply::DeleteRange(nothing)), writes: vec![], events: vec![] });
+}
+
+#[test]
+fn a_large_range_delete_shows_nothing_before_its_last_slice() {
+    let mut store = Store::default();
+    for i in 0..1000 {
+        store.put(&format!("{i:04}"), "");
+    }
+    let request = DeleteRangeRequest { prev_kv: false, ..delete("0100", "0900") };
+    let mut application = Application::begin(Command::DeleteRange(request));
+    let mut slices = 0;
+    let outcome = loop {
+        slices += 1;
+        match application.advance(&store, 100).expect("every row is there") {
+            Step::More => {}
+            Step::Done(outcome) => break outcome,
+            step => panic!("{step:?}"),
+        }
+    };
+    assert_eq!((slices, outcome.writes.len()), (8, 800));
+    store.carry_out(&outcome);
+    assert_eq!((store.current, store.index.live()), (1002, 200));
+}
+
+#[test]
+fn a_range_in_the_log_is_read_by_who_answers() {
+    let mut store = Store::default();
+    store.put("k", "v");
+    let outcome = store.outcome(Command::Range(range("k", "")), &[1]);
+    let point = ReadPoint { at: Revision::end_of(2), revision: 2, compacted: -1 };
+    let read = RangeAt { request: range("k", ""), point };
+    assert_eq!(outcome, Outcome { reply: Ok(Reply::Range(Box::new(read))), writes: vec![], events: vec![] });
+}
+
+#[test]
+fn what_is_not_built_stops_the_member() {
+    let store = Store::default();
+    for (command, name) in [
+        (Command::Compaction(Default::default()), "compaction"),
+        (Command::LeaseGrant(Default::default()), "lease grant"),
+        (Command::LeaseRevoke(Default::default()), "lease revoke"),
+        (Command::LeaseCheckpoint(Default::default()), "lease checkpoint"),
+        (Command::Alarm(Default::default()), "alarm"),
+        (Command::Auth(AuthCommand::Enable), "authentication"),
+        (Command::DowngradeInfoSet(Default::default()), "downgrade"),
+    ] {
+        assert_eq!(advance_to_end(&store, Application::begin(command), &[1]), Step::Unbuilt(name));
+    }
+}
+
+fn member(id: u64, url: &str) -> Member {
+    Member { id: MemberId(id), peer_urls: vec![url.into()], ..Member::default() }
+}
+
+fn add(store: &Store, member: Member) -> Step {
+    let change = ConfChange { id: Ticket(0), node: member.id, kind: ConfChangeKind::AddVoter(member) };
+    advance_to_end(store, Application::begin_conf_change(change), &[1])
+}
+
+#[test]
+fn members_join_publish_and_agree_on_a_version() {
+    let mut store = Store::default();
+    for (id, url) in [(7, "http://b"), (3, "http://a")] {
+        let Step::Done(outcome) = add(&store, member(id, url)) else { panic!("was accepted") };
+        assert_eq!(outcome.writes, [Write::Member(member(id, url))]);
+        store.carry_out(&outcome);
+        let members: Vec<Member> = store.membership.iter().cloned().collect();
+        assert_eq!(outcome.reply, Ok(Reply::Members(members)));
+    }
+    assert_eq!(store.membership.iter().map(|member| member.id.0).collect::<Vec<_>>(), [3, 7]);
+    let published =
+        ClusterMemberAttrSetRequest { member: MemberId(7), name: "seven".into(), client_urls: vec!["http://c".into()] };
+    let outcome = store.apply(Command::ClusterMemberAttrSet(published), &[1]);
+    assert_eq!(outcome.reply, Ok(Reply::Empty));
+    let seven = store.membership.get(MemberId(7)).expect("still there");
+    assert_eq!((seven.name.as_str(), seven.client_urls.len(), seven.peer_urls.len()), ("seven", 1, 1));
+    let version = Version::new(3, 7, 0);
+    let outcome = store.apply(Command::ClusterVersionSet(ClusterVersionSetRequest { version }), &[1]);
+    assert_eq!(outcome.writes, [Write::ClusterVersion(version)]);
+    assert_eq!(store.membership.cluster_version(), Some(version));
+    assert_eq!((store.current, store.index.known()), (1, 0), "no revision is spent on this");
+}
+
+#[test]
+fn a_membership_change_can_be_refused() {
+    let members = [member(3, "http://a")];
+    let membership = Membership::restore(members, [MemberId(5)], None).expect("sound");
+    let store = Store { membership, ..Store::default() };
+    for (member, rejected) in [
+        (member(3, "http://z"), Rejected::MemberExists),
+        (member(4, "http://a"), Rejected::PeerUrlExists),
+        (member(5, "http://z"), Rejected::MemberRemoved),
+    ] {
+        assert_eq!(add(&store, member), Step::Done(Outcome { reply: Err(rejected), writes: vec![], events: vec![] }));
+    }
+    for kind in [ConfChangeKind::Remove, ConfChangeKind::Promote, ConfChangeKind::AddVoter(member(8, "http://z"))] {
+        let change = ConfChange { id: Ticket(1), node: MemberId(9), kind };
+        let step = advance_to_end(&store, Application::begin_conf_change(change), &[1]);
+        assert!(matches!(step, Step::Unbuilt(_)), "{step:?}");
+    }
+}
+
+#[test]
+fn attributes_of_a_removed_member_are_passed_over_and_of_a_stranger_stop_the_member() {
+    let membership = Membership::restore([], [MemberId(5)], None).expect("sound");
+    let store = Store { membership, ..Store::default() };
+    let publish = |member| Command::ClusterMemberAttrSet(ClusterMemberAttrSetRequest { member, ..Default::default() });
+    let outcome = store.outcome(publish(MemberId(5)), &[1]);
+    assert_eq!(outcome, Outcome { reply: Ok(Reply::Empty), writes: vec![], events: vec![] });
+    let step = advance_to_end(&store, Application::begin(publish(MemberId(6))), &[1]);
+    assert!(matches!(step, Step::Unbuilt(_)), "{step:?}");
+}
+
+#[test]
+fn a_damaged_membership_is_not_restored() {
+    assert_eq!(Membership::restore([member(5, "")], [MemberId(5)], None), None);
+    assert_eq!(Membership::restore([member(5, ""), member(5, "")], [], None), None);
+}
+
+#[test]
+fn versions_are_three_plain_numbers() {
+    assert_eq!(Version::parse("3.7.0"), Some(Version::new(3, 7, 0)));
+    assert_eq!(Version::new(3, 17, 0).to_string(), "3.17.0");
+    for text in
+        ["", "3", "3.7", "3.7.0.1", "3.7.x", "3..0", "+3.7.0", "3.07.0", "3.7.0-rc.1", "99999999999999999999.0.0"]
+    {
+        assert_eq!(Version::parse(text), None, "{text}");
+    }
+}
