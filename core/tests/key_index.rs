@@ -190,6 +190,23 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn bounds_hold_what_the_span_contains(
+        key in any_key(),
+        range_end in any_range_end(),
+        after in prop::option::of(any_key()),
+        keys in prop::collection::btree_set(any_key(), 0..8),
+    ) {
+        let span = Span::parse(&key, &range_end);
+        let after = after.as_deref();
+        let inside = |key: &&Bytes| span.contains(key) && after.is_none_or(|after| after < key.as_ref());
+        let expected: Vec<&Bytes> = keys.iter().filter(inside).collect();
+        let found = span.bounds(after).map_or_else(Vec::new, |bounds| keys.range::<[u8], _>(bounds).collect());
+        prop_assert_eq!(found, expected);
+    }
+}
+
 #[test]
 fn deleted_and_put_again_in_one_revision() {
     let mut index = KeyIndex::default();

@@ -322,7 +322,7 @@ impl Sort {
     fn of(target: SortTarget, order: SortOrder) -> Option<Self> {
         match (target, order) {
             (SortTarget::Key, SortOrder::None | SortOrder::Ascend) => None,
-            (target, SortOrder::None) => Some(Self { target, order: SortOrder::Ascend }),
+            // Without an order, any other target is ascending.
             (target, order) => Some(Self { target, order }),
         }
     }
