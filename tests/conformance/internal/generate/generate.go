@@ -53,7 +53,7 @@ func New(seed uint64) *Generator {
 		{250, func() script.Op { return g.by(script.Range, g.rangeOf()) }},
 		{60, func() script.Op { return g.by(script.RangeStream, g.streamOf()) }},
 		{70, func() script.Op { return g.by(script.DeleteRange, g.deleteOf()) }},
-		{200, func() script.Op { return g.by(script.Txn, g.txn(1)) }},
+		{200, func() script.Op { return g.by(script.Txn, survivable(g.txn(1))) }},
 		{12, func() script.Op { return g.by(script.Txn, g.bulk()) }},
 		{25, func() script.Op { return stub(script.HashKV, &pb.HashKVRequest{Revision: g.anyRevision()}) }},
 		{8, func() script.Op { return stub(script.MemberList, &pb.MemberListRequest{Linearizable: g.oneIn(2)}) }},
