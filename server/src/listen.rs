@@ -15,9 +15,9 @@ use detcd_server::member::Member;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::Routes;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 
 use crate::http;
 use crate::metrics::Metrics;
@@ -115,9 +115,9 @@ fn serve(
             .max_concurrent_streams(streams_max)
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-            .tcp_nodelay(true)
             .add_routes(Routes::from(router.clone()));
-        let incoming = TcpListenerStream::new(listener);
+        // A reply held back for the client's delayed acknowledgement would cost 40 ms.
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let closed = until_closed(closed.clone());
         tasks.spawn(async move {
             if let Err(error) = server.serve_with_incoming_shutdown(incoming, closed).await {
