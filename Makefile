@@ -1,0 +1,68 @@
+# The verbs. Each is one job that runs the same on a laptop and in CI; `check` never writes, `fix` may.
+
+SEED ?= 1
+N ?= 20
+OPS ?= 2000
+SEEDS ?= 2
+TIME ?= 60
+T ?= wal
+ROUNDS ?= 5
+
+SIM = RUSTFLAGS="--cfg madsim" cargo run --profile sim --target-dir target/sim -p detcd-sim --bin detcd-sim --
+SIM_MUTANTS = RUSTFLAGS="--cfg madsim --cfg mutants --cfg verify" cargo run --profile sim --target-dir target/sim-mutants -p detcd-sim --bin detcd-sim --
+
+.PHONY: build run check test sim mutants model fuzz corpus conformance bench bench-smoke fix
+
+build:
+	cargo build --release -p detcd-server
+
+# A member on its embedded store; ARGS are detcd's own flags.
+run: build
+	./target/release/detcd $(ARGS)
+
+# All that needs only Rust and a C compiler.
+test:
+	cargo test --workspace --exclude detcd-sim
+
+check:
+	cargo fmt --all --check
+	cargo clippy --workspace --exclude detcd-sim --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --exclude detcd-sim --no-deps --quiet
+	cargo test -p detcd-tests --test tidy
+
+# The simulator: N runs from SEED on. One seed repeats a run.
+sim:
+	$(SIM) --seed $(SEED) --count $(N)
+
+# Known bugs, each of which the simulator must find: docs/scoreboard.md.
+mutants:
+	$(SIM_MUTANTS) --scoreboard docs/scoreboard.md
+
+# Stateright over the shipping Raft type, and its mutants.
+model:
+	RUSTFLAGS="--cfg mutants --cfg verify" cargo test --target-dir target/model -p detcd-tests --test raft_model
+
+# cargo-fuzz on target T for TIME seconds (needs a nightly toolchain and cargo-fuzz).
+fuzz:
+	cd fuzz && cargo +nightly fuzz run $(T) -- -max_total_time=$(TIME)
+
+# detcd against the real etcd 3.7.3 (needs Go).
+conformance: build
+	cd tests/conformance && go vet ./... && go test ./... && go run ./cmd/conformance -detcd ../../target/release/detcd -seed $(SEED) -ops $(OPS) -seeds $(SEEDS)
+
+# Files that the real etcd wrote, for the tests and the fuzzers.
+corpus:
+	cd tests/conformance && go run ./cmd/conformance make-corpus -out ../../tests/golden/wal
+
+# detcd, the real etcd and the floor, interleaved (ETCD is the path of an etcd binary).
+bench: build
+	cargo build --release -p detcd-bench
+	target/release/detcd-bench --detcd target/release/detcd --floor target/release/detcd-floor $(if $(ETCD),--etcd $(ETCD)) --rounds $(ROUNDS) --out docs/benchmarks.md
+
+bench-smoke: build
+	cargo build --release -p detcd-bench
+	target/release/detcd-bench --detcd target/release/detcd --floor target/release/detcd-floor $(if $(ETCD),--etcd $(ETCD)) --smoke
+
+fix:
+	cargo fmt --all
+	cargo clippy --workspace --exclude detcd-sim --all-targets --fix --allow-dirty
