@@ -16,6 +16,10 @@ impl Raft {
         if matches!(self.role, Role::Leader(_)) {
             return self.ignore(None, Ignored::IdleTimer, effects);
         }
+        if matches!(self.role, Role::Candidate(_)) && self.durable.ballot().term < self.hard_state.term {
+            // Nobody was asked yet, as the own vote is still on its way to a slow disk: another term would only add to it.
+            return self.arm_election(effects);
+        }
         // A sole voter has nobody to ask and nobody to disturb.
         if self.config.pre_vote && 1 < self.voters.len() { self.ask_first(effects) } else { self.campaign(effects) }
     }

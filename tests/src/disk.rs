@@ -1,0 +1,88 @@
+//! A member's log file in memory: writes go into a queue, and a crash loses a tail of it.
+//!
+//! Invariant: `kept` is what a power cut would leave; everything in `queue` was asked for later.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use detcd_core::ids::{Index, MemberId};
+use detcd_core::raft::{Entry, HardState, Mark, Restored, Write};
+
+/// What one member wrote.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Disk {
+    kept: Kept,
+    queue: VecDeque<Write>,
+}
+
+/// What a power cut leaves.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct Kept {
+    hard_state: HardState,
+    base: Mark,
+    entries: Vec<Entry>,
+}
+
+impl Disk {
+    /// A disk that holds this and nothing under way.
+    #[must_use]
+    pub fn new(restored: &Restored) -> Self {
+        let kept = Kept { hard_state: restored.hard_state, base: restored.base, entries: restored.entries.clone() };
+        Self { kept, queue: VecDeque::new() }
+    }
+
+    /// Takes a write in; it is not safe yet.
+    pub fn write(&mut self, write: Write) {
+        self.queue.push_back(write);
+    }
+
+    /// How many writes are not safe yet.
+    #[must_use]
+    pub fn unsynced(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Makes the oldest writes safe.
+    pub fn sync(&mut self, writes: usize) {
+        assert!(writes <= self.queue.len());
+        for write in self.queue.drain(..writes) {
+            self.kept.take(write);
+        }
+    }
+
+    /// A power cut: of the writes under way, only the oldest `survive` reached the disk.
+    pub fn crash(&mut self, survive: usize) {
+        self.sync(survive);
+        self.queue.clear();
+    }
+
+    /// What a member finds here when it starts again, its store being this far.
+    #[must_use]
+    pub fn restored(&self, voters: &BTreeSet<MemberId>, applied: Index) -> Restored {
+        Restored {
+            hard_state: self.kept.hard_state,
+            base: self.kept.base,
+            voters: voters.clone(),
+            learners: BTreeSet::new(),
+            entries: self.kept.entries.clone(),
+            applied: applied.max(self.kept.base.index),
+        }
+    }
+
+    /// The safe entry at a place.
+    #[must_use]
+    pub fn entry(&self, index: Index) -> Option<&Entry> {
+        let offset = index.0.checked_sub(self.kept.base.index.0)?.checked_sub(1)?;
+        self.kept.entries.get(usize::try_from(offset).ok()?)
+    }
+}
+
+impl Kept {
+    fn take(&mut self, write: Write) {
+        if let Some(first) = write.entries.first() {
+            let keep = first.index.distance_from(self.base.index) - 1;
+            self.entries.truncate(usize::try_from(keep).expect("a test's log is short"));
+        }
+        self.entries.extend(write.entries);
+        self.hard_state = write.hard_state.unwrap_or(self.hard_state);
+    }
+}
