@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use detcd_core::ids::{Index, MemberId};
+use detcd_core::ids::{Index, MemberId, Term};
 use detcd_core::raft::{Entry, HardState, Mark, Restored, Write};
 
 /// What one member wrote.
@@ -66,6 +66,12 @@ impl Disk {
             entries: self.kept.entries.clone(),
             applied: applied.max(self.kept.base.index),
         }
+    }
+
+    /// The safe term.
+    #[must_use]
+    pub const fn term(&self) -> Term {
+        self.kept.hard_state.term
     }
 
     /// The safe entry at a place.

@@ -75,8 +75,6 @@ pub enum Mutant {
     CommitOlderTerm,
     /// An append is taken without a look at the entry before it (Raft paper, section 5.3).
     AppendWithoutMatch,
-    /// A repeated, shorter append cuts off what came after it.
-    RepeatTruncates,
     /// A heartbeat tells a commit index that its receiver may not have matched.
     HeartbeatCommitUncapped,
     /// A leader answers reads from what it knew when it was elected (Raft thesis, section 6.4).

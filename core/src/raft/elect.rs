@@ -116,7 +116,7 @@ impl Raft {
     }
 
     fn may_vote_for(&self, candidate: MemberId) -> bool {
-        if mutated!(self.config, VoteTwice) {
+        if mutated!(self.config, VoteTwice) && matches!(self.role, Role::Follower(_)) {
             return true;
         }
         match self.hard_state.vote {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::ids::{Index, MemberId, Term};
 
 /// One place in the replicated log. Raft never looks into the payload.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Entry {
     /// The term of the leader that appended it.
     pub term: Term,

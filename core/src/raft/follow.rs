@@ -79,14 +79,11 @@ impl Raft {
     fn merge(&mut self, run: Run) {
         let known = |entry: &&Entry| self.log.term_at(entry.index) == Some(entry.term);
         let skip = run.entries().iter().take_while(known).count();
-        let last = run.last().index;
         let mut fresh = run.into_entries().into_iter().skip(skip).peekable();
         if let Some(first) = fresh.peek()
             && first.index <= self.log.last().index
         {
             self.overwrite_after(Index(first.index.0 - 1));
-        } else if mutated!(self.config, RepeatTruncates) && fresh.peek().is_none() && last < self.log.last().index {
-            self.overwrite_after(last);
         }
         fresh.for_each(|entry| self.log.push(entry));
     }

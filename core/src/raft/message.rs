@@ -12,7 +12,7 @@ use super::entry::{Entry, EntryKind, Mark};
 use crate::ids::{Index, MemberId, Term};
 
 /// One message between two members.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Message {
     /// A follower hands proposals to its leader. Carries no term.
     Propose {
@@ -117,7 +117,7 @@ pub enum Message {
 }
 
 /// A proposed entry before a leader gave it a place.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Proposal {
     /// Who it is for.
     pub kind: EntryKind,
@@ -126,7 +126,7 @@ pub struct Proposal {
 }
 
 /// Why a candidate stands.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Cause {
     /// It heard no leader.
     #[default]

@@ -42,7 +42,7 @@ impl World {
             "repeat" => self.repeat(&mut words, out)?,
             "drop" => {
                 let way = way(&mut words)?;
-                self.under_way.retain(|(from, to, _)| !way.is_none_or(|way| way == (*from, *to)));
+                self.under_way.retain(|(from, to, _)| way.is_some_and(|way| way != (*from, *to)));
             }
             command => {
                 let id = words.member()?;

@@ -1,0 +1,82 @@
+//! The engine keeps its promises in every state of these models, and the models get where they are meant to get.
+
+use stateright::{Checker, Model};
+
+use super::starts;
+use super::world::{Bounds, CLIENT_ENTRY, Cluster, KEPT, LATER_LEADER};
+
+/// Walks all states of a model. Each name in `reached` is something that must happen in at least one of them.
+fn keeps_its_promises(cluster: Cluster, reached: &[&'static str]) {
+    let begin = std::time::Instant::now();
+    let bounds = cluster.bounds;
+    let checker = cluster.checker().threads(2).spawn_bfs().join();
+    let (states, depth, time) = (checker.unique_state_count(), checker.max_depth(), begin.elapsed());
+    eprintln!("{states} states, depth {depth}, {time:.1?}: {bounds:?}");
+    assert!(checker.is_done());
+    checker.assert_no_discovery(KEPT);
+    for name in reached {
+        checker.assert_any_discovery(name);
+    }
+}
+
+#[test]
+fn section_5_2_one_leader_per_term() {
+    let bounds = Bounds { elections: 3, crashes: 1, ..Bounds::default() };
+    keeps_its_promises(starts::empty(3, bounds).only_votes(), &[LATER_LEADER]);
+}
+
+#[test]
+fn section_5_3_conflicting_logs_are_brought_into_line() {
+    let bounds = Bounds { elections: 1, beats: 1, ..Bounds::default() };
+    keeps_its_promises(starts::figure_7(bounds), &[CLIENT_ENTRY]);
+    let bounds = Bounds { elections: 1, repeats: 1, ..Bounds::default() };
+    keeps_its_promises(starts::figure_7(bounds), &[CLIENT_ENTRY]);
+}
+
+#[test]
+fn section_5_4_1_committed_entries_survive_an_election() {
+    let bounds = Bounds { elections: 1, proposals: 1, crashes: 1, ..Bounds::default() };
+    keeps_its_promises(starts::led(3, bounds).without_hurry(), &[CLIENT_ENTRY, LATER_LEADER]);
+    let bounds = Bounds { elections: 1, proposals: 1, repeats: 1, ..Bounds::default() };
+    keeps_its_promises(starts::led(3, bounds).without_hurry(), &[CLIENT_ENTRY, LATER_LEADER]);
+    let bounds = Bounds { elections: 1, proposals: 1, ..Bounds::default() };
+    keeps_its_promises(starts::led(3, bounds), &[CLIENT_ENTRY, LATER_LEADER]);
+}
+
+#[test]
+fn section_5_4_2_older_terms_commit_with_the_own_one() {
+    let bounds = Bounds { elections: 2, ..Bounds::default() };
+    keeps_its_promises(starts::figure_8(bounds).without_hurry(), &[CLIENT_ENTRY, LATER_LEADER]);
+}
+
+#[test]
+fn two_members_with_everything() {
+    let bounds = Bounds { elections: 2, proposals: 1, crashes: 2, ..Bounds::default() };
+    keeps_its_promises(starts::empty(2, bounds), &[CLIENT_ENTRY, LATER_LEADER]);
+    let bounds = Bounds { elections: 2, proposals: 1, crashes: 1, beats: 1, ..Bounds::default() };
+    keeps_its_promises(starts::empty(2, bounds).without_hurry(), &[CLIENT_ENTRY, LATER_LEADER]);
+    let bounds = Bounds { elections: 2, proposals: 1, crashes: 1, repeats: 1, ..Bounds::default() };
+    keeps_its_promises(starts::empty(2, bounds).without_hurry(), &[CLIENT_ENTRY, LATER_LEADER]);
+}
+
+#[test]
+fn one_member_with_everything() {
+    let bounds = Bounds { elections: 3, proposals: 3, crashes: 3, reads: 2, ..Bounds::default() };
+    keeps_its_promises(starts::empty(1, bounds), &[CLIENT_ENTRY, LATER_LEADER]);
+}
+
+#[test]
+fn thesis_section_6_4_reads_are_fresh() {
+    let bounds = Bounds { elections: 1, crashes: 1, reads: 1, ..Bounds::default() };
+    keeps_its_promises(starts::led(3, bounds).without_hurry(), &[LATER_LEADER]);
+    let bounds = Bounds { elections: 1, proposals: 1, reads: 1, ..Bounds::default() };
+    keeps_its_promises(starts::led(3, bounds).without_hurry(), &[CLIENT_ENTRY, LATER_LEADER]);
+}
+
+#[test]
+fn thesis_section_9_6_pre_vote_changes_no_promise() {
+    let bounds = Bounds { elections: 3, crashes: 1, doubts: 2, ..Bounds::default() };
+    keeps_its_promises(starts::empty(2, bounds).with_pre_vote().without_hurry(), &[LATER_LEADER]);
+    let bounds = Bounds { elections: 1, doubts: 2, ..Bounds::default() };
+    keeps_its_promises(starts::led(3, bounds).with_pre_vote().without_hurry(), &[LATER_LEADER]);
+}
