@@ -67,12 +67,12 @@ fn an_election_is_decided_when_no_answer_can_change_it() {
 
 prop_compose! {
     /// A log after a base; terms never go back.
-    fn some_log()(base in 0..5_u64, base_term in 1..4_u64, steps in prop::collection::vec((0..3_u64, 0..40_usize), 0..12)) -> Log {
+    fn some_log()(base in 0..5_u64, base_term in 1..4_u64, steps in prop::collection::vec((0..3_u64, 0..4_usize), 0..12)) -> Log {
         let base_term = if base == 0 { 0 } else { base_term };
         let mut term = base_term.max(1);
         let entries = (base + 1..).zip(steps).map(|(index, (step, size))| {
             term += step;
-            Entry { term: Term(term), index: Index(index), kind: EntryKind::Normal, payload: Bytes::from(vec![7; size]) }
+            Entry { term: Term(term), index: Index(index), kind: EntryKind::Normal, payload: Bytes::from(vec![7; size * 8]) }
         });
         Log::new(Run::parse(Mark::new(Index(base), Term(base_term)), entries.collect()).unwrap())
     }
@@ -107,9 +107,11 @@ proptest! {
     }
 
     #[test]
-    fn a_slice_is_as_long_as_it_may_be(log in some_log(), a in 0..13_u64, b in 0..13_u64, count in 1..6_usize, bytes in 0..300_u64) {
+    fn a_slice_is_as_long_as_it_may_be(log in some_log(), a in 0..13_u64, b in 0..13_u64, count in 1..6_usize, eighths in 0..40_u64) {
         let (base, last) = (log.base().index.0, log.last().index.0);
         let (after, upto) = ((base + a).min(last), (base + b).min(last));
+        // Small units, so that entries often fit exactly.
+        let bytes = eighths * 8;
         let slice = log.slice(Index(after), Index(upto), count, bytes);
         prop_assert_eq!(slice, slice_slow(&log, after, upto, count, bytes));
     }

@@ -127,7 +127,7 @@ impl Progress {
                 self.probe();
             }
             Flow::Probe(_) => {
-                if index.next() != self.next {
+                if index.0 != self.next.0 - 1 {
                     return false;
                 }
                 self.next = index.min(hint.next()).max(self.matched.next());

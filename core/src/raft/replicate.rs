@@ -160,7 +160,7 @@ impl Raft {
         match self.log.newest_within(hint.index, hint.term) {
             // An old peer may send a hint without a term.
             Some(found) if Term(0) < hint.term => found.index,
-            Some(_) => hint.index,
+            Some(_) => hint.index.min(self.log.last().index),
             None => Index(self.log.base().index.0.saturating_sub(1)),
         }
     }
