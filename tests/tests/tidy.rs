@@ -59,8 +59,11 @@ fn production(text: &str) -> &str {
 
 #[test]
 fn every_file_says_why_it_exists() {
-    let silent: Vec<_> =
-        all_sources().into_iter().filter(|(_, text)| !text.trim_start().starts_with("//!")).map(|(name, _)| name).collect();
+    let silent: Vec<_> = all_sources()
+        .into_iter()
+        .filter(|(_, text)| !text.trim_start().starts_with("//!"))
+        .map(|(name, _)| name)
+        .collect();
     assert_eq!(silent, Vec::<String>::new());
 }
 
@@ -120,7 +123,11 @@ fn structs_have_few_fields() {
                         wide.push(format!("{name}: {title} ({fields} fields)"));
                     }
                     open = None;
-                } else if indent == *at + 4 && trimmed.contains(": ") && !trimmed.starts_with("//") && !trimmed.starts_with('#') {
+                } else if indent == *at + 4
+                    && trimmed.contains(": ")
+                    && !trimmed.starts_with("//")
+                    && !trimmed.starts_with('#')
+                {
                     *fields += 1;
                 }
             } else if trimmed.contains("struct ") && trimmed.ends_with('{') && !trimmed.starts_with("//") {
@@ -159,7 +166,10 @@ fn banned_words_stay_out() {
     for (word, packages, exempt) in BANNED {
         for (name, text) in packages.iter().flat_map(|package| sources(package)) {
             let counts = |line: &&str| !line.trim_start().starts_with("//") && line.contains(word);
-            if !exempt.contains(&name.as_str()) && !is_test(&name) && production(&text).lines().any(|line| counts(&line)) {
+            if !exempt.contains(&name.as_str())
+                && !is_test(&name)
+                && production(&text).lines().any(|line| counts(&line))
+            {
                 found.push(format!("{name}: {word}"));
             }
         }
@@ -196,7 +206,8 @@ fn dependencies(package: &str) -> BTreeSet<String> {
 fn packages_use_only_what_the_map_allows() {
     for (package, allowed) in EDGES {
         let allowed: BTreeSet<String> = allowed.iter().map(|name| format!("detcd-{name}")).collect();
-        let ours: BTreeSet<String> = dependencies(package).into_iter().filter(|name| name.starts_with("detcd-")).collect();
+        let ours: BTreeSet<String> =
+            dependencies(package).into_iter().filter(|name| name.starts_with("detcd-")).collect();
         assert!(ours.is_subset(&allowed), "{package} uses {ours:?}, allowed are {allowed:?}");
     }
     assert_eq!(dependencies("core"), BTreeSet::from(["bytes".to_owned()]), "the engine uses bytes only");

@@ -1,0 +1,123 @@
+//! A real detcd process on free loopback ports, and a client for it. Killed when dropped.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use detcd_proto::etcdserverpb::kv_client::KvClient;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tonic::transport::{Channel, Endpoint};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where a member lives.
+pub struct Home {
+    pub directory: PathBuf,
+    pub client_port: u16,
+    pub peer_port: u16,
+}
+
+/// A running process.
+pub struct Member {
+    child: Child,
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Home {
+    pub fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), client_port: free_port(), peer_port: free_port() }
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    }
+
+    /// The command that starts the member.
+    pub fn command(&self) -> Command {
+        let client = format!("http://127.0.0.1:{}", self.client_port);
+        let peer = format!("http://127.0.0.1:{}", self.peer_port);
+        let log = File::options().append(true).create(true).open(self.directory.join("log")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_detcd"));
+        command
+            .env_clear()
+            .args(["--name", "a", "--data-dir"])
+            .arg(self.data_dir())
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .arg(format!("--initial-cluster=a={peer}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        command
+    }
+
+    /// Starts the member without waiting for it.
+    pub fn spawn(&self) -> Member {
+        Member { child: self.command().spawn().unwrap() }
+    }
+
+    /// Starts the member and waits until it serves.
+    pub async fn start(&self) -> (Member, KvClient<Channel>) {
+        let mut member = self.spawn();
+        let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{}", self.client_port)).unwrap();
+        let began = Instant::now();
+        loop {
+            if let Ok(channel) = endpoint.connect().await {
+                let mut client = KvClient::new(channel);
+                let probe = detcd_proto::etcdserverpb::RangeRequest { key: "probe".into(), ..Default::default() };
+                if client.range(probe).await.is_ok() {
+                    return (member, client);
+                }
+            }
+            let ended = member.child.try_wait().unwrap();
+            assert!(ended.is_none() && began.elapsed() < PATIENCE, "no member: {ended:?}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// One HTTP/1.1 request; the whole answer as text.
+    pub fn get(&self, port: u16, path: &str) -> String {
+        use std::io::{Read as _, Write as _};
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+}
+
+impl Member {
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        kill(pid, signal).unwrap();
+    }
+
+    /// Waits for the process to end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(began.elapsed() < PATIENCE, "the process does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
