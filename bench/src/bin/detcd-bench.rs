@@ -48,6 +48,9 @@ struct Arguments {
     /// Where the servers' directories are made. They must be on a real disk for the figures to mean anything.
     #[arg(long, default_value = "target/bench")]
     directory: PathBuf,
+    /// Only rows whose name with clients (`put 100`) contains this.
+    #[arg(long, default_value = "")]
+    only: String,
     /// One short round of a few rows, only to see that everything works.
     #[arg(long)]
     smoke: bool,
@@ -101,6 +104,7 @@ impl Arguments {
             programs,
             directory: self.directory.clone(),
             size: Size::Full,
+            only: self.only.clone(),
             rounds: usize::from(self.rounds),
             warm_up: Duration::from_secs(1),
             measured: Duration::from_secs(u64::from(self.seconds)),

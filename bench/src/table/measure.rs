@@ -25,6 +25,8 @@ pub struct Options {
     pub directory: PathBuf,
     /// Which rows.
     pub size: Size,
+    /// Of these, only those whose name with clients (`put 100`) contains this.
+    pub only: String,
     /// How often.
     pub rounds: usize,
     /// How long the clients work before it counts.
@@ -134,7 +136,8 @@ pub async fn measure(
     options: &Options,
     mut on_cell: impl FnMut(Row, Kind, &Cell),
 ) -> Result<Vec<Measured>, MeasureError> {
-    let rows = rows(options.size);
+    let mut rows = rows(options.size);
+    rows.retain(|row| format!("{} {}", row.name(), row.clients).contains(&options.only));
     let mut table: Vec<Measured> = rows.into_iter().map(|row| Measured { row, cells: BTreeMap::new() }).collect();
     for round in 0..options.rounds {
         for (number, measured) in table.iter_mut().enumerate() {
