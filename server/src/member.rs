@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use detcd_core::ids::MemberId;
 use detcd_core::raft::Refusal;
-use detcd_io::codec::entry;
+use detcd_io::codec::entry::{self, Field};
 use detcd_io::driver::ask::{Answer, Asker, Unanswered};
 use detcd_io::fault::Fault;
 use detcd_io::store::Store;
@@ -153,13 +153,13 @@ impl<B: Backend> Member<B> {
         Ok(())
     }
 
-    /// Takes `request` through the log and waits until it is applied here.
+    /// Takes `message` through the log, as the request of `field`, and waits until it is applied here.
     ///
     /// # Errors
     /// etcd's status for a request that is too large, refused, late or rejected.
-    pub async fn propose(&self, request: pb::InternalRaftRequest) -> Result<Answer, Status> {
+    pub async fn propose(&self, field: Field, message: &impl prost::Message) -> Result<Answer, Status> {
         let ticket = self.inner.asker.ticket();
-        let payload = entry::encode(ticket, request);
+        let payload = entry::encode(ticket, field, message);
         if payload.len() > self.inner.limits.request_bytes_max {
             return Err(Refused::TooLarge.into());
         }

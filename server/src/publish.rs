@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use detcd_core::membership::Version;
+use detcd_io::codec::entry::Field;
 use detcd_io::store::backend::Backend;
-use detcd_proto::{etcdserverpb as pb, membershippb};
+use detcd_proto::membershippb;
 
 use crate::member::Member;
 
@@ -24,8 +25,7 @@ pub async fn publish<B: Backend>(member: &Member<B>, client_urls: &[String]) {
         member_id: member.identity().member.0,
         member_attributes: Some(attributes),
     };
-    let request = pb::InternalRaftRequest { cluster_member_attr_set: Some(set), ..Default::default() };
-    until_applied(member, &request).await;
+    until_applied(member, Field::ClusterMemberAttrSet, &set).await;
 }
 
 /// Sets the cluster's version if it is not decided. With one member there is nobody else to ask.
@@ -34,12 +34,11 @@ pub async fn decide_version<B: Backend>(member: &Member<B>) {
         return;
     }
     let set = membershippb::ClusterVersionSetRequest { ver: CLUSTER_VERSION.to_string() };
-    let request = pb::InternalRaftRequest { cluster_version_set: Some(set), ..Default::default() };
-    until_applied(member, &request).await;
+    until_applied(member, Field::ClusterVersionSet, &set).await;
 }
 
-async fn until_applied<B: Backend>(member: &Member<B>, request: &pb::InternalRaftRequest) {
-    while let Err(status) = member.propose(request.clone()).await {
+async fn until_applied<B: Backend>(member: &Member<B>, field: Field, message: &impl prost::Message) {
+    while let Err(status) = member.propose(field, message).await {
         tracing::warn!(%status, "publishing failed; trying again");
         tokio::time::sleep(AGAIN).await;
     }

@@ -2,7 +2,7 @@
 //!
 //! A payload that cannot be understood is a [`Undecodable`]: the member stops, because skipping a committed entry would make it differ from the others.
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes, BytesMut};
 use detcd_core::command::{
     AlarmAction, AlarmKind, AlarmRequest, AuthCommand, ClusterMemberAttrSetRequest, ClusterVersionSetRequest, Command,
     CompactionRequest, DowngradeInfoSetRequest, DowngradeVersionTestRequest, Header, LeaseCheckpoint,
@@ -14,6 +14,7 @@ use detcd_core::membership::{ConfChange, ConfChangeKind, Version};
 use detcd_proto::etcdserverpb as pb;
 use detcd_proto::raftpb;
 use prost::Message as _;
+use prost::encoding::{WireType, decode_key, decode_varint, message};
 
 use super::member;
 use super::request::{delete_range, put, range, txn};
@@ -43,6 +44,9 @@ pub enum Undecodable {
 /// # Errors
 /// [`Undecodable`]: the member cannot go on.
 pub fn decode(payload: Bytes) -> Result<Request, Undecodable> {
+    if let Some(request) = decode_common(&payload) {
+        return Ok(request);
+    }
     let request = pb::InternalRaftRequest::decode(payload)?;
     let header = match &request.header {
         Some(header) => {
@@ -225,9 +229,107 @@ pub fn decode_conf_change(payload: Bytes) -> Result<ConfChange, Undecodable> {
     }
 }
 
-/// The payload of `request` under `ticket`, with nobody's name on it.
+/// The field of the internal request that a message of ours goes into.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Field {
+    /// `put`.
+    Put = 4,
+    /// `delete_range`.
+    DeleteRange = 5,
+    /// `txn`.
+    Txn = 6,
+    /// `cluster_version_set`.
+    ClusterVersionSet = 1300,
+    /// `cluster_member_attr_set`.
+    ClusterMemberAttrSet = 1301,
+}
+
+/// The number of the header's field.
+const HEADER: u32 = 100;
+
+/// The payload that carries `message` in `field` under `ticket`, with nobody's name on it.
+///
+/// Written field by field, in the order of their numbers: the generated struct has a place for every request there is, and moving it about
+/// costs more than the encoding.
 #[must_use]
-pub fn encode(ticket: Ticket, mut request: pb::InternalRaftRequest) -> Bytes {
-    request.header = Some(pb::RequestHeader { id: ticket.0, ..pb::RequestHeader::default() });
-    request.encode_to_vec().into()
+pub fn encode(ticket: Ticket, field: Field, message: &impl prost::Message) -> Bytes {
+    let header = pb::RequestHeader { id: ticket.0, ..pb::RequestHeader::default() };
+    let number = field as u32;
+    let len = message::encoded_len(number, message) + message::encoded_len(HEADER, &header);
+    let mut out = BytesMut::with_capacity(len);
+    if number < HEADER {
+        message::encode(number, message, &mut out);
+        message::encode(HEADER, &header, &mut out);
+    } else {
+        message::encode(HEADER, &header, &mut out);
+        message::encode(number, message, &mut out);
+    }
+    assert!(out.len() == len);
+    out.freeze()
+}
+
+/// The common requests, without the generated struct: a header and one of put, delete and txn. `None`: look again, thoroughly.
+fn decode_common(payload: &Bytes) -> Option<Request> {
+    let mut rest = payload.clone();
+    let (mut header, mut command) = (None, None);
+    while rest.has_remaining() {
+        let (number, wire) = decode_key(&mut rest).ok()?;
+        let len = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
+        if wire != WireType::LengthDelimited || rest.remaining() < len {
+            return None;
+        }
+        let body = rest.split_to(len);
+        match number {
+            4 if command.is_none() => command = Some(Command::Put(put(pb::PutRequest::decode(body).ok()?))),
+            5 if command.is_none() => {
+                command = Some(Command::DeleteRange(delete_range(pb::DeleteRangeRequest::decode(body).ok()?)));
+            }
+            6 if command.is_none() => command = Some(Command::Txn(txn(pb::TxnRequest::decode(body).ok()?))),
+            HEADER if header.is_none() => header = Some(pb::RequestHeader::decode(body).ok()?),
+            _ => return None,
+        }
+    }
+    let header = header?;
+    let header = Header { id: Ticket(header.id), username: header.username, auth_revision: header.auth_revision };
+    Some(Request { header, command: command? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn thoroughly(payload: &Bytes) -> Request {
+        let request = pb::InternalRaftRequest::decode(payload.clone()).expect("our own payload");
+        let id = Ticket(request.header.as_ref().expect("our own payload").id);
+        Request { header: Header { id, ..Header::default() }, command: command(request).expect("our own payload") }
+    }
+
+    #[test]
+    fn common_requests_are_understood_as_any_other() {
+        let put = pb::PutRequest { key: "k".into(), value: "v".into(), lease: 3, prev_kv: true, ..Default::default() };
+        let delete = pb::DeleteRangeRequest { key: "a".into(), range_end: "b".into(), prev_kv: true };
+        let op = pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(put.clone())) };
+        let txn = pb::TxnRequest { compare: vec![pb::Compare::default()], success: vec![op], failure: Vec::new() };
+        for payload in [
+            encode(Ticket(7), Field::Put, &put),
+            encode(Ticket(u64::MAX), Field::DeleteRange, &delete),
+            encode(Ticket(9), Field::Txn, &txn),
+        ] {
+            assert!(decode_common(&payload).is_some());
+            assert_eq!(decode(payload.clone()).expect("our own payload"), thoroughly(&payload));
+        }
+        let set = detcd_proto::membershippb::ClusterVersionSetRequest { ver: "3.7.0".into() };
+        let payload = encode(Ticket(1), Field::ClusterVersionSet, &set);
+        assert!(decode_common(&payload).is_none());
+        assert_eq!(decode(payload.clone()).expect("our own payload"), thoroughly(&payload));
+    }
+
+    #[test]
+    fn a_payload_without_header_or_command_is_refused() {
+        assert!(matches!(decode(Bytes::from_static(b"\xff")), Err(Undecodable::Bytes(_))));
+        assert!(matches!(decode(Bytes::from_static(b"\x22\x00")), Err(Undecodable::NoHeader)));
+        let header = pb::RequestHeader { id: 1, ..Default::default() };
+        let bare = pb::InternalRaftRequest { header: Some(header), ..Default::default() };
+        assert!(matches!(decode(bare.encode_to_vec().into()), Err(Undecodable::NoCommand)));
+    }
 }

@@ -4,6 +4,7 @@ use detcd_core::apply::{Application, Step};
 use detcd_core::command::{Command, TxnRequest};
 use detcd_core::mvcc::{Progress, RangeRead, ReadPoint, StreamRead, validate};
 use detcd_core::reply::{Rejected, Reply, TxnReply};
+use detcd_io::codec::entry::Field;
 use detcd_io::codec::request;
 use detcd_io::driver::bounds;
 use detcd_io::store::backend::Backend;
@@ -38,8 +39,8 @@ impl<B: Backend> KvService<B> {
     }
 
     /// Takes a request through the log and picks the reply.
-    async fn apply(&self, request: pb::InternalRaftRequest) -> Result<Reply, Status> {
-        let answer = self.member.propose(request).await?;
+    async fn apply(&self, field: Field, message: &impl prost::Message) -> Result<Reply, Status> {
+        let answer = self.member.propose(field, message).await?;
         answer.reply.map_err(refuse)
     }
 
@@ -110,7 +111,7 @@ impl<B: Backend> Kv for KvService<B> {
         self.member.check_metadata(request.metadata())?;
         let request = request.into_inner();
         validate::put(&request::put(request.clone())).map_err(refuse)?;
-        let reply = self.apply(pb::InternalRaftRequest { put: Some(request), ..Default::default() }).await?;
+        let reply = self.apply(Field::Put, &request).await?;
         let Reply::Put(reply) = reply else { unreachable!("a put is answered by a put, not by {reply:?}") };
         let mut response = Replier::new(&self.member).put(&reply)?;
         response.header = Some(self.member.header(reply.revision));
@@ -124,7 +125,7 @@ impl<B: Backend> Kv for KvService<B> {
         self.member.check_metadata(request.metadata())?;
         let request = request.into_inner();
         validate::delete_range(&request::delete_range(request.clone())).map_err(refuse)?;
-        let reply = self.apply(pb::InternalRaftRequest { delete_range: Some(request), ..Default::default() }).await?;
+        let reply = self.apply(Field::DeleteRange, &request).await?;
         let Reply::DeleteRange(reply) = reply else { unreachable!("a delete is answered by one, not by {reply:?}") };
         let mut response = Replier::new(&self.member).delete_range(&reply).await?;
         response.header = Some(self.member.header(reply.revision));
@@ -140,7 +141,7 @@ impl<B: Backend> Kv for KvService<B> {
             self.barrier(checked.is_serializable()).await?;
             self.read_only(checked).await?
         } else {
-            let reply = self.apply(pb::InternalRaftRequest { txn: Some(request), ..Default::default() }).await?;
+            let reply = self.apply(Field::Txn, &request).await?;
             let Reply::Txn(reply) = reply else { unreachable!("a transaction is answered by one, not by {reply:?}") };
             reply
         };
