@@ -239,6 +239,9 @@ impl Replay {
     fn on_entry(&mut self, entry: Entry) -> Result<(), DecodeErrorKind> {
         self.last = entry.index;
         if entry.index <= self.start.index {
+            // Whatever was read behind it was overwritten with it. etcd keeps that, and would start with entries of an older term behind
+            // the snapshot.
+            self.entries.clear();
             return Ok(());
         }
         let place = entry.index.distance_from(self.start.index) - 1;

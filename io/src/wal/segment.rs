@@ -12,6 +12,7 @@ use std::sync::Arc;
 use detcd_core::ids::Index;
 
 use super::error::WalError;
+use super::record::FRAME_HEAD_BYTES;
 use crate::disk::{Access, Disk, File, Lock};
 use crate::fault::Fault;
 
@@ -144,12 +145,12 @@ impl<F: File> Spare<F> {
 }
 
 /// A locked file of zeros with its room taken. What an earlier process left under the name is wiped: its bytes behind a shorter head
-/// would be read as records.
+/// would be read as records. Its length is one at which a frame may end: fewer zeros than a frame's head would pass for a torn one.
 pub(crate) async fn allocated<D: Disk>(disk: &D, path: &Path, size_bytes: u64) -> Result<D::File, Fault> {
     let file = disk.open(path, Access::WriteOrCreate).await.map_err(Fault::disk("create", path))?;
     lock(&file, path).await?;
     file.set_size(0).await.map_err(Fault::disk("truncate", path))?;
-    if let Err(error) = file.allocate(size_bytes).await {
+    if let Err(error) = file.allocate(size_bytes.next_multiple_of(FRAME_HEAD_BYTES)).await {
         // Give back what was taken; the failure itself is what counts.
         let _ = file.set_size(0).await;
         return Err(Fault::disk("preallocate", path)(error));
