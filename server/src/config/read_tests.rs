@@ -155,6 +155,7 @@ fn command_lines_are_refused_in_etcds_words() {
         ),
         ("--auth-token=x", "1: auth: invalid auth options"),
         ("--auth-token=simple,x", "1: auth: invalid auth options"),
+        // The only rows that are not etcd's: it takes both, then spins, or commits after every change.
         ("--backend-batch-interval=-1s", "1: --backend-batch-interval must not be negative (set to -1s)"),
         ("--backend-batch-limit=-1", "1: --backend-batch-limit must not be negative (set to -1)"),
         ("--config-file=gone", "1: open gone: no such file or directory"),
@@ -365,7 +366,12 @@ fn warnings_are_returned_as_lines() {
     let single = "Running http and grpc server on single port. This is not recommended for production.";
     let rows = [
         ("", "", "", single),
-        ("", "", "", "it isn't recommended to use default name, please set a value for --name."),
+        (
+            "",
+            "",
+            "",
+            "it isn't recommended to use default name, please set a value for --name. Note that etcd might run into issue when multiple members have the same default name",
+        ),
         ("", "", "", "simple token is not cryptographically signed"),
         ("", "", "", "'data-dir' was empty; using default"),
         ("--max-snapshots 5", "", "", "--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8."),

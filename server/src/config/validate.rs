@@ -182,7 +182,8 @@ pub fn validate(settings: &Settings, road: Road, lines: &mut Vec<Line>) -> Resul
     }
     features(settings, lines)?;
     if settings.text("name") == "default" {
-        let message = "it isn't recommended to use default name, please set a value for --name.";
+        let message = "it isn't recommended to use default name, please set a value for --name. \
+                       Note that etcd might run into issue when multiple members have the same default name";
         lines.push(Line::new(Severity::Warn, message).with("name", "default"));
     }
     tls(settings)?;
