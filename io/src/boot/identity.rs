@@ -3,13 +3,13 @@
 //! Invariant: the same names, URLs and token give the same ids on every machine. Each founding member writes the bootstrap
 //! entries into its own log without asking the others, so a difference of one byte here would be a different cluster.
 
-use core::fmt::Write as _;
-
 use detcd_core::ids::{Index, MemberId, Term};
+use detcd_core::membership::Member;
 use sha1::{Digest as _, Sha1};
 
 use super::asked::Members;
 use super::url::Url;
+use crate::codec::member;
 
 /// A cluster: what two members compare before they talk.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -99,38 +99,13 @@ impl Founder {
     /// The member as the JSON that etcd puts into a configuration change.
     #[must_use]
     pub fn context(&self) -> Vec<u8> {
-        let urls: Vec<String> = self.peer_urls.iter().map(|url| go_json(url.as_str())).collect();
-        let mut text = format!("{{\"id\":{},\"peerURLs\":[{}]", self.id.0, urls.join(","));
-        if !self.name.is_empty() {
-            text.push_str(",\"name\":");
-            text.push_str(&go_json(&self.name));
-        }
-        text.push('}');
-        text.into_bytes()
+        member::encode(&Member {
+            id: self.id,
+            peer_urls: self.peer_urls.iter().map(ToString::to_string).collect(),
+            name: self.name.clone(),
+            ..Member::default()
+        })
     }
-}
-
-/// A JSON string as Go's encoder writes it: HTML's three characters and two line separators are escaped as well.
-fn go_json(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            '\0'..='\u{1f}' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                write!(out, "\\u{:04x}", u32::from(character)).expect("a String takes every write");
-            }
-            _ => out.push(character),
-        }
-    }
-    out.push('"');
-    out
 }
 
 fn first_eight(hash: Sha1) -> u64 {
@@ -179,10 +154,5 @@ mod tests {
         );
         let ids: Vec<MemberId> = founders.iter().map(|founder| founder.id).collect();
         assert_eq!(cluster_id(&ids).to_string(), "ff6178820a0bf0b0");
-    }
-
-    #[test]
-    fn control_characters_are_escaped_as_go_escapes_them() {
-        assert_eq!(go_json("\"\\\n\r\t\u{8}\u{c}\u{1}\u{7f}é"), "\"\\\"\\\\\\n\\r\\t\\b\\f\\u0001\u{7f}é\"");
     }
 }

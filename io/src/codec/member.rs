@@ -84,8 +84,7 @@ fn list(texts: &[String]) -> String {
 }
 
 /// A JSON string as Go's encoder writes it: HTML's three characters and two line separators are escaped as well.
-#[must_use]
-pub fn go_json(text: &str) -> String {
+fn go_json(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for character in text.chars() {
@@ -131,5 +130,10 @@ mod tests {
         let context = decode_context(br#"{"id":5,"peerURLs":null,"isPromote":true}"#).expect("etcd's JSON");
         assert!(context.is_promote);
         assert_eq!(context.member.id, MemberId(5));
+    }
+
+    #[test]
+    fn control_characters_are_escaped_as_go_escapes_them() {
+        assert_eq!(go_json("\"\\\n\r\t\u{8}\u{c}\u{1}\u{7f}é"), "\"\\\"\\\\\\n\\r\\t\\b\\f\\u0001\u{7f}é\"");
     }
 }

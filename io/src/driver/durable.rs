@@ -190,7 +190,7 @@ impl<B: Backend> Durable<B> {
         let mark = Mark { index: applied.index, term: applied.term };
         let conf_state = conf_state(&membership);
         self.mark = MarkState::Saving(Marked { mark, conf_state: Some(conf_state.clone()) });
-        let data = snap::membership::json(&membership.as_ref().into()).into();
+        let data = snap::membership::json(&membership).into();
         self.try_job(Job::Snapshot(Snapshot { mark, conf_state, data }))
     }
 

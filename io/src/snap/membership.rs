@@ -7,50 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use detcd_core::ids::MemberId;
-
-/// What is written of one member.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Member {
-    /// Its id.
-    pub id: MemberId,
-    /// Its name; empty before it was published.
-    pub name: String,
-    /// Where its peers find it.
-    pub peer_urls: Vec<String>,
-    /// Where clients find it; empty before it was published.
-    pub client_urls: Vec<String>,
-    /// Whether it only listens.
-    pub is_learner: bool,
-}
-
-/// What is written of a cluster.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Membership {
-    /// The members.
-    pub members: Vec<Member>,
-    /// Ids that must not come back.
-    pub removed: Vec<MemberId>,
-    /// The cluster's version, like `3.7.0`, if it is decided.
-    pub version: Option<String>,
-}
-
-impl From<&detcd_core::membership::Membership> for Membership {
-    fn from(membership: &detcd_core::membership::Membership) -> Self {
-        let member = |member: &detcd_core::membership::Member| Member {
-            id: member.id,
-            name: member.name.clone(),
-            peer_urls: member.peer_urls.clone(),
-            client_urls: member.client_urls.clone(),
-            is_learner: member.is_learner,
-        };
-        Self {
-            members: membership.iter().map(member).collect(),
-            removed: membership.removed().collect(),
-            version: membership.cluster_version().map(|version| version.to_string()),
-        }
-    }
-}
+use detcd_core::membership::Membership;
 
 const NEVER: &str = "0001-01-01T00:00:00Z";
 const HISTORY_CAPACITY: usize = 1000;
@@ -103,7 +60,7 @@ struct Step {
 
 fn steps(membership: &Membership) -> Vec<Step> {
     let mut steps = Vec::new();
-    for member in &membership.members {
+    for member in membership.iter() {
         let attributes = RaftAttributes { peer_urls: &member.peer_urls, is_learner: member.is_learner };
         let path = format!("/0/members/{}/raftAttributes", member.id);
         steps.push(Step { action: Action::Create, path, value: go_json(&attributes) });
@@ -113,12 +70,12 @@ fn steps(membership: &Membership) -> Vec<Step> {
             steps.push(Step { action: Action::Set, path, value: go_json(&attributes) });
         }
     }
-    for id in &membership.removed {
+    for id in membership.removed() {
         let path = format!("/0/removed_members/{id}");
         steps.push(Step { action: Action::Create, path, value: String::new() });
     }
-    if let Some(version) = &membership.version {
-        steps.push(Step { action: Action::Set, path: "/0/version".to_owned(), value: version.clone() });
+    if let Some(version) = membership.cluster_version() {
+        steps.push(Step { action: Action::Set, path: "/0/version".to_owned(), value: version.to_string() });
     }
     steps
 }
@@ -321,6 +278,9 @@ fn is_false(flag: &bool) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use detcd_core::ids::MemberId;
+    use detcd_core::membership::{Member, Version};
+
     use super::*;
 
     fn member() -> Member {
@@ -333,14 +293,17 @@ mod tests {
         }
     }
 
+    fn membership(member: Option<Member>, removed: &[u64], version: Option<Version>) -> Membership {
+        Membership::restore(member, removed.iter().copied().map(MemberId), version).unwrap()
+    }
+
     fn text(membership: &Membership) -> String {
         String::from_utf8(json(membership)).unwrap()
     }
 
     #[test]
     fn one_member_is_written_letter_for_letter() {
-        let membership =
-            Membership { members: vec![member()], removed: vec![MemberId(9)], version: Some("3.7.0".to_owned()) };
+        let membership = membership(Some(member()), &[9], Some(Version::new(3, 7, 0)));
         let node = |path: &str, index: u64, value: &str, children: &str| {
             format!(
                 r#"{{"Path":"{path}","CreatedIndex":{index},"ModifiedIndex":{index},"ExpireTime":"0001-01-01T00:00:00Z","Value":"{value}","Children":{children}}}"#
@@ -392,15 +355,15 @@ mod tests {
     #[test]
     fn a_learner_that_has_not_published_has_no_attributes() {
         let learner = Member { is_learner: true, client_urls: Vec::new(), ..member() };
-        let written = text(&Membership { members: vec![learner], removed: Vec::new(), version: None });
+        let written = text(&membership(Some(learner), &[], None));
         assert!(written.contains(r#"{\"peerURLs\":[\"http://p:2380\"],\"isLearner\":true}"#));
         assert!(!written.contains("/attributes"));
     }
 
     #[test]
     fn the_history_is_a_ring() {
-        let removed = (1..=1002).map(MemberId).collect();
-        let written = text(&Membership { members: Vec::new(), removed, version: None });
+        let removed: Vec<u64> = (1..=1002).collect();
+        let written = text(&membership(None, &removed, None));
         assert!(written.contains(r#""Size":1000,"Front":2,"Back":2,"Capacity":1000},"StartIndex":3,"LastIndex":1002"#));
     }
 }
