@@ -120,7 +120,11 @@ where
     let marks = wal::marks(disk, &options.dir).await?;
     let base = marks.last().map_or(Mark::ZERO, |marked| marked.mark);
     let (wal, recovered) = Wal::open_repairing(disk.clone(), options, base).await?;
-    let store = Store::load(open(start.places.store()).await?).await?;
+    let backend = open(start.places.store()).await?;
+    // The store's engine makes its files and syncs their bytes, not their names; without them a mark in the log would lead nowhere.
+    let directory = start.places.store();
+    disk.sync_dir(&directory).await.map_err(Fault::disk("sync", &directory))?;
+    let store = Store::load(backend).await?;
     let applied = store.applied().index;
     if applied < base.index {
         return Err(Fault::Unfit {
