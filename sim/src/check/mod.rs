@@ -1,0 +1,62 @@
+//! The promises, one file each. A violation names the promise that was broken and what shows it.
+//!
+//! Each oracle looks at what clients saw and at what the machine holds when everything is over. None of them asks the member.
+
+pub mod durability;
+pub mod linear;
+pub mod model;
+pub mod progress;
+pub mod replay;
+pub mod rows;
+
+use std::fmt;
+
+/// What a member promises.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Promise {
+    /// An acknowledged write survives, and a revision has one meaning.
+    Durability,
+    /// Strict serializability: one order of all operations, by revision, that real time agrees with.
+    Linear,
+    /// The store is what a replay of the log makes, and never ahead of it.
+    Replay,
+    /// A member starts on whatever its own crashes leave.
+    Recovery,
+    /// A member ends by itself only if the machine failed.
+    Fault,
+    /// When everything is healed, everything is answered.
+    Progress,
+    /// No assertion fails.
+    Assertion,
+    /// One seed is one run.
+    Determinism,
+}
+
+/// A broken promise.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Violation {
+    /// Which promise.
+    pub promise: Promise,
+    /// What shows it.
+    pub what: String,
+}
+
+impl Violation {
+    /// `promise` is broken, as `what` shows.
+    #[must_use]
+    pub const fn new(promise: Promise, what: String) -> Self {
+        Self { promise, what }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.promise, self.what)
+    }
+}
+
+impl fmt::Display for Promise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}

@@ -1,0 +1,247 @@
+//! etcd's rules for keys, by the letter and slowly: a request, the state before it, what comes out.
+//!
+//! Written from the documented semantics, over plain maps, and from nothing else: where it differs from the member, one of them is wrong.
+
+use bytes::Bytes;
+use detcd_proto::etcdserverpb as pb;
+use detcd_proto::mvccpb::KeyValue;
+use pb::compare::TargetUnion;
+use pb::request_op::Request;
+use pb::response_op::Response;
+
+use super::rows::{Change, Rows, State};
+
+/// A store at one point, on the way through one request.
+pub struct Model<'a> {
+    /// The whole history.
+    pub rows: &'a Rows,
+    /// The state, with what the request did so far.
+    pub state: State,
+    /// The revision before the request.
+    pub revision: i64,
+    /// What the request did so far.
+    pub changes: Vec<Change>,
+}
+
+/// An answer that changes nothing: its text.
+pub type Rejection = &'static str;
+
+const FUTURE: Rejection = "etcdserver: mvcc: required revision is a future revision";
+const KEY_NOT_FOUND: Rejection = "etcdserver: key not found";
+
+/// What of the branches a transaction takes: decided before anything of it runs.
+struct Path<'a> {
+    succeeded: bool,
+    ops: Vec<Step<'a>>,
+}
+
+enum Step<'a> {
+    Range(&'a pb::RangeRequest),
+    Put(&'a pb::PutRequest),
+    Delete(&'a pb::DeleteRangeRequest),
+    Txn(Path<'a>),
+}
+
+impl<'a> Model<'a> {
+    /// The store after `revision`.
+    #[must_use]
+    pub fn at(rows: &'a Rows, revision: i64) -> Self {
+        Self { rows, state: rows.state(revision), revision, changes: Vec::new() }
+    }
+
+    /// The revision that the next change gets, or that the request's changes have.
+    const fn main(&self) -> i64 {
+        self.revision + 1
+    }
+
+    /// The store's revision as the request sees it now.
+    fn now(&self) -> i64 {
+        if self.changes.is_empty() { self.revision } else { self.main() }
+    }
+
+    /// A range.
+    pub fn range(&self, request: &pb::RangeRequest) -> Result<pb::RangeResponse, Rejection> {
+        if request.revision > self.revision {
+            return Err(FUTURE);
+        }
+        let past;
+        let state = if request.revision > 0 {
+            past = self.rows.state(request.revision);
+            &past
+        } else {
+            &self.state
+        };
+        let mut response = select(state, request);
+        response.header = header(self.now());
+        Ok(response)
+    }
+
+    /// A put.
+    pub fn put(&mut self, request: &pb::PutRequest) -> Result<pb::PutResponse, Rejection> {
+        let before = self.state.get(&request.key).cloned();
+        if request.ignore_value && before.is_none() {
+            return Err(KEY_NOT_FOUND);
+        }
+        let main = self.main();
+        let value = match &before {
+            Some(before) if request.ignore_value => before.value.clone(),
+            _ => request.value.clone(),
+        };
+        let kv = KeyValue {
+            key: request.key.clone(),
+            create_revision: before.as_ref().map_or(main, |before| before.create_revision),
+            mod_revision: main,
+            version: before.as_ref().map_or(1, |before| before.version + 1),
+            value,
+            lease: request.lease,
+        };
+        self.state.insert(request.key.clone(), kv.clone());
+        self.changes.push(Change::Put(kv));
+        Ok(pb::PutResponse { header: header(main), prev_kv: before.filter(|_| request.prev_kv) })
+    }
+
+    /// A range delete.
+    pub fn delete(&mut self, request: &pb::DeleteRangeRequest) -> pb::DeleteRangeResponse {
+        let is_in = |key: &Bytes| is_in(key, &request.key, &request.range_end);
+        let gone: Vec<KeyValue> = self.state.iter().filter(|(key, _)| is_in(key)).map(|(_, kv)| kv.clone()).collect();
+        for kv in &gone {
+            self.state.remove(&kv.key);
+            self.changes.push(Change::Delete(kv.key.clone()));
+        }
+        pb::DeleteRangeResponse {
+            header: header(self.now()),
+            deleted: gone.len() as i64,
+            prev_kvs: if request.prev_kv { gone } else { Vec::new() },
+        }
+    }
+
+    /// A transaction.
+    pub fn txn(&mut self, request: &pb::TxnRequest) -> Result<pb::TxnResponse, Rejection> {
+        let path = self.choose(request);
+        self.check(&path)?;
+        let mut response = self.run(&path);
+        response.header = header(self.now());
+        Ok(response)
+    }
+
+    fn choose<'r>(&self, request: &'r pb::TxnRequest) -> Path<'r> {
+        let succeeded = request.compare.iter().all(|compare| self.holds(compare));
+        let taken = if succeeded { &request.success } else { &request.failure };
+        let ops = taken.iter().filter_map(|op| op.request.as_ref()).map(|request| match request {
+            Request::RequestRange(request) => Step::Range(request),
+            Request::RequestPut(request) => Step::Put(request),
+            Request::RequestDeleteRange(request) => Step::Delete(request),
+            Request::RequestTxn(request) => Step::Txn(self.choose(request)),
+        });
+        Path { succeeded, ops: ops.collect() }
+    }
+
+    /// What must hold of the chosen branches before the first operation runs.
+    fn check(&self, path: &Path<'_>) -> Result<(), Rejection> {
+        for step in &path.ops {
+            match step {
+                Step::Range(request) if request.revision > self.revision => return Err(FUTURE),
+                Step::Put(request) if request.ignore_value && !self.state.contains_key(&request.key) => {
+                    return Err(KEY_NOT_FOUND);
+                }
+                Step::Txn(path) => self.check(path)?,
+                Step::Range(_) | Step::Put(_) | Step::Delete(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, path: &Path<'_>) -> pb::TxnResponse {
+        let mut responses = Vec::new();
+        for step in &path.ops {
+            let checked = "the branch was checked";
+            let response = match step {
+                Step::Range(request) => Response::ResponseRange(self.range(request).expect(checked)),
+                Step::Put(request) => Response::ResponsePut(self.put(request).expect(checked)),
+                Step::Delete(request) => Response::ResponseDeleteRange(self.delete(request)),
+                Step::Txn(path) => Response::ResponseTxn(self.run(path)),
+            };
+            responses.push(pb::ResponseOp { response: Some(response) });
+        }
+        pb::TxnResponse { header: header(0), succeeded: path.succeeded, responses }
+    }
+
+    /// A missing key has zeros, and no value that could compare to anything.
+    fn holds(&self, compare: &pb::Compare) -> bool {
+        let in_range = |key: &Bytes| is_in(key, &compare.key, &compare.range_end);
+        let found: Vec<&KeyValue> = self.state.iter().filter(|(key, _)| in_range(key)).map(|(_, kv)| kv).collect();
+        if found.is_empty() {
+            return compare.target != 3 && relates(compare, &KeyValue::default());
+        }
+        found.iter().all(|kv| relates(compare, kv))
+    }
+}
+
+fn relates(compare: &pb::Compare, kv: &KeyValue) -> bool {
+    use std::cmp::Ordering::{Equal, Greater, Less};
+    let given = compare.target_union.as_ref();
+    let order = match (compare.target, given) {
+        (0, Some(TargetUnion::Version(given))) => kv.version.cmp(given),
+        (1, Some(TargetUnion::CreateRevision(given))) => kv.create_revision.cmp(given),
+        (2, Some(TargetUnion::ModRevision(given))) => kv.mod_revision.cmp(given),
+        (3, Some(TargetUnion::Value(given))) => kv.value.cmp(given),
+        (target, given) => unreachable!("no client compares {target} with {given:?}"),
+    };
+    match compare.result {
+        0 => order == Equal,
+        1 => order == Greater,
+        2 => order == Less,
+        _ => order != Equal,
+    }
+}
+
+fn header(revision: i64) -> Option<pb::ResponseHeader> {
+    Some(pb::ResponseHeader { revision, ..pb::ResponseHeader::default() })
+}
+
+/// Whether a key is in what `key` and `range_end` mean on the wire.
+fn is_in(candidate: &[u8], key: &[u8], range_end: &[u8]) -> bool {
+    match range_end {
+        [] => candidate == key,
+        [0] => key <= candidate,
+        end => key <= candidate && candidate < end,
+    }
+}
+
+/// Reads a range from one state: all keys first, then every option in turn.
+fn select(state: &State, request: &pb::RangeRequest) -> pb::RangeResponse {
+    let mut kvs: Vec<KeyValue> =
+        state.values().filter(|kv| is_in(&kv.key, &request.key, &request.range_end)).cloned().collect();
+    let count = kvs.len() as i64;
+    if request.count_only {
+        return pb::RangeResponse { count, ..pb::RangeResponse::default() };
+    }
+    let bound = |bound: i64| Some(bound).filter(|bound| *bound != 0);
+    kvs.retain(|kv| {
+        bound(request.min_mod_revision).is_none_or(|min| kv.mod_revision >= min)
+            && bound(request.max_mod_revision).is_none_or(|max| kv.mod_revision <= max)
+            && bound(request.min_create_revision).is_none_or(|min| kv.create_revision >= min)
+            && bound(request.max_create_revision).is_none_or(|max| kv.create_revision <= max)
+    });
+    match request.sort_target {
+        0 => {}
+        1 => kvs.sort_by_key(|kv| kv.version),
+        2 => kvs.sort_by_key(|kv| kv.create_revision),
+        3 => kvs.sort_by_key(|kv| kv.mod_revision),
+        _ => kvs.sort_by(|left, right| left.value.cmp(&right.value)),
+    }
+    if request.sort_order == 2 {
+        kvs.reverse();
+    }
+    let limit = usize::try_from(request.limit).unwrap_or(0);
+    let more = limit > 0 && kvs.len() > limit;
+    if more {
+        kvs.truncate(limit);
+    }
+    if request.keys_only {
+        for kv in &mut kvs {
+            kv.value = Bytes::new();
+        }
+    }
+    pb::RangeResponse { header: None, kvs, more, count }
+}

@@ -1,0 +1,28 @@
+//! When everything is healed, everything is answered.
+//!
+//! From the event on that the world names – a while after a healed member serves – no operation may end in doubt or be turned away.
+
+use super::{Promise, Violation};
+use crate::record::{History, Outcome};
+
+/// Checks the operations that began at `healed` or later. There have to be some.
+///
+/// # Errors
+/// One that was not answered, or none at all.
+pub fn check(history: &History, healed: u64) -> Result<(), Violation> {
+    let mut answered = 0;
+    for operation in history.operations.iter().filter(|operation| operation.invoked >= healed) {
+        match &operation.outcome {
+            Outcome::Answered(_) | Outcome::Rejected(..) => answered += 1,
+            Outcome::Refused(text) | Outcome::Uncertain(text) if text != "given up" => {
+                let what = format!("operation {} after the end of all trouble: {text}", operation.invoked);
+                return Err(Violation::new(Promise::Progress, what));
+            }
+            Outcome::Refused(_) | Outcome::Uncertain(_) => {}
+        }
+    }
+    if answered == 0 {
+        return Err(Violation::new(Promise::Progress, "nothing was answered after the end of all trouble".to_owned()));
+    }
+    Ok(())
+}

@@ -1,0 +1,265 @@
+//! The store is what a replay of the log makes, and the log is never behind the store.
+//!
+//! Two looks. After every crash: the log that is left reaches the store's applied index, or the store would know what was never promised. At the end: every committed
+//! entry from the first on – files that were released included – goes through the engine's own apply over plain maps, and the tables must be the same,
+//! row for row.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use detcd_core::apply::{Application, Step, Write};
+use detcd_core::ids::{Index, LeaseId, Revision};
+use detcd_core::membership::Membership;
+use detcd_core::mvcc::{CountChunk, Facts, KeyChunk, KeyIndex, KeyValue, Scan, View};
+use detcd_core::raft::{Entry, EntryKind, Mark};
+use detcd_io::codec::{entry, member};
+use detcd_io::disk::MemoryDisk;
+use detcd_io::store::STORAGE_VERSION;
+use detcd_io::store::buckets::{self, Bucket, RevisionKey};
+use detcd_io::wal::{self, Recovered, WalError};
+
+use super::{Promise, Violation};
+use crate::machine::Machine;
+use crate::store::Tables;
+
+/// What the log's directory holds now, or ever held.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Files {
+    Present,
+    Ever,
+}
+
+/// Reads the log as a tool would: a copy of its files, without the machine's troubles.
+fn read_log(machine: &Machine, dir: &Path, files: Files) -> Result<Option<Recovered>, WalError> {
+    let found = match files {
+        Files::Present => machine.look().image.below(dir),
+        Files::Ever => machine.look().image.ever_below(dir),
+    };
+    let disk = MemoryDisk::new();
+    for (path, bytes) in found {
+        if path.extension().is_some_and(|extension| extension == "wal") {
+            disk.put(&path, bytes);
+        }
+    }
+    if disk.bytes(dir).is_none() && now(wal::names(&disk, dir)).unwrap_or_default().is_empty() {
+        return Ok(None);
+    }
+    let start = match files {
+        Files::Ever => Mark::ZERO,
+        Files::Present => now(wal::marks(&disk, dir))?.last().map_or(Mark::ZERO, |marked| marked.mark),
+    };
+    now(wal::read(&disk, dir, start)).map(Some)
+}
+
+/// Runs a future that never waits.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => unreachable!("memory makes nobody wait"),
+    }
+}
+
+fn number(tables: &Tables, key: &[u8]) -> u64 {
+    let bytes = tables.get(&Bucket::Meta).and_then(|meta| meta.get(key));
+    bytes.and_then(|bytes| bytes.as_ref().try_into().ok()).map_or(0, u64::from_be_bytes)
+}
+
+/// After a crash: the log that is left covers the store.
+///
+/// # Errors
+/// It does not.
+pub fn covers(machine: &Machine, dir: &Path) -> Result<(), Violation> {
+    let applied = number(&machine.look().tables, buckets::APPLIED_INDEX);
+    let broken = |what: String| Err(Violation::new(Promise::Replay, what));
+    if applied == 0 {
+        return Ok(());
+    }
+    match read_log(machine, dir, Files::Present) {
+        Ok(Some(recovered)) => {
+            let last = recovered.entries.last().map(|entry| entry.index.0);
+            if last.is_some_and(|last| last < applied) {
+                return broken(format!("the store has applied {applied}, the log ends at {last:?}"));
+            }
+            Ok(())
+        }
+        Ok(None) => broken(format!("the store has applied {applied}, and there is no log")),
+        Err(error) => broken(format!("the log cannot be read: {error}")),
+    }
+}
+
+/// At the end: the tables are what the log makes.
+///
+/// # Errors
+/// They are not.
+pub fn check(machine: &Machine, dir: &Path) -> Result<(), Violation> {
+    let broken = |what: String| Violation::new(Promise::Replay, what);
+    let recovered = read_log(machine, dir, Files::Ever).map_err(|error| broken(format!("the log: {error}")))?;
+    let recovered = recovered.ok_or_else(|| broken("there is no log".to_owned()))?;
+    let tables = machine.look().tables.clone();
+    let applied = number(&tables, buckets::APPLIED_INDEX);
+    let mut replay = Replay::new();
+    for entry in recovered.entries.into_iter().filter(|entry| entry.index.0 <= applied) {
+        replay.apply(entry).map_err(broken)?;
+    }
+    if replay.applied != Index(applied) {
+        return Err(broken(format!("the store has applied {applied}, the log ends at {}", replay.applied)));
+    }
+    compare(&replay.tables, &tables)
+}
+
+fn compare(replayed: &Tables, stored: &Tables) -> Result<(), Violation> {
+    let empty = BTreeMap::new();
+    for bucket in Bucket::ALL {
+        let (replayed, stored) = (replayed.get(&bucket).unwrap_or(&empty), stored.get(&bucket).unwrap_or(&empty));
+        if replayed == stored {
+            continue;
+        }
+        let odd = replayed.iter().find(|(key, value)| stored.get(*key) != Some(value));
+        let odd = odd.or_else(|| stored.iter().find(|(key, value)| replayed.get(*key) != Some(value)));
+        let key = odd.map(|(key, _)| key);
+        let of = |table: &BTreeMap<Bytes, Bytes>| key.and_then(|key| table.get(key)).cloned();
+        return Err(Violation::new(
+            Promise::Replay,
+            format!(
+                "table {}, row {key:?}: the log makes {:?}, the store holds {:?}",
+                bucket.name(),
+                of(replayed),
+                of(stored)
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// A store of plain maps under the engine's apply.
+struct Replay {
+    index: KeyIndex,
+    rows: BTreeMap<Revision, KeyValue>,
+    membership: Membership,
+    current: i64,
+    applied: Index,
+    tables: Tables,
+}
+
+impl Replay {
+    fn new() -> Self {
+        Self {
+            index: KeyIndex::default(),
+            rows: BTreeMap::new(),
+            membership: Membership::default(),
+            current: 1,
+            applied: Index::ZERO,
+            tables: Tables::new(),
+        }
+    }
+
+    fn apply(&mut self, entry: Entry) -> Result<(), String> {
+        let (index, term) = (entry.index, entry.term);
+        if index != self.applied.next() {
+            return Err(format!("entry {index} follows {}", self.applied));
+        }
+        let application = match entry.kind {
+            EntryKind::Normal if entry.payload.is_empty() => None,
+            EntryKind::Normal => {
+                let request = entry::decode(entry.payload).map_err(|error| format!("entry {index}: {error}"))?;
+                Some(Application::begin(request.command))
+            }
+            EntryKind::ConfChange => {
+                let change =
+                    entry::decode_conf_change(entry.payload).map_err(|error| format!("entry {index}: {error}"))?;
+                Some(Application::begin_conf_change(change))
+            }
+            EntryKind::ConfChangeV2 => return Err(format!("entry {index} is a joint change")),
+        };
+        if let Some(mut application) = application {
+            match application.advance(self, usize::MAX) {
+                Ok(Step::Done(outcome)) => outcome.writes.iter().for_each(|write| self.write(write)),
+                other => return Err(format!("entry {index}: {other:?}")),
+            }
+        }
+        self.applied = index;
+        self.set(Bucket::Meta, buckets::APPLIED_INDEX, index.0.to_be_bytes().to_vec());
+        self.set(Bucket::Meta, buckets::APPLIED_TERM, term.0.to_be_bytes().to_vec());
+        Ok(())
+    }
+
+    fn write(&mut self, write: &Write) {
+        self.membership.on_write(write);
+        match write {
+            Write::Row { revision, kv } => {
+                self.index.put(&kv.key, *revision);
+                self.rows.insert(*revision, kv.clone());
+                self.current = revision.main;
+                let mut value = Vec::new();
+                buckets::encode_key_value(kv, &mut value);
+                self.set(Bucket::Key, RevisionKey::put(*revision).as_slice(), value);
+            }
+            Write::Tombstone { revision, key } => {
+                self.index.delete(key, *revision);
+                self.current = revision.main;
+                let mut value = Vec::new();
+                buckets::encode_tombstone(key, &mut value);
+                self.set(Bucket::Key, RevisionKey::tombstone(*revision).as_slice(), value);
+            }
+            Write::Member(row) => {
+                self.set(Bucket::Members, &buckets::member_key(row.id), member::encode(row));
+            }
+            Write::MemberRemoved(id) => {
+                let key = buckets::member_key(*id);
+                self.tables.entry(Bucket::Members).or_default().remove(&key);
+                self.set(Bucket::MembersRemoved, &key, b"removed".to_vec());
+            }
+            Write::ClusterVersion(version) => {
+                self.set(Bucket::Cluster, buckets::CLUSTER_VERSION, version.to_string().into_bytes());
+                self.set(Bucket::Meta, buckets::STORAGE_VERSION, STORAGE_VERSION.to_string().into_bytes());
+            }
+        }
+    }
+
+    fn set(&mut self, bucket: Bucket, key: &[u8], value: Vec<u8>) {
+        self.tables.entry(bucket).or_default().insert(Bytes::copy_from_slice(key), value.into());
+    }
+}
+
+/// The row at this revision is not there.
+#[derive(Debug)]
+struct Missing;
+
+impl View for Replay {
+    type Fault = Missing;
+
+    fn current(&self) -> i64 {
+        self.current
+    }
+
+    fn compacted(&self) -> i64 {
+        -1
+    }
+
+    fn key_at(&self, key: &[u8], at: Revision) -> Option<Facts> {
+        self.index.get(key, at)
+    }
+
+    fn keys(&self, scan: &Scan<'_>) -> KeyChunk {
+        self.index.keys(scan)
+    }
+
+    fn count(&self, scan: &Scan<'_>) -> CountChunk {
+        self.index.count(scan)
+    }
+
+    fn row(&self, at: Revision) -> Result<KeyValue, Missing> {
+        self.rows.get(&at).cloned().ok_or(Missing)
+    }
+
+    fn lease_exists(&self, _id: LeaseId) -> bool {
+        false
+    }
+
+    fn membership(&self) -> &Membership {
+        &self.membership
+    }
+}

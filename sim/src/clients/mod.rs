@@ -1,0 +1,139 @@
+//! Clients: the real generated ones, over madsim-tonic, each with its own requests and memory.
+//!
+//! madsim passes Rust values and not bytes, so every message is encoded and decoded here on its way, in both directions. A client has one operation under way
+//! at a time; what it saw goes into the history, with nothing left out.
+
+pub mod workload;
+
+use std::time::Duration;
+
+use detcd_io::entropy::Entropy;
+use detcd_proto::etcdserverpb as pb;
+use detcd_proto::etcdserverpb::kv_client::KvClient;
+use detcd_proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use madsim::time::Instant;
+use prost::Message;
+use tokio::sync::watch;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+use self::workload::Workload;
+use crate::options::{Load, chance};
+use crate::record::{Answer, Ask, Outcome, Recorder, Trace};
+use crate::world::ADDRESS;
+
+/// How long a client waits for an answer: longer than the member waits for its log.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest that an impatient client waits, in milliseconds.
+const IMPATIENCE_MILLIS_MAX: u64 = 20;
+
+/// One client.
+pub struct Client {
+    id: u64,
+    kv: KvClient<Channel>,
+    maintenance: MaintenanceClient<Channel>,
+    workload: Workload,
+    load: Load,
+    dice: Entropy,
+    recorder: Recorder,
+    trace: Trace,
+}
+
+impl Client {
+    /// Client `id` of a run.
+    #[must_use]
+    pub fn new(id: u64, seed: u64, load: &Load, recorder: Recorder, trace: Trace) -> Self {
+        let channel = Endpoint::from_shared(format!("http://{ADDRESS}")).expect("an address").connect_lazy();
+        let mut dice = Entropy::seeded(seed.wrapping_add(id.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        let workload = Workload::new(id, dice.draw(0, u64::MAX), load);
+        let (kv, maintenance) = (KvClient::new(channel.clone()), MaintenanceClient::new(channel));
+        Self { id, kv, maintenance, workload, load: load.clone(), dice, recorder, trace }
+    }
+
+    /// Works until it is told to end.
+    pub async fn run(mut self, mut ended: watch::Receiver<bool>) {
+        // A gap of 0 to `widest` between two beginnings: half of it in the mean.
+        let widest = 2 * self.load.clients * 1_000_000 / self.load.rate;
+        let mut next = Instant::now();
+        while !*ended.borrow() {
+            next = (next + Duration::from_micros(self.dice.draw(0, widest))).max(Instant::now());
+            let sleep = tokio::time::sleep_until(next);
+            tokio::select! {
+                biased;
+                _ = ended.changed() => return,
+                () = sleep => {}
+            }
+            self.operate().await;
+        }
+    }
+
+    /// One operation, from its draw to its record.
+    pub async fn operate(&mut self) {
+        let ask = self.workload.draw();
+        let patience = if chance(&mut self.dice, self.load.impatience) {
+            Duration::from_millis(self.dice.draw(1, IMPATIENCE_MILLIS_MAX))
+        } else {
+            PATIENCE
+        };
+        let invoked = self.recorder.begin();
+        let id = self.id;
+        self.trace.line(|| format!("client {id} asks {invoked}: {ask:?}"));
+        let answered = tokio::time::timeout(patience, self.send(&ask)).await;
+        let outcome = match answered {
+            Ok(Ok(answer)) => Outcome::Answered(answer),
+            Ok(Err(status)) => failed(&status),
+            Err(_) => Outcome::Uncertain("given up".to_owned()),
+        };
+        self.trace.line(|| format!("client {id} got {invoked}: {outcome:?}"));
+        self.workload.learn(&ask, &outcome);
+        self.recorder.end(self.id, ask, invoked, outcome);
+    }
+
+    async fn send(&mut self, ask: &Ask) -> Result<Answer, Status> {
+        Ok(match ask {
+            Ask::Put(request) => Answer::Put(wire(self.kv.put(wire(request)?).await?.get_ref())?),
+            Ask::Range(request) => Answer::Range(wire(self.kv.range(wire(request)?).await?.get_ref())?),
+            Ask::Delete(request) => Answer::Delete(wire(self.kv.delete_range(wire(request)?).await?.get_ref())?),
+            Ask::Txn(request) => Answer::Txn(wire(self.kv.txn(wire(request)?).await?.get_ref())?),
+            Ask::HashKv(request) => Answer::HashKv(wire(self.maintenance.hash_kv(wire(request)?).await?.get_ref())?),
+            Ask::Stream(request) => Answer::Range(self.stream(request).await?),
+        })
+    }
+
+    /// Reads a stream to its end and puts its chunks together, as protobuf merges messages.
+    async fn stream(&mut self, request: &pb::RangeRequest) -> Result<pb::RangeResponse, Status> {
+        let mut stream = self.kv.range_stream(wire(request)?).await?.into_inner();
+        let mut merged = pb::RangeResponse::default();
+        while let Some(message) = stream.message().await? {
+            let chunk: pb::RangeStreamResponse = wire(&message)?;
+            let chunk = chunk.range_response.unwrap_or_default();
+            merged.kvs.extend(chunk.kvs);
+            if chunk.header.is_some() {
+                (merged.header, merged.count, merged.more) = (chunk.header, chunk.count, chunk.more);
+            }
+        }
+        // A stream that ended early has no header; the service would have sent one.
+        if merged.header.is_none() {
+            return Err(Status::unknown("the stream ended without its last chunk"));
+        }
+        Ok(merged)
+    }
+}
+
+/// A message, by way of its bytes.
+fn wire<T: Message + Default>(message: &T) -> Result<T, Status> {
+    T::decode(message.encode_to_vec().as_slice()).map_err(|error| Status::data_loss(error.to_string()))
+}
+
+fn failed(status: &Status) -> Outcome {
+    let text = status.message().to_owned();
+    match status.code() {
+        Code::InvalidArgument | Code::OutOfRange | Code::NotFound | Code::FailedPrecondition | Code::Unimplemented => {
+            Outcome::Rejected(status.code(), text)
+        }
+        Code::ResourceExhausted => Outcome::Refused(text),
+        Code::Unknown if text == "etcdserver: too many requests" => Outcome::Refused(text),
+        _ if text.contains("connection refused") => Outcome::Refused(text),
+        _ => Outcome::Uncertain(text),
+    }
+}

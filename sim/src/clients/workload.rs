@@ -1,0 +1,250 @@
+//! What one client asks for: every kind of request, on few keys that all clients share.
+//!
+//! Every written value is unique, so that a read names the write that it saw. Requests are lawful, except for a few that etcd's rules reject in an answer: a
+//! kept value that is not there, a revision that is not there yet.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use detcd_io::entropy::Entropy;
+use detcd_proto::etcdserverpb as pb;
+use detcd_proto::mvccpb;
+
+use crate::options::{Load, Weights, chance, pick};
+use crate::record::{Answer, Ask, Outcome};
+
+/// The requests of one client.
+pub struct Workload {
+    client: u64,
+    dice: Entropy,
+    load: Load,
+    values: u64,
+    /// The newest revision it knows of.
+    revision: i64,
+    /// What it knows of keys: the revision of their last change and their version.
+    known: BTreeMap<Bytes, (i64, i64)>,
+}
+
+const ASCEND: i32 = 1;
+const DESCEND: i32 = 2;
+
+impl Workload {
+    /// The requests of `client`.
+    #[must_use]
+    pub fn new(client: u64, seed: u64, load: &Load) -> Self {
+        Self { client, dice: Entropy::seeded(seed), load: load.clone(), values: 0, revision: 1, known: BTreeMap::new() }
+    }
+
+    /// The next request.
+    pub fn draw(&mut self) -> Ask {
+        let Weights { put, range, stream, delete, txn, hash } = self.load.weights;
+        let mut at = self.dice.draw(0, put + range + stream + delete + txn + hash - 1);
+        let mut is_next = |weight: u64| {
+            let is_it = at < weight;
+            at = at.saturating_sub(weight);
+            is_it
+        };
+        if is_next(range) {
+            Ask::Range(self.range())
+        } else if is_next(stream) {
+            Ask::Stream(self.streamable())
+        } else if is_next(delete) {
+            Ask::Delete(self.delete())
+        } else if is_next(txn) {
+            Ask::Txn(self.txn(2))
+        } else if is_next(hash) {
+            Ask::HashKv(pb::HashKvRequest { revision: self.past() })
+        } else {
+            let key = self.key();
+            Ask::Put(self.put(key))
+        }
+    }
+
+    /// Remembers what an answer tells.
+    pub fn learn(&mut self, ask: &Ask, outcome: &Outcome) {
+        let Outcome::Answered(answer) = outcome else { return };
+        let header = match answer {
+            Answer::Put(response) => response.header.as_ref(),
+            Answer::Range(response) => response.header.as_ref(),
+            Answer::Delete(response) => response.header.as_ref(),
+            Answer::Txn(response) => response.header.as_ref(),
+            Answer::HashKv(response) => response.header.as_ref(),
+        };
+        let revision = header.map_or(0, |header| header.revision);
+        self.revision = self.revision.max(revision);
+        match (ask, answer) {
+            (Ask::Put(request), Answer::Put(_)) => {
+                let version = self.known.get(&request.key).map_or(0, |known| known.1);
+                self.known.insert(request.key.clone(), (revision, version + 1));
+            }
+            (_, Answer::Range(response)) => self.see(&response.kvs),
+            _ => {}
+        }
+    }
+
+    fn see(&mut self, kvs: &[mvccpb::KeyValue]) {
+        for kv in kvs {
+            let known = self.known.entry(kv.key.clone()).or_default();
+            if known.0 < kv.mod_revision {
+                *known = (kv.mod_revision, kv.version);
+            }
+        }
+    }
+
+    fn key(&mut self) -> Bytes {
+        Bytes::from(format!("k{:02}", self.dice.draw(0, self.load.keys - 1)))
+    }
+
+    /// A value that nobody else ever writes.
+    fn value(&mut self) -> Bytes {
+        self.values += 1;
+        let mut value = format!("{}:{};", self.client, self.values).into_bytes();
+        let size = self.dice.draw(0, self.load.value_bytes_max) as usize;
+        // Sector-sized runs of zeros are what a torn write looks like.
+        let filler = if chance(&mut self.dice, 100) { 0 } else { b'.' };
+        value.resize(value.len().max(size), filler);
+        value.into()
+    }
+
+    fn put(&mut self, key: Bytes) -> pb::PutRequest {
+        let ignore_value = chance(&mut self.dice, 50);
+        let value = if ignore_value { Bytes::new() } else { self.value() };
+        pb::PutRequest { key, value, ignore_value, prev_kv: chance(&mut self.dice, 300), ..pb::PutRequest::default() }
+    }
+
+    /// One key, some keys, or all.
+    fn span(&mut self) -> (Bytes, Bytes) {
+        match self.dice.draw(0, 9) {
+            0..=5 => (self.key(), Bytes::new()),
+            6 => (Bytes::from_static(b"k"), Bytes::from_static(b"l")),
+            7 => (self.key(), Bytes::from_static(b"\0")),
+            _ => (self.key(), self.key()),
+        }
+    }
+
+    /// Zero, or a revision that once was or soon will be.
+    fn past(&mut self) -> i64 {
+        match self.dice.draw(0, 9) {
+            0..=5 => 0,
+            6..=8 => self.dice.draw(1, self.revision.max(1).cast_unsigned()).cast_signed(),
+            _ => self.revision + self.dice.draw(0, 3).cast_signed(),
+        }
+    }
+
+    fn streamable(&mut self) -> pb::RangeRequest {
+        let (key, range_end) = self.span();
+        pb::RangeRequest {
+            key,
+            range_end,
+            revision: self.past(),
+            limit: pick(&mut self.dice, &[0, 0, 0, 1, 5]),
+            serializable: chance(&mut self.dice, 300),
+            keys_only: chance(&mut self.dice, 100),
+            count_only: chance(&mut self.dice, 100),
+            ..pb::RangeRequest::default()
+        }
+    }
+
+    fn range(&mut self) -> pb::RangeRequest {
+        let mut request = self.streamable();
+        if chance(&mut self.dice, 200) {
+            // By key, or by what may be equal: then without a limit, so that the rules leave no choice of members.
+            request.sort_order = pick(&mut self.dice, &[ASCEND, DESCEND]);
+            request.sort_target = pick(&mut self.dice, &[0, 1, 2, 3, 4]);
+            if request.sort_target != 0 {
+                request.limit = 0;
+            }
+        }
+        if chance(&mut self.dice, 100) {
+            let bound = self.dice.draw(1, self.revision.max(1).cast_unsigned()).cast_signed();
+            match self.dice.draw(0, 3) {
+                0 => request.min_mod_revision = bound,
+                1 => request.max_mod_revision = bound,
+                2 => request.min_create_revision = bound,
+                _ => request.max_create_revision = bound,
+            }
+        }
+        request
+    }
+
+    fn delete(&mut self) -> pb::DeleteRangeRequest {
+        let key = self.key();
+        let range_end = match self.dice.draw(0, 9) {
+            0 => Bytes::from_static(b"\0"),
+            1 | 2 => self.key(),
+            _ => Bytes::new(),
+        };
+        pb::DeleteRangeRequest { key, range_end, prev_kv: chance(&mut self.dice, 500) }
+    }
+
+    /// A transaction whose branches write each key at most once.
+    fn txn(&mut self, depth: u64) -> pb::TxnRequest {
+        let compares = self.dice.draw(0, 2);
+        let mut free: Vec<Bytes> = (0..self.load.keys).map(|number| Bytes::from(format!("k{number:02}"))).collect();
+        pb::TxnRequest {
+            compare: (0..compares).map(|_| self.compare()).collect(),
+            success: self.ops(&mut free, depth),
+            failure: self.ops(&mut free, depth),
+        }
+    }
+
+    fn ops(&mut self, free: &mut Vec<Bytes>, depth: u64) -> Vec<pb::RequestOp> {
+        use pb::request_op::Request;
+        let count = self.dice.draw(0, 3);
+        let mut ops = Vec::new();
+        for _ in 0..count {
+            let request = match self.dice.draw(0, 9) {
+                0..=4 => match self.take(free) {
+                    Some(key) => Request::RequestPut(self.put(key)),
+                    None => Request::RequestRange(self.range()),
+                },
+                5 | 6 => match self.take(free) {
+                    Some(key) => Request::RequestDeleteRange(pb::DeleteRangeRequest {
+                        key,
+                        range_end: Bytes::new(),
+                        prev_kv: chance(&mut self.dice, 500),
+                    }),
+                    None => Request::RequestRange(self.range()),
+                },
+                7 if depth > 0 => {
+                    let compares = self.dice.draw(0, 1);
+                    Request::RequestTxn(pb::TxnRequest {
+                        compare: (0..compares).map(|_| self.compare()).collect(),
+                        success: self.ops(free, depth - 1),
+                        failure: self.ops(free, depth - 1),
+                    })
+                }
+                _ => Request::RequestRange(self.range()),
+            };
+            ops.push(pb::RequestOp { request: Some(request) });
+        }
+        ops
+    }
+
+    fn take(&mut self, free: &mut Vec<Bytes>) -> Option<Bytes> {
+        let last = free.len().checked_sub(1)?;
+        let place = self.dice.draw(0, last as u64) as usize;
+        Some(free.swap_remove(place))
+    }
+
+    fn compare(&mut self) -> pb::Compare {
+        use pb::compare::TargetUnion;
+        let key = self.key();
+        let (modified, version) = self.known.get(&key).copied().unwrap_or_default();
+        let off = pick(&mut self.dice, &[0, 0, 0, 1]);
+        let (target, operand) = match self.dice.draw(0, 5) {
+            0 => (0, TargetUnion::Version(version + off)),
+            1 => (1, TargetUnion::CreateRevision(pick(&mut self.dice, &[0, modified]))),
+            2 => (3, TargetUnion::Value(self.value())),
+            _ => (2, TargetUnion::ModRevision(modified + off)),
+        };
+        let range_end = if chance(&mut self.dice, 150) { Bytes::from_static(b"l") } else { Bytes::new() };
+        pb::Compare {
+            result: pick(&mut self.dice, &[0, 0, 0, 1, 2, 3]),
+            target,
+            key,
+            range_end,
+            target_union: Some(operand),
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The command line of the simulator: which seeds, how many at a time, what to print.
+//!
+//! A failure prints the one line that repeats it. The last line is the count that a campaign's ledger gets.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crate::check::{Promise, Violation};
+use crate::mutants::Mutant;
+use crate::options::Options;
+use crate::record::Lines;
+use crate::run::{Verdict, run};
+
+/// One run in so many is repeated to see whether its trace repeats, too.
+const REPEAT_EVERY: u64 = 20;
+
+/// What was asked for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Asked {
+    seed: u64,
+    count: u64,
+    jobs: u64,
+    lines: Lines,
+    check_determinism: bool,
+    mutant: Option<Mutant>,
+    mutants: Option<PathBuf>,
+    ledger: Option<PathBuf>,
+    commit: String,
+    kind: String,
+}
+
+const HELP: &str = "detcd-sim [--seed S] [--count N] [--jobs J] [--check-determinism] [--trace]
+          [--ledger FILE --commit HASH --kind WORD] [--mutant NAME] [--mutants SCOREBOARD]
+
+Runs N whole-server simulations from seed S on. --trace prints everything that happens. --mutant and --mutants need a build
+with --cfg mutants; the latter looks for every known bug and writes the table.";
+
+/// Runs the command.
+#[must_use]
+pub fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match parse(&words) {
+        Err(why) => {
+            say(&format!("{why}\n\n{HELP}"));
+            ExitCode::from(2)
+        }
+        Ok(asked) => match &asked.mutants {
+            Some(path) => crate::mutants::score(asked.seed, asked.count, asked.jobs, path),
+            None => campaign(&asked),
+        },
+    }
+}
+
+fn parse(words: &[String]) -> Result<Asked, String> {
+    let mut asked = Asked {
+        seed: 1,
+        count: 1,
+        jobs: 1,
+        lines: Lines::Forget,
+        check_determinism: false,
+        mutant: None,
+        mutants: None,
+        ledger: None,
+        commit: String::new(),
+        kind: "standard".to_owned(),
+    };
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+        let number = |text: &str| text.parse().map_err(|_| format!("{word}: {text:?} is no number"));
+        match word.as_str() {
+            "--seed" => asked.seed = number(value()?)?,
+            "--count" => asked.count = number(value()?)?,
+            "--jobs" => asked.jobs = number(value()?)?.max(1),
+            "--trace" => asked.lines = Lines::Print,
+            "--check-determinism" => asked.check_determinism = true,
+            "--mutant" => {
+                let name = value()?;
+                asked.mutant = Some(Mutant::parse(name).ok_or_else(|| format!("no mutant {name:?} in this build"))?);
+            }
+            "--mutants" => asked.mutants = Some(PathBuf::from(value()?)),
+            "--ledger" => asked.ledger = Some(PathBuf::from(value()?)),
+            "--commit" => value()?.clone_into(&mut asked.commit),
+            "--kind" => value()?.clone_into(&mut asked.kind),
+            _ => return Err(format!("unknown word {word:?}")),
+        }
+    }
+    Ok(asked)
+}
+
+/// Runs `work` on every seed, on so many threads, until it says enough. The results come in no order.
+pub(crate) fn on_threads(jobs: u64, first: u64, count: u64, work: &(dyn Fn(u64) -> bool + Sync)) {
+    let next = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                loop {
+                    let place = next.fetch_add(1, Ordering::Relaxed);
+                    if count <= place || !work(first.wrapping_add(place)) {
+                        next.fetch_max(count, Ordering::Relaxed);
+                        return;
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn campaign(asked: &Asked) -> ExitCode {
+    let begin = Instant::now();
+    let failed: Mutex<BTreeMap<u64, Violation>> = Mutex::default();
+    let (seconds, operations) = (AtomicU64::new(0), AtomicU64::new(0));
+    on_threads(asked.jobs, asked.seed, asked.count, &|seed| {
+        let verdict = one(asked, seed);
+        seconds.fetch_add(verdict.seconds, Ordering::Relaxed);
+        operations.fetch_add(verdict.operations as u64, Ordering::Relaxed);
+        if let Some(violation) = verdict.violation {
+            say(&format!("FAILED seed {seed}: {violation}\n  repeat: make sim SEED={seed} N=1"));
+            failed.lock().expect("runs catch their panics").insert(seed, violation);
+        }
+        true
+    });
+    let failed = failed.into_inner().expect("runs catch their panics");
+    let real = begin.elapsed().as_secs_f64();
+    let (seconds, operations) = (seconds.into_inner(), operations.into_inner());
+    let speed = seconds as f64 / real / asked.jobs as f64;
+    say(&format!(
+        "{seconds} virtual seconds and {operations} operations in {real:.1} s: {speed:.0} virtual seconds per second and job"
+    ));
+    say(&format!("{} passed, {} failed", asked.count - failed.len() as u64, failed.len()));
+    if let Some(ledger) = &asked.ledger
+        && let Err(error) = enter(asked, ledger, &failed)
+    {
+        say(&format!("cannot write {}: {error}", ledger.display()));
+        return ExitCode::FAILURE;
+    }
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn one(asked: &Asked, seed: u64) -> Verdict {
+    let options = Options::draw(seed);
+    let mut verdict = run(&options, asked.mutant, asked.lines);
+    if asked.check_determinism && (seed.wrapping_sub(asked.seed)).is_multiple_of(REPEAT_EVERY) {
+        let again = run(&options, asked.mutant, Lines::Forget);
+        if again.hash != verdict.hash {
+            let what = format!("trace {:016x}, then {:016x}", verdict.hash, again.hash);
+            verdict.violation = verdict.violation.or(Some(Violation::new(Promise::Determinism, what)));
+        }
+    }
+    verdict
+}
+
+/// Adds a line to the ledger: commit, kind, seeds, verdict.
+fn enter(asked: &Asked, ledger: &std::path::Path, failed: &BTreeMap<u64, Violation>) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let is_new = !ledger.exists();
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(ledger)?;
+    if is_new {
+        writeln!(file, "commit\tkind\tseeds\tverdict")?;
+    }
+    let last = asked.seed.wrapping_add(asked.count - 1);
+    let verdict = match failed.keys().next() {
+        None => format!("{} passed", asked.count),
+        Some(first) => format!("{} failed, first {first}", failed.len()),
+    };
+    writeln!(file, "{}\t{}\t{}..={last}\t{verdict}", asked.commit, asked.kind, asked.seed)
+}
+
+#[expect(clippy::print_stdout, reason = "a command speaks to its caller")]
+pub(crate) fn say(text: &str) {
+    println!("{text}");
+}

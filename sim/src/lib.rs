@@ -1,0 +1,33 @@
+//! The other world: the production member – boot, log, driver, store, services – under simulated time, on a machine that fails, with
+//! clients that remember everything.
+//!
+//! One `u64` decides a whole run: the options, the order of tasks, what a power cut leaves, when a sync fails. The same seed is the same run, to the last
+//! byte of its trace. Nothing here decides what is right: the rules are the oracles' in [`check`], written from etcd's semantics, not from our code.
+//!
+//! Needs `--cfg madsim`, under which `tokio` and `tonic` are their simulated twins; without it this package is an empty library.
+//!
+//! Reading order: [`options`] (a run from a seed), [`machine`] (numbered calls, crashes, faults), [`disk`] and [`store`] (what a power cut leaves),
+//! [`world`] (the second composition root), [`clients`], [`record`] (history and trace), [`check`] (the promises), [`run`], [`mutants`], [`command`].
+
+#[cfg(madsim)]
+pub mod check;
+#[cfg(madsim)]
+pub mod clients;
+#[cfg(madsim)]
+pub mod command;
+#[cfg(madsim)]
+pub mod disk;
+#[cfg(madsim)]
+pub mod machine;
+#[cfg(madsim)]
+pub mod mutants;
+#[cfg(madsim)]
+pub mod options;
+#[cfg(madsim)]
+pub mod record;
+#[cfg(madsim)]
+pub mod run;
+#[cfg(madsim)]
+pub mod store;
+#[cfg(madsim)]
+pub mod world;

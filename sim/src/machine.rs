@@ -1,0 +1,285 @@
+//! The machine under a member: its disk, its store, its power. It outlives the member.
+//!
+//! Every call that changes or waits for something has a running number, and one point – before or after one call – can be chosen for a crash. The
+//! invariant: after a crash no task of the member runs another step and no call of it has another effect. Point reads and scans of the store are not
+//! numbered: they change nothing, so a crash at one of them is a crash at the next call.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use detcd_io::entropy::Entropy;
+use madsim::runtime::Handle;
+use madsim::task::NodeId;
+use tokio::sync::Notify;
+
+use crate::disk::image::Image;
+use crate::record::Trace;
+use crate::store::Tables;
+
+/// How a member ends without being asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Crash {
+    /// SIGKILL: the system keeps what was written.
+    Kill,
+    /// The power fails: the system keeps what was synced, and some of the rest.
+    PowerCut,
+}
+
+/// Which side of a call.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Side {
+    /// The call has no effect.
+    Before,
+    /// It has its effect, but nobody learns of it.
+    After,
+}
+
+/// Where to crash.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CrashPoint {
+    /// The number of the call.
+    pub call: u64,
+    /// Which side of it.
+    pub side: Side,
+    /// How.
+    pub crash: Crash,
+}
+
+/// What is wrong with the machine at the moment.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Trouble {
+    /// Syncs of files that will fail.
+    pub failing_syncs: u64,
+    /// Bytes that the disk can hold, if it is short of room.
+    pub room: Option<u64>,
+    /// The longest a call may take, in milliseconds; a sync takes up to four times as long.
+    pub slow_millis: u64,
+}
+
+/// What a call is about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Work {
+    /// Reads and looks.
+    Read,
+    /// Changes that the system only remembers.
+    Write,
+    /// Waits for the disk.
+    Sync,
+}
+
+/// A machine. Clones share it.
+#[derive(Clone)]
+pub struct Machine {
+    inner: Arc<Mutex<Inner>>,
+    crashed: Arc<Notify>,
+}
+
+/// What the lock guards.
+pub struct Inner {
+    /// The files.
+    pub image: Image,
+    /// What the store's transactions made durable.
+    pub tables: Tables,
+    /// What is wrong at the moment.
+    pub trouble: Trouble,
+    /// Where the dice of this machine are.
+    pub entropy: Entropy,
+    /// What happened.
+    pub trace: Trace,
+    calls: u64,
+    /// Counts the lives of the member; calls of an earlier one never return.
+    life: u64,
+    point: Option<CrashPoint>,
+    node: Option<NodeId>,
+    handles: u64,
+    /// Troubles that the member met in this life: it may end with a fault.
+    excuses: u64,
+}
+
+/// One life of a member on the machine: what its disk and store are opened with.
+#[derive(Clone)]
+pub struct Life {
+    machine: Machine,
+    number: u64,
+}
+
+impl Machine {
+    /// A machine with an empty disk whose dice are seeded.
+    #[must_use]
+    pub fn new(seed: u64, trace: Trace) -> Self {
+        let inner = Inner {
+            image: Image::default(),
+            tables: Tables::default(),
+            trouble: Trouble::default(),
+            entropy: Entropy::seeded(seed),
+            trace,
+            calls: 0,
+            life: 0,
+            point: None,
+            node: None,
+            handles: 0,
+            excuses: 0,
+        };
+        Self { inner: Arc::new(Mutex::new(inner)), crashed: Arc::new(Notify::new()) }
+    }
+
+    /// Everything there is, for a look between two steps.
+    pub fn look(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a life on `node`.
+    #[must_use]
+    pub fn begin_life(&self, node: NodeId) -> Life {
+        let mut inner = self.look();
+        inner.life += 1;
+        inner.node = Some(node);
+        inner.excuses = 0;
+        let number = inner.life;
+        drop(inner);
+        Life { machine: self.clone(), number }
+    }
+
+    /// Calls so far.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.look().calls
+    }
+
+    /// Whether the member of this life met trouble that lets it end with a fault.
+    #[must_use]
+    pub fn has_excuse(&self) -> bool {
+        self.look().excuses > 0
+    }
+
+    /// Chooses where to crash next.
+    pub fn crash_at(&self, point: Option<CrashPoint>) {
+        self.look().point = point;
+    }
+
+    /// Crashes now, if a member lives.
+    pub fn crash(&self, crash: Crash) {
+        let mut inner = self.look();
+        let Some(node) = inner.node.take() else { return };
+        inner.life += 1;
+        inner.point = None;
+        inner.trace.line(|| format!("crash: {crash:?}"));
+        match crash {
+            Crash::Kill => inner.image.end_process(),
+            Crash::PowerCut => {
+                let Inner { image, entropy, .. } = &mut *inner;
+                image.cut_power(entropy);
+                let store = std::path::Path::new(crate::world::STORE_FILE);
+                if inner.image.node(store).is_err() {
+                    inner.tables = Tables::default();
+                }
+            }
+        }
+        drop(inner);
+        Handle::current().kill(node);
+        self.crashed.notify_one();
+    }
+
+    /// The member ended by itself: its locks are free, nothing else changes.
+    pub fn end_process(&self) {
+        let mut inner = self.look();
+        if inner.node.take().is_some() {
+            inner.life += 1;
+            inner.image.end_process();
+        }
+    }
+
+    /// Waits for the next crash.
+    pub async fn crashed(&self) {
+        self.crashed.notified().await;
+    }
+}
+
+impl Inner {
+    /// A number for an open file.
+    pub fn next_handle(&mut self) -> u64 {
+        self.handles += 1;
+        self.handles
+    }
+
+    /// Notes that the member meets trouble now.
+    pub fn excuse(&mut self) {
+        self.excuses += 1;
+    }
+
+    /// Whether files may take so many bytes more; if not, it is the error of a full disk.
+    pub fn check_room(&mut self, more: u64) -> io::Result<()> {
+        let Some(room) = self.trouble.room else { return Ok(()) };
+        if self.image.used_bytes() + more <= room {
+            return Ok(());
+        }
+        self.excuse();
+        Err(io::ErrorKind::StorageFull.into())
+    }
+}
+
+impl Life {
+    /// One call: its number, its delay, its effect, with the chosen crash before or after.
+    pub async fn call<T>(&self, work: Work, name: String, effect: impl FnOnce(&mut Inner) -> T) -> T {
+        let Some((number, millis)) = self.take_number(work, name) else { return std::future::pending().await };
+        self.crash_if(number, Side::Before).await;
+        if millis > 0 {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+        }
+        let Some(value) = self.while_alive(effect) else { return std::future::pending().await };
+        self.crash_if(number, Side::After).await;
+        value
+    }
+
+    /// Like [`Self::call`], for what sees only what was there when it began: `before` tells what that is.
+    pub async fn sync<M, T>(
+        &self,
+        name: String,
+        before: impl FnOnce(&mut Inner) -> M,
+        effect: impl FnOnce(&mut Inner, M) -> T,
+    ) -> T {
+        let Some(mark) = self.while_alive(before) else { return std::future::pending().await };
+        self.call(Work::Sync, name, |inner| effect(inner, mark)).await
+    }
+
+    fn while_alive<T>(&self, effect: impl FnOnce(&mut Inner) -> T) -> Option<T> {
+        let mut inner = self.machine.look();
+        if inner.life == self.number { Some(effect(&mut inner)) } else { None }
+    }
+
+    /// A look without a number, for what must not wait.
+    pub fn peek(&self) -> MutexGuard<'_, Inner> {
+        self.machine.look()
+    }
+
+    /// Whether this life goes on.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.machine.look().life == self.number
+    }
+
+    /// The number of the next call and how long it takes. `None`: this life is over.
+    fn take_number(&self, work: Work, name: String) -> Option<(u64, u64)> {
+        self.while_alive(|inner| {
+            inner.calls += 1;
+            let number = inner.calls;
+            inner.trace.line(|| format!("call {number}: {name}"));
+            let slow = inner.trouble.slow_millis;
+            let millis = match work {
+                Work::Sync => inner.entropy.draw(0, 1 + 4 * slow),
+                Work::Read | Work::Write if slow > 0 => inner.entropy.draw(0, slow),
+                Work::Read | Work::Write => 0,
+            };
+            (number, millis)
+        })
+    }
+
+    async fn crash_if(&self, number: u64, side: Side) {
+        let point = self.machine.look().point;
+        if let Some(point) = point.filter(|point| point.call == number && point.side == side) {
+            self.machine.crash(point.crash);
+            std::future::pending().await
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! A whole run from one number.
+//!
+//! Swarm testing: a run has some kinds of trouble and not others, some requests and not others, so that rare combinations meet. Everything is an integer;
+//! nothing is read from anywhere else.
+
+use detcd_io::entropy::Entropy;
+
+use crate::machine::Crash;
+
+/// Everything that a run is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Options {
+    /// The number that it was drawn from; the dice of the run are seeded with it, too.
+    pub seed: u64,
+    /// Virtual seconds with trouble.
+    pub trouble_seconds: u64,
+    /// Virtual seconds of load after everything is healed.
+    pub calm_seconds: u64,
+    /// How the member is set up.
+    pub member: MemberOptions,
+    /// What clients do.
+    pub load: Load,
+    /// What goes wrong.
+    pub faults: Faults,
+}
+
+/// How the member is set up.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct MemberOptions {
+    /// Length at which a log file is cut.
+    pub segment_bytes: u64,
+    /// Applied entries between two log snapshots.
+    pub snapshot_entries: u64,
+    /// Log files that stay.
+    pub wals_max: u64,
+    /// The longest that a change waits for its commit, in milliseconds.
+    pub batch_millis: u64,
+    /// Changes after which a batch is committed at once.
+    pub batch_operations: u64,
+    /// Whether the log lies in a directory of its own.
+    pub log_apart: bool,
+}
+
+/// What clients do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Load {
+    /// How many clients.
+    pub clients: u64,
+    /// Operations per virtual second, of all clients together.
+    pub rate: u64,
+    /// How many keys they share.
+    pub keys: u64,
+    /// The longest value.
+    pub value_bytes_max: u64,
+    /// How often each kind of request comes, relative to the others.
+    pub weights: Weights,
+    /// In a thousand operations, how many are given up soon after they were sent.
+    pub impatience: u64,
+}
+
+/// How often each kind of request comes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Weights {
+    /// Puts.
+    pub put: u64,
+    /// Ranges.
+    pub range: u64,
+    /// Streamed ranges.
+    pub stream: u64,
+    /// Range deletes.
+    pub delete: u64,
+    /// Transactions.
+    pub txn: u64,
+    /// Hashes.
+    pub hash: u64,
+}
+
+/// What goes wrong.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Faults {
+    /// The mean of milliseconds between two crashes; zero for none.
+    pub crash_millis: u64,
+    /// What kinds of crashes there are.
+    pub crashes: Vec<Crash>,
+    /// The longest pause before a crashed member starts again, in milliseconds.
+    pub restart_millis: u64,
+    /// The mean of milliseconds between two failing syncs; zero for none.
+    pub sync_millis: u64,
+    /// The mean of milliseconds between two times of a full disk; zero for none.
+    pub full_millis: u64,
+    /// The mean of milliseconds between two times of a slow disk; zero for none.
+    pub slow_millis: u64,
+    /// How slow: the longest time of a write, in milliseconds.
+    pub slow_call_millis: u64,
+}
+
+impl Options {
+    /// A standard run: 60 virtual seconds of 200 operations each.
+    #[must_use]
+    pub fn draw(seed: u64) -> Self {
+        let mut dice = Entropy::seeded(seed ^ 0x0064_6574_6364);
+        Self {
+            seed,
+            trouble_seconds: 50,
+            calm_seconds: 10,
+            member: MemberOptions::draw(&mut dice),
+            load: Load::draw(&mut dice),
+            faults: Faults::draw(&mut dice),
+        }
+    }
+}
+
+/// One of these.
+pub(crate) fn pick<T: Copy>(dice: &mut Entropy, from: &[T]) -> T {
+    let last = from.len() as u64 - 1;
+    from[dice.draw(0, last) as usize]
+}
+
+/// Whether something with this chance in a thousand happens.
+pub(crate) fn chance(dice: &mut Entropy, in_thousand: u64) -> bool {
+    dice.draw(1, 1000) <= in_thousand
+}
+
+impl MemberOptions {
+    fn draw(dice: &mut Entropy) -> Self {
+        Self {
+            segment_bytes: pick(dice, &[4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20]),
+            snapshot_entries: pick(dice, &[20, 100, 500, 3_000]),
+            wals_max: dice.draw(2, 5),
+            batch_millis: pick(dice, &[5, 20, 100, 400]),
+            batch_operations: pick(dice, &[10, 200, 10_000]),
+            log_apart: chance(dice, 300),
+        }
+    }
+}
+
+impl Load {
+    fn draw(dice: &mut Entropy) -> Self {
+        let mut weight = |usual: u64| if chance(dice, 200) { 0 } else { usual };
+        let weights = Weights {
+            put: 30 + weight(20),
+            range: weight(20),
+            stream: weight(4),
+            delete: weight(8),
+            txn: weight(20),
+            hash: weight(1),
+        };
+        Self {
+            clients: dice.draw(2, 12),
+            rate: 200,
+            keys: pick(dice, &[3, 10, 40]),
+            value_bytes_max: pick(dice, &[16, 200, 1_000, 5_000]),
+            weights,
+            impatience: pick(dice, &[0, 5, 50]),
+        }
+    }
+}
+
+impl Faults {
+    fn draw(dice: &mut Entropy) -> Self {
+        let crashes = match dice.draw(0, 3) {
+            0 => vec![Crash::Kill],
+            1 => vec![Crash::PowerCut],
+            _ => vec![Crash::Kill, Crash::PowerCut],
+        };
+        Self {
+            crash_millis: pick(dice, &[0, 1_500, 4_000, 12_000]),
+            crashes,
+            restart_millis: pick(dice, &[0, 200, 2_000]),
+            sync_millis: pick(dice, &[0, 0, 10_000, 30_000]),
+            full_millis: pick(dice, &[0, 0, 0, 15_000]),
+            slow_millis: pick(dice, &[0, 0, 8_000]),
+            slow_call_millis: pick(dice, &[5, 50, 300]),
+        }
+    }
+}

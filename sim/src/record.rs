@@ -1,0 +1,171 @@
+//! What a run leaves: the history that clients saw, and the trace of everything, as a hash.
+//!
+//! The history is what the oracles judge. The order of its events is the real order: one counter runs through invocations and completions. The
+//! trace is the proof that a seed is a run: two runs of one seed have the same hash, or something outside the seed has a say.
+
+use std::sync::{Arc, Mutex};
+
+use detcd_proto::etcdserverpb as pb;
+use tonic::Code;
+
+/// What a client asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ask {
+    /// One key is written.
+    Put(pb::PutRequest),
+    /// Keys are read.
+    Range(pb::RangeRequest),
+    /// Keys are read as a stream.
+    Stream(pb::RangeRequest),
+    /// Keys are deleted.
+    Delete(pb::DeleteRangeRequest),
+    /// A transaction.
+    Txn(pb::TxnRequest),
+    /// The history of all keys is hashed.
+    HashKv(pb::HashKvRequest),
+}
+
+/// What it was told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// To a put.
+    Put(pb::PutResponse),
+    /// To a range, or the chunks of a stream put together.
+    Range(pb::RangeResponse),
+    /// To a range delete.
+    Delete(pb::DeleteRangeResponse),
+    /// To a transaction.
+    Txn(pb::TxnResponse),
+    /// To a hash.
+    HashKv(pb::HashKvResponse),
+}
+
+/// How an operation ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// With its answer.
+    Answered(Answer),
+    /// With an error that every member would give: nothing was changed.
+    Rejected(Code, String),
+    /// Turned away before it was proposed: nothing was changed.
+    Refused(String),
+    /// The client cannot know.
+    Uncertain(String),
+}
+
+/// One operation of one client.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// Which client.
+    pub client: u64,
+    /// What for.
+    pub ask: Ask,
+    /// Its place among all events when it was sent.
+    pub invoked: u64,
+    /// Its place when it ended.
+    pub completed: u64,
+    /// How.
+    pub outcome: Outcome,
+}
+
+/// All operations, in the order of their ends.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// The operations.
+    pub operations: Vec<Operation>,
+    events: u64,
+}
+
+/// A history that clients share.
+#[derive(Clone, Default)]
+pub struct Recorder {
+    history: Arc<Mutex<History>>,
+}
+
+impl Recorder {
+    /// Something begins: its place.
+    #[must_use]
+    pub fn begin(&self) -> u64 {
+        let mut history = self.lock();
+        history.events += 1;
+        history.events
+    }
+
+    /// An operation ended.
+    pub fn end(&self, client: u64, ask: Ask, invoked: u64, outcome: Outcome) {
+        let mut history = self.lock();
+        history.events += 1;
+        let completed = history.events;
+        history.operations.push(Operation { client, ask, invoked, completed, outcome });
+    }
+
+    /// How many operations have ended.
+    #[must_use]
+    pub fn ended(&self) -> usize {
+        self.lock().operations.len()
+    }
+
+    /// What was recorded so far.
+    #[must_use]
+    pub fn history(&self) -> std::sync::MutexGuard<'_, History> {
+        self.lock()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, History> {
+        self.history.lock().expect("a panic ends the run")
+    }
+}
+
+/// What becomes of trace lines besides their hash.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Lines {
+    /// They are forgotten.
+    Forget,
+    /// They are printed.
+    Print,
+}
+
+/// The trace of a run. Clones share it.
+#[derive(Clone)]
+pub struct Trace {
+    hash: Arc<Mutex<u64>>,
+    lines: Lines,
+}
+
+const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0100_0000_01b3;
+
+impl Trace {
+    /// An empty trace.
+    #[must_use]
+    pub fn new(lines: Lines) -> Self {
+        Self { hash: Arc::new(Mutex::new(FNV_START)), lines }
+    }
+
+    /// Adds a line, with the virtual time.
+    pub fn line(&self, text: impl FnOnce() -> String) {
+        let text = text();
+        let now = madsim::time::TimeHandle::try_current().map_or(0, |time| time.elapsed().as_nanos());
+        let mut hash = self.hash.lock().expect("a panic ends the run");
+        let nanos = u64::try_from(now).unwrap_or(u64::MAX);
+        *hash = mix(mix(*hash, &nanos.to_le_bytes()), text.as_bytes());
+        if self.lines == Lines::Print {
+            print(nanos, &text);
+        }
+    }
+
+    /// The hash of all lines so far.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        *self.hash.lock().expect("a panic ends the run")
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the caller asked for the trace")]
+fn print(nanos: u64, text: &str) {
+    println!("{:>6}.{:06} {text}", nanos / 1_000_000_000, nanos / 1_000 % 1_000_000);
+}
+
+fn mix(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME))
+}

@@ -1,0 +1,234 @@
+//! One run: a seed in, a verdict out.
+//!
+//! Every run has a thread of its own, because the standard library's hash maps draw their order once per thread. A panic in it is a finding.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use detcd_io::entropy::Entropy;
+use madsim::net::Config as NetConfig;
+use madsim::runtime::{Handle, Runtime};
+use madsim::time::Instant;
+use tokio::sync::watch;
+
+use crate::check::rows::Rows;
+use crate::check::{Promise, Violation, durability, linear, progress, replay};
+use crate::clients::Client;
+use crate::machine::{Crash, CrashPoint, Machine, Side, Trouble};
+use crate::mutants::Mutant;
+use crate::options::{Faults, Options, pick};
+use crate::record::{Lines, Recorder, Trace};
+use crate::world::{World, log_dir};
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// Which run.
+    pub seed: u64,
+    /// The first broken promise.
+    pub violation: Option<Violation>,
+    /// The hash of its trace.
+    pub hash: u64,
+    /// Operations that ended.
+    pub operations: usize,
+    /// Virtual seconds.
+    pub seconds: u64,
+}
+
+/// The longest chosen distance, in calls, from a decision to crash to the crash.
+const CRASH_CALLS_MAX: u64 = 60;
+/// How long after healing operations may still be in doubt: longer than any of them waits.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// Runs `options` on a thread of its own.
+#[must_use]
+pub fn run(options: &Options, mutant: Option<Mutant>, lines: Lines) -> Verdict {
+    let options = options.clone();
+    let trace = Trace::new(lines);
+    let on_thread = {
+        let (options, trace) = (options.clone(), trace.clone());
+        move || catch_unwind(AssertUnwindSafe(|| simulate(&options, mutant, &trace)))
+    };
+    let thread = std::thread::Builder::new().name(format!("run {}", options.seed)).spawn(on_thread);
+    let ended = thread.expect("the system has room for a thread").join().expect("the run's panic was caught");
+    let mut verdict = ended.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let violation = Violation::new(Promise::Assertion, text.unwrap_or_else(|| "a panic".to_owned()));
+        Verdict { seed: options.seed, violation: Some(violation), hash: 0, operations: 0, seconds: 0 }
+    });
+    verdict.hash = trace.hash();
+    verdict
+}
+
+fn simulate(options: &Options, mutant: Option<Mutant>, trace: &Trace) -> Verdict {
+    let mut config = madsim::Config::default();
+    config.net =
+        NetConfig { packet_loss_rate: 0.0, send_latency: Duration::from_micros(50)..Duration::from_micros(800) };
+    let runtime = Runtime::with_seed_and_config(options.seed, config);
+    runtime.block_on(async {
+        let recorder = Recorder::default();
+        let violation = play(options, mutant, trace, &recorder).await;
+        Verdict {
+            seed: options.seed,
+            violation: violation.err(),
+            hash: 0,
+            operations: recorder.ended(),
+            seconds: madsim::time::TimeHandle::current().elapsed().as_secs(),
+        }
+    })
+}
+
+/// The two phases, the orderly end, the oracles.
+async fn play(options: &Options, mutant: Option<Mutant>, trace: &Trace, recorder: &Recorder) -> Result<(), Violation> {
+    let machine = Machine::new(options.seed, trace.clone());
+    let mut world = World::new(options, machine.clone(), mutant);
+    let (end, ended) = watch::channel(false);
+    let clients = start_clients(options, trace, recorder, &ended);
+    Troubles::new(options, machine.clone()).reign(&mut world).await?;
+    machine.look().trouble = Trouble::default();
+    machine.crash_at(None);
+    trace.line(|| "healed".to_owned());
+    world.recover().await?;
+    tokio::time::sleep(SETTLE).await;
+    let healed = recorder.begin();
+    for _ in 0..options.calm_seconds {
+        world.watch(Duration::from_secs(1)).await;
+    }
+    end.send(true).expect("clients are there");
+    for client in clients {
+        client.await.expect("a panic ends the run");
+    }
+    world.stop().await?;
+    world.check()?;
+    judge(options, &machine, recorder, healed)
+}
+
+fn start_clients(
+    options: &Options,
+    trace: &Trace,
+    recorder: &Recorder,
+    ended: &watch::Receiver<bool>,
+) -> Vec<madsim::task::JoinHandle<()>> {
+    let make = |id: u64| {
+        let ip = format!("10.0.1.{}", id + 1).parse().expect("an address");
+        let node = Handle::current().create_node().name(format!("client {id}")).ip(ip).build();
+        let client = Client::new(id, options.seed, &options.load, recorder.clone(), trace.clone());
+        node.spawn(client.run(ended.clone()))
+    };
+    (0..options.load.clients).map(make).collect()
+}
+
+/// All oracles, over what the run left.
+fn judge(options: &Options, machine: &Machine, recorder: &Recorder, healed: u64) -> Result<(), Violation> {
+    let history = recorder.history();
+    let table = machine.look().tables.get(&detcd_io::store::buckets::Bucket::Key).cloned().unwrap_or_default();
+    let rows = Rows::read(&table)?;
+    durability::check(&history, &rows)?;
+    linear::check(&history, &rows)?;
+    replay::check(machine, &log_dir(&options.member))?;
+    progress::check(&history, healed)
+}
+
+/// The first phase: starts the member again and again, and lets the options' troubles come and go.
+struct Troubles {
+    machine: Machine,
+    faults: Faults,
+    dice: Entropy,
+    end: Instant,
+    /// When each kind comes next.
+    crash: Option<Instant>,
+    sync: Option<Instant>,
+    full: Option<Instant>,
+    slow: Option<Instant>,
+    /// When what is there now goes.
+    relief: Option<Instant>,
+    restart: Option<Instant>,
+}
+
+impl Troubles {
+    fn new(options: &Options, machine: Machine) -> Self {
+        let mut troubles = Self {
+            machine,
+            faults: options.faults.clone(),
+            dice: Entropy::seeded(options.seed ^ 0x7472_6f75_626c),
+            end: Instant::now() + Duration::from_secs(options.trouble_seconds),
+            crash: None,
+            sync: None,
+            full: None,
+            slow: None,
+            relief: None,
+            restart: Some(Instant::now()),
+        };
+        let Faults { crash_millis, sync_millis, full_millis, slow_millis, .. } = troubles.faults;
+        troubles.crash = troubles.next(crash_millis);
+        troubles.sync = troubles.next(sync_millis);
+        troubles.full = troubles.next(full_millis);
+        troubles.slow = troubles.next(slow_millis);
+        troubles
+    }
+
+    /// A moment with this mean distance from now; never, for zero.
+    fn next(&mut self, mean_millis: u64) -> Option<Instant> {
+        (mean_millis > 0).then(|| Instant::now() + Duration::from_millis(self.dice.draw(1, 2 * mean_millis)))
+    }
+
+    async fn reign(mut self, world: &mut World) -> Result<(), Violation> {
+        while Instant::now() < self.end {
+            if !world.is_up() {
+                let pause = Duration::from_millis(self.dice.draw(0, self.faults.restart_millis));
+                let at = *self.restart.get_or_insert_with(|| Instant::now() + pause);
+                if at <= Instant::now() {
+                    self.restart = None;
+                    world.start();
+                }
+            }
+            self.strike();
+            let moments = [self.crash, self.sync, self.full, self.slow, self.relief, self.restart];
+            let next = moments.into_iter().flatten().min().unwrap_or(self.end).min(self.end);
+            world.watch(next.saturating_duration_since(Instant::now())).await;
+            world.check()?;
+        }
+        Ok(())
+    }
+
+    /// Everything that is due.
+    fn strike(&mut self) {
+        let now = Instant::now();
+        let is_due = |moment: Option<Instant>| moment.is_some_and(|moment| moment <= now);
+        let faults = self.faults.clone();
+        if is_due(self.crash) {
+            let point = CrashPoint {
+                call: self.machine.calls() + self.dice.draw(1, CRASH_CALLS_MAX),
+                side: pick(&mut self.dice, &[Side::Before, Side::After]),
+                crash: pick(&mut self.dice, &faults.crashes),
+            };
+            match self.dice.draw(0, 3) {
+                0 => self.machine.crash(point.crash),
+                _ => self.machine.crash_at(Some(point)),
+            }
+            self.crash = self.next(faults.crash_millis);
+        }
+        if is_due(self.sync) {
+            self.machine.look().trouble.failing_syncs = self.dice.draw(1, 2);
+            self.sync = self.next(faults.sync_millis);
+        }
+        if is_due(self.relief) {
+            let mut inner = self.machine.look();
+            (inner.trouble.room, inner.trouble.slow_millis) = (None, 0);
+            self.relief = None;
+        }
+        if is_due(self.full) {
+            let mut inner = self.machine.look();
+            inner.trouble.room = Some(inner.image.used_bytes() + self.dice.draw(0, 20_000));
+            drop(inner);
+            self.full = self.next(faults.full_millis);
+            self.relief = self.next(2_000);
+        }
+        if is_due(self.slow) {
+            self.machine.look().trouble.slow_millis = faults.slow_call_millis;
+            self.slow = self.next(faults.slow_millis);
+            self.relief = self.next(2_000);
+        }
+    }
+}

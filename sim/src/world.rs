@@ -1,0 +1,359 @@
+//! The second composition root: one member on a machine that fails, clients beside it, and someone who starts the member again.
+//!
+//! Two phases. First the options' troubles come and go while clients work. Then everything is healed, the load goes on, and from a stated moment on
+//! every operation has to be answered: that is progress. At the end the member stops in order, so that nothing is left above the store.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use detcd_core::ids::MemberId;
+use detcd_core::raft;
+use detcd_io::boot::execute::{BootError, Start, boot};
+use detcd_io::boot::machine::Machine as Hardware;
+use detcd_io::clock::wall_millis;
+use detcd_io::entropy::Entropy;
+use detcd_io::fault::Fault;
+use detcd_io::wal::WalError;
+use detcd_proto::etcdserverpb::kv_server::KvServer;
+use detcd_proto::etcdserverpb::maintenance_server::MaintenanceServer;
+use detcd_server::compose::{Assembled, assemble};
+use detcd_server::config::{self, Config};
+use detcd_server::grpc::kv::KvService;
+use detcd_server::grpc::maintenance::MaintenanceService;
+use detcd_server::publish;
+use madsim::runtime::{Handle, NodeHandle};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::check::{Promise, Violation};
+use crate::disk::SimDisk;
+use crate::machine::{Crash, Life, Machine};
+use crate::mutants::Mutant;
+use crate::options::{MemberOptions, Options};
+use crate::store::SimBackend;
+
+/// The data directory.
+pub const DATA_DIR: &str = "/data";
+/// The file that the store's tables belong to.
+pub const STORE_FILE: &str = "/data/member/lmdb/data.mdb";
+/// Where the log is if it lies apart.
+const LOG_APART: &str = "/log/wal";
+/// Where the member serves.
+pub const ADDRESS: &str = "10.0.0.1:2379";
+/// How long a member may take from its start to its first served request when nothing is wrong.
+const READY_PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a member tells whoever started it.
+#[derive(Debug)]
+enum News {
+    /// It serves.
+    Ready,
+    /// It did not start.
+    Refused(BootError),
+    /// It ended with a fault.
+    Faulted(Fault),
+    /// It ended as it was asked to.
+    Stopped,
+}
+
+/// The place of the log for these options.
+#[must_use]
+pub fn log_dir(options: &MemberOptions) -> PathBuf {
+    if options.log_apart { PathBuf::from(LOG_APART) } else { Path::new(DATA_DIR).join("member/wal") }
+}
+
+/// The configuration, read as the binary reads it.
+#[must_use]
+pub fn configure(options: &MemberOptions) -> Config {
+    let mut words: Vec<String> = [
+        "--name=sim".to_owned(),
+        format!("--data-dir={DATA_DIR}"),
+        format!("--snapshot-count={}", options.snapshot_entries),
+        format!("--max-wals={}", options.wals_max),
+        format!("--backend-batch-interval={}ms", options.batch_millis),
+        format!("--backend-batch-limit={}", options.batch_operations),
+    ]
+    .into();
+    if options.log_apart {
+        words.push(format!("--wal-dir={LOG_APART}"));
+    }
+    let outcome = config::read(&words, &[], |_| Err(std::io::ErrorKind::NotFound.into()));
+    match outcome.result {
+        Ok(config::Request::Start(config)) => *config,
+        other => panic!("these flags are lawful: {other:?}"),
+    }
+}
+
+/// The member and whoever looks after it.
+pub struct World {
+    machine: Machine,
+    config: Config,
+    segment_bytes: u64,
+    mutant: Option<Mutant>,
+    node: NodeHandle,
+    dice: Entropy,
+    news: mpsc::UnboundedReceiver<News>,
+    tell: mpsc::UnboundedSender<News>,
+    stop: Option<oneshot::Sender<()>>,
+    state: State,
+    /// The first violation that was seen while the run went on.
+    violation: Option<Violation>,
+}
+
+/// Where the member stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    Down,
+    Starting,
+    Serving,
+}
+
+impl World {
+    /// A world whose member was never started.
+    #[must_use]
+    pub fn new(options: &Options, machine: Machine, mutant: Option<Mutant>) -> Self {
+        let address: SocketAddr = ADDRESS.parse().expect("an address");
+        let ip: IpAddr = address.ip();
+        let node = Handle::current().create_node().name("member").ip(ip).build();
+        let (tell, news) = mpsc::unbounded_channel();
+        Self {
+            machine,
+            config: configure(&options.member),
+            segment_bytes: options.member.segment_bytes,
+            mutant,
+            node,
+            dice: Entropy::seeded(options.seed ^ 0x776f_726c_64),
+            news,
+            tell,
+            stop: None,
+            state: State::Down,
+            violation: None,
+        }
+    }
+
+    /// The first violation that was seen.
+    ///
+    /// # Errors
+    /// There is one.
+    pub fn check(&self) -> Result<(), Violation> {
+        self.violation.clone().map_or(Ok(()), Err)
+    }
+
+    /// Whether the member serves.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.state == State::Serving
+    }
+
+    /// Whether it was started and did not end.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.state != State::Down
+    }
+
+    /// Starts the member.
+    pub fn start(&mut self) {
+        assert!(self.state == State::Down, "one life at a time");
+        // Whatever an earlier life had to say is old.
+        while self.news.try_recv().is_ok() {}
+        Handle::current().restart(self.node.id());
+        self.node = Handle::current().get_node(self.node.id()).expect("the node was made");
+        let life = self.machine.begin_life(self.node.id());
+        self.machine.look().trace.line(|| "start".to_owned());
+        let (stop, stopped) = oneshot::channel();
+        let settings = self.settings();
+        let (config, tell, seed) = (self.config.clone(), self.tell.clone(), self.dice.draw(0, u64::MAX));
+        let mutant = self.mutant;
+        self.node.spawn(async move {
+            let news = live(life, settings, config, Running { seed, mutant, stopped, tell: tell.clone() }).await;
+            let _ = tell.send(news);
+        });
+        self.stop = Some(stop);
+        self.state = State::Starting;
+    }
+
+    fn settings(&self) -> Start {
+        let raft = raft::Config::new(MemberId(0));
+        let start = Start {
+            places: self.config.data.places.clone(),
+            asked: self.config.asked.clone(),
+            machine: Hardware { arch: "amd64".to_owned(), unsupported_arch: None, fd_limit: 65_536 },
+            segment_bytes: self.segment_bytes,
+            raft,
+            #[cfg(mutants)]
+            mutant: None,
+        };
+        crate::mutants::infect(start, self.mutant)
+    }
+
+    /// Waits for the member to change its state, at most so long, and takes note. Crashes count.
+    pub async fn watch(&mut self, patience: Duration) {
+        let waited = tokio::time::timeout(patience, async {
+            tokio::select! {
+                biased;
+                () = self.machine.crashed() => None,
+                news = self.news.recv() => news,
+            }
+        });
+        match waited.await {
+            Err(_) => {}
+            Ok(None) => {
+                self.state = State::Down;
+                self.after_crash();
+            }
+            Ok(Some(news)) => self.on_news(news),
+        }
+    }
+
+    fn on_news(&mut self, news: News) {
+        if self.state == State::Down {
+            // Said before a crash, heard after it.
+            return;
+        }
+        self.machine.look().trace.line(|| format!("news: {news:?}"));
+        let violation = match news {
+            News::Ready => {
+                self.state = State::Serving;
+                return;
+            }
+            News::Stopped => None,
+            News::Refused(BootError::Fault(fault) | BootError::Wal(WalError::Fault(fault))) | News::Faulted(fault) => {
+                self.judge_fault(&fault)
+            }
+            News::Refused(error) => {
+                Some(Violation::new(Promise::Recovery, format!("the member does not start: {error}")))
+            }
+        };
+        self.state = State::Down;
+        self.machine.end_process();
+        // What is left of the member's tasks goes with it.
+        Handle::current().kill(self.node.id());
+        self.violation = self.violation.take().or(violation);
+        self.after_crash();
+    }
+
+    /// A member may end with a fault of the disk, if the disk failed in its life.
+    fn judge_fault(&self, fault: &Fault) -> Option<Violation> {
+        let is_disk = matches!(fault, Fault::Disk { .. } | Fault::AfterFault { .. });
+        if is_disk && self.machine.has_excuse() {
+            return None;
+        }
+        let promise = if self.state == State::Starting { Promise::Recovery } else { Promise::Fault };
+        Some(Violation::new(promise, format!("the member ended: {fault}")))
+    }
+
+    /// Nothing runs: what is on the disk must fit together.
+    fn after_crash(&mut self) {
+        let covers = crate::check::replay::covers(&self.machine, &self.config.data.places.wal_dir);
+        self.violation = self.violation.take().or(covers.err());
+    }
+
+    /// Everything is healed: brings the member up. Says whether it serves in time.
+    pub async fn recover(&mut self) -> Result<(), Violation> {
+        let begin = madsim::time::Instant::now();
+        while !self.is_serving() {
+            if !self.is_up() {
+                self.start();
+            }
+            self.watch(Duration::from_secs(1)).await;
+            self.check()?;
+            if begin.elapsed() > READY_PATIENCE {
+                return Err(Violation::new(Promise::Progress, format!("no member serves after {READY_PATIENCE:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops the member in order and waits for its end.
+    pub async fn stop(&mut self) -> Result<(), Violation> {
+        drop(self.stop.take());
+        for _ in 0..60 {
+            if !self.is_up() {
+                return Ok(());
+            }
+            self.watch(Duration::from_secs(1)).await;
+        }
+        Err(Violation::new(Promise::Progress, "the member does not stop".to_owned()))
+    }
+
+    /// Crashes the member now, if there is one.
+    pub async fn crash(&mut self, crash: Crash) {
+        self.machine.crash(crash);
+        self.watch(Duration::ZERO).await;
+    }
+}
+
+/// What a life is given besides the machine and the configuration.
+struct Running {
+    seed: u64,
+    mutant: Option<Mutant>,
+    stopped: oneshot::Receiver<()>,
+    tell: mpsc::UnboundedSender<News>,
+}
+
+/// One life of the member, as the binary lives it: boot, run the parts, publish, serve, end in order.
+async fn live(life: Life, start: Start, config: Config, running: Running) -> News {
+    let Running { seed, mutant, mut stopped, tell } = running;
+    let disk = SimDisk::new(life.clone());
+    let opening = |directory: PathBuf| async move { SimBackend::open(life, &directory).await };
+    let booted = match boot(&disk, &start, opening).await {
+        Ok(booted) => booted,
+        Err(error) => return News::Refused(error),
+    };
+    let assembled = assemble(booted, &config, Entropy::seeded(seed), wall_millis());
+    let Assembled { driver, writer, committer, member, stop, mut faults, claim } = assembled;
+    let parts = [tokio::spawn(writer.run()), tokio::spawn(committer.run())];
+    let mut driver = tokio::spawn(driver.run());
+    let urls: Vec<String> = config.urls.advertise_client.iter().map(ToString::to_string).collect();
+    let (closing, closed) = oneshot::channel::<()>();
+    let mut closed = Some(closed);
+    let serve = |closed: oneshot::Receiver<()>| {
+        let mut server = tonic::transport::Server::builder();
+        let router = server.add_service(KvServer::new(KvService::new(member.clone())));
+        let router = router.add_service(MaintenanceServer::new(MaintenanceService::new(member.clone())));
+        router.serve_with_shutdown(ADDRESS.parse().expect("an address"), async move { drop(closed.await) })
+    };
+    let mut serving = None;
+    if crate::mutants::serves_before_replay(mutant) {
+        serving = closed.take().map(|closed| tokio::spawn(serve(closed)));
+    }
+    let publishing = publish::publish(&member, &urls);
+    tokio::pin!(publishing);
+    let mut is_published = false;
+    let ended = loop {
+        tokio::select! {
+            biased;
+            ended = &mut driver => break Some(ended),
+            Some(fault) = faults.recv() => return News::Faulted(fault),
+            _ = &mut stopped => break None,
+            () = &mut publishing, if !is_published => {
+                is_published = true;
+                if let Some(closed) = closed.take() {
+                    serving = Some(tokio::spawn(serve(closed)));
+                }
+                let _ = tell.send(News::Ready);
+                let deciding = member.clone();
+                tokio::spawn(async move { publish::decide_version(&deciding).await });
+            }
+        }
+    };
+    drop(closing);
+    if let Some(serving) = serving {
+        let _ = serving.await;
+    }
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            drop(stop);
+            driver.await
+        }
+    };
+    if let Err(fault) = ended.expect("a panic ends the run") {
+        return News::Faulted(fault);
+    }
+    for part in parts {
+        let _ = part.await;
+    }
+    drop(claim);
+    News::Stopped
+}
