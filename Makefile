@@ -36,7 +36,7 @@ sim:
 
 # Known bugs, each of which the simulator must find: docs/scoreboard.md.
 mutants:
-	$(SIM_MUTANTS) --scoreboard docs/scoreboard.md
+	$(SIM_MUTANTS) --mutants docs/scoreboard.md
 
 # Stateright over the shipping Raft type, and its mutants.
 model:

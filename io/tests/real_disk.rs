@@ -1,4 +1,5 @@
 //! The machine's own disk: the same calls as in memory, and locks that other processes see.
+#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 

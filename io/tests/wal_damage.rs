@@ -1,5 +1,6 @@
 //! Bytes that are lost or changed, at every place of a small log: what is read is a prefix of what was written, or an error that names the
 //! file and a place before the damage. Nothing panics, and nothing is wiped without a copy.
+#![allow(clippy::unwrap_used)]
 
 mod twin;
 

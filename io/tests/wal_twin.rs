@@ -1,4 +1,5 @@
 //! Random histories: what the log gives back is what a slow twin reads from its files, and what a list in memory remembers.
+#![allow(clippy::unwrap_used)]
 
 mod twin;
 

@@ -1,4 +1,5 @@
 //! The active part of the log: grouping, counting, room, and the end after a failure.
+#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 

@@ -4,7 +4,15 @@
 //! All bytes fields are [`bytes::Bytes`]: a key is a slice of the buffer it arrived in. proto2 messages (the log's own) keep presence,
 //! because etcd writes explicit zeros and its files are compatible to the byte.
 
-#[allow(missing_docs, unreachable_pub, unused_qualifications, elided_lifetimes_in_paths, clippy::all)]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    elided_lifetimes_in_paths,
+    clippy::all,
+    clippy::nursery,
+    clippy::pedantic
+)]
 mod generated {
     pub mod authpb {
         tonic::include_proto!("authpb");

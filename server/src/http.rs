@@ -123,8 +123,8 @@ async fn version<B: Backend>(State(with): State<WithMember<B>>, method: Method) 
     let storage = with.member.store().storage_version();
     let body = format!(
         "{{\"etcdserver\":\"{VERSION}\",\"etcdcluster\":\"{}\",\"storage\":\"{}\"}}",
-        cluster.map_or("not_decided".to_owned(), |version| version.to_string()),
-        storage.map_or("3.5.0".to_owned(), |version| version.to_string()),
+        cluster.map_or_else(|| "not_decided".to_owned(), |version| version.to_string()),
+        storage.map_or_else(|| "3.5.0".to_owned(), |version| version.to_string()),
     );
     let mut response = Response::new(Body::from(body));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

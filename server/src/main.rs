@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))).collect();
     let outcome = config::read(words.get(1..).unwrap_or_default(), &variables, |path| std::fs::read(path));
     match outcome.result {
-        Ok(Request::Help) => print(&help::help(), &help::usage()),
+        Ok(Request::Help) => print(&help::help(), help::usage()),
         Ok(Request::Version) => print(&help::version(go_arch(std::env::consts::ARCH)), ""),
         Ok(Request::Start(config)) => start(&config, &words, &outcome.lines),
         Err(refused) => {

@@ -190,8 +190,8 @@ impl Life<'_> {
         ];
         let ended = runtime.block_on(async {
             let driver = tokio::spawn(driver.run());
-            let ended = self.serve(member, bound, driver, faults, stop).await;
-            ended
+
+            self.serve(member, bound, driver, faults, stop).await
         });
         // The driver is gone, and with it the other ends of their queues.
         for thread in threads {

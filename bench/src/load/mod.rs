@@ -1,5 +1,5 @@
 //! The load generator: what to ask ([`requests`]), over which wire ([`client`], [`framing`]), at which pace and for how
-//! long ([`run`]), and what came of it ([`report`]).
+//! long ([`mod@run`]), and what came of it ([`report`]).
 //!
 //! It shares the machine with the server it measures, so it does as little as possible per request: the bytes of a
 //! request are prepared once and only the key in them changes, and no gRPC library stands between it and HTTP/2. Run

@@ -114,7 +114,7 @@ impl Refusal {
             Self::InitialCluster(_) | Self::NoLocalName { .. } | Self::DuplicateUrl { .. } => "initial_cluster",
             Self::AdvertiseMismatch { .. } => "advertise_urls",
             Self::NobodyToJoin => "join",
-            Self::NotBuilt { reason, .. } => *reason,
+            Self::NotBuilt { reason, .. } => reason,
         }
     }
 

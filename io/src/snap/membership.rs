@@ -115,7 +115,7 @@ struct Node {
     expire_time: &'static str,
     value: String,
     /// Absent for a value.
-    children: Option<BTreeMap<String, Node>>,
+    children: Option<BTreeMap<String, Self>>,
 }
 
 impl Node {

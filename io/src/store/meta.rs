@@ -54,7 +54,7 @@ fn check_bytes(head: &[u8], len: u64) -> Result<Meta, (u64, String)> {
     let first = parse(head).map_err(|cause| (0, format!("meta page 0: {cause}")))?;
     let page_bytes = first.page_bytes as usize;
     let at = page_bytes as u64;
-    let second = head.get(page_bytes..).ok_or((at, "meta page 1 is missing".to_owned()))?;
+    let second = head.get(page_bytes..).ok_or_else(|| (at, "meta page 1 is missing".to_owned()))?;
     let second = parse(second).map_err(|cause| (at, format!("meta page 1: {cause}")))?;
     if second.page_bytes != first.page_bytes {
         return Err((at, format!("page size {} differs from {}", second.page_bytes, first.page_bytes)));

@@ -20,7 +20,7 @@ struct Written {
 
 /// Everything that was acknowledged, by revision, over all lives of the member.
 #[derive(Default)]
-pub struct Load {
+pub(crate) struct Load {
     by_revision: Arc<Mutex<BTreeMap<i64, Written>>>,
     /// Each writer's next number. It goes on over restarts, so a value is written once.
     next: Arc<Mutex<[u64; WRITERS]>>,
@@ -28,12 +28,12 @@ pub struct Load {
 }
 
 impl Load {
-    pub fn acknowledged(&self) -> u64 {
+    pub(crate) fn acknowledged(&self) -> u64 {
         self.by_revision.lock().unwrap().len() as u64
     }
 
     /// Writes until `kill` was called after `life`.
-    pub async fn run(&mut self, client: &KvClient<Channel>, life: Duration, kill: impl FnOnce()) {
+    pub(crate) async fn run(&self, client: &KvClient<Channel>, life: Duration, kill: impl FnOnce()) {
         let over = Arc::new(AtomicBool::new(false));
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
@@ -70,7 +70,7 @@ impl Load {
     }
 
     /// Every acknowledged write is found at its revision: all since the last check, and a sample of the older ones.
-    pub async fn check(&mut self, client: &KvClient<Channel>) {
+    pub(crate) async fn check(&mut self, client: &KvClient<Channel>) {
         let acknowledged = self.by_revision.lock().unwrap().clone();
         let mut client = client.clone();
         let last = acknowledged.keys().last().copied().unwrap_or(1);

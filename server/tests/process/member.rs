@@ -14,14 +14,14 @@ use tonic::transport::{Channel, Endpoint};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where a member lives.
-pub struct Home {
+pub(crate) struct Home {
     pub directory: PathBuf,
     pub client_port: u16,
     pub peer_port: u16,
 }
 
 /// A running process.
-pub struct Member {
+pub(crate) struct Member {
     child: Child,
 }
 
@@ -30,20 +30,20 @@ fn free_port() -> u16 {
 }
 
 impl Home {
-    pub fn new(directory: &Path) -> Self {
+    pub(crate) fn new(directory: &Path) -> Self {
         Self { directory: directory.to_owned(), client_port: free_port(), peer_port: free_port() }
     }
 
-    pub fn data_dir(&self) -> PathBuf {
+    pub(crate) fn data_dir(&self) -> PathBuf {
         self.directory.join("data")
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
     }
 
     /// The command that starts the member.
-    pub fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let client = format!("http://127.0.0.1:{}", self.client_port);
         let peer = format!("http://127.0.0.1:{}", self.peer_port);
         let log = File::options().append(true).create(true).open(self.directory.join("log")).unwrap();
@@ -62,12 +62,12 @@ impl Home {
     }
 
     /// Starts the member without waiting for it.
-    pub fn spawn(&self) -> Member {
+    pub(crate) fn spawn(&self) -> Member {
         Member { child: self.command().spawn().unwrap() }
     }
 
     /// Starts the member and waits until it serves.
-    pub async fn start(&self) -> (Member, KvClient<Channel>) {
+    pub(crate) async fn start(&self) -> (Member, KvClient<Channel>) {
         let mut member = self.spawn();
         let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{}", self.client_port)).unwrap();
         let began = Instant::now();
@@ -86,7 +86,7 @@ impl Home {
     }
 
     /// One HTTP/1.1 request; the whole answer as text.
-    pub fn get(&self, port: u16, path: &str) -> String {
+    pub(crate) fn get(&self, port: u16, path: &str) -> String {
         use std::io::{Read as _, Write as _};
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
@@ -97,13 +97,13 @@ impl Home {
 }
 
 impl Member {
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
         kill(pid, signal).unwrap();
     }
 
     /// Waits for the process to end.
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         let began = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
