@@ -16,7 +16,7 @@ use crate::record::Lines;
 use crate::run::{Verdict, run};
 
 /// One run in so many is repeated to see whether its trace repeats, too.
-const REPEAT_EVERY: u64 = 20;
+const REPEAT_EVERY: u64 = 1;
 
 /// What was asked for.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -145,7 +145,7 @@ fn one(asked: &Asked, seed: u64) -> Verdict {
     let options = Options::draw(seed);
     let mut verdict = run(&options, asked.mutant, asked.lines);
     if asked.check_determinism && (seed.wrapping_sub(asked.seed)).is_multiple_of(REPEAT_EVERY) {
-        let again = run(&options, asked.mutant, Lines::Forget);
+        let again = run(&options, asked.mutant, asked.lines);
         if again.hash != verdict.hash {
             let what = format!("trace {:016x}, then {:016x}", verdict.hash, again.hash);
             verdict.violation = verdict.violation.or(Some(Violation::new(Promise::Determinism, what)));

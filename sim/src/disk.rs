@@ -118,8 +118,8 @@ impl SimFile {
                 inner.trouble.failing_syncs -= 1;
                 inner.excuse();
                 inner.trace.line(|| "the sync failed".to_owned());
-                let crate::machine::Inner { image, entropy, .. } = inner;
-                image.content(self.inode).fail_sync(mark, entropy);
+                let crate::machine::Inner { image, fate, .. } = inner;
+                image.content(self.inode).fail_sync(mark, fate);
                 Err(io::Error::other("the device reported an error"))
             },
         );

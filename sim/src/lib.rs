@@ -7,7 +7,7 @@
 //! Needs `--cfg madsim`, under which `tokio` and `tonic` are their simulated twins; without it this package is an empty library.
 //!
 //! Reading order: [`options`] (a run from a seed), [`machine`] (numbered calls, crashes, faults), [`disk`] and [`store`] (what a power cut leaves),
-//! [`world`] (the second composition root), [`clients`], [`record`] (history and trace), [`check`] (the promises), [`run`], [`mutants`], [`command`].
+//! [`world`] (the second composition root), [`clients`], [`record`] (history and trace), [`check`] (the promises), [`run`], [`sweep`], [`mutants`], [`command`].
 
 #[cfg(madsim)]
 pub mod check;
@@ -29,5 +29,7 @@ pub mod record;
 pub mod run;
 #[cfg(madsim)]
 pub mod store;
+#[cfg(madsim)]
+pub mod sweep;
 #[cfg(madsim)]
 pub mod world;

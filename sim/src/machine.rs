@@ -83,8 +83,10 @@ pub struct Inner {
     pub tables: Tables,
     /// What is wrong at the moment.
     pub trouble: Trouble,
-    /// Where the dice of this machine are.
+    /// The dice for delays.
     pub entropy: Entropy,
+    /// The dice for what a power cut or a failed sync leaves; apart, so that a crash changes nothing before it.
+    pub fate: Entropy,
     /// What happened.
     pub trace: Trace,
     calls: u64,
@@ -107,12 +109,13 @@ pub struct Life {
 impl Machine {
     /// A machine with an empty disk whose dice are seeded.
     #[must_use]
-    pub fn new(seed: u64, trace: Trace) -> Self {
+    pub fn new(seed: u64, fate: u64, trace: Trace) -> Self {
         let inner = Inner {
             image: Image::default(),
             tables: Tables::default(),
             trouble: Trouble::default(),
             entropy: Entropy::seeded(seed),
+            fate: Entropy::seeded(fate),
             trace,
             calls: 0,
             life: 0,
@@ -168,8 +171,8 @@ impl Machine {
         match crash {
             Crash::Kill => inner.image.end_process(),
             Crash::PowerCut => {
-                let Inner { image, entropy, .. } = &mut *inner;
-                image.cut_power(entropy);
+                let Inner { image, fate, .. } = &mut *inner;
+                image.cut_power(fate);
                 let store = std::path::Path::new(crate::world::STORE_FILE);
                 if inner.image.node(store).is_err() {
                     inner.tables = Tables::default();

@@ -163,7 +163,7 @@ impl Trace {
 
 #[expect(clippy::print_stdout, reason = "the caller asked for the trace")]
 fn print(nanos: u64, text: &str) {
-    println!("{:>6}.{:06} {text}", nanos / 1_000_000_000, nanos / 1_000 % 1_000_000);
+    println!("{:>6}.{:09} {text}", nanos / 1_000_000_000, nanos % 1_000_000_000);
 }
 
 fn mix(hash: u64, bytes: &[u8]) -> u64 {

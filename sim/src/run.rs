@@ -3,18 +3,19 @@
 //! Every run has a thread of its own, because the standard library's hash maps draw their order once per thread. A panic in it is a finding.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use detcd_io::entropy::Entropy;
 use madsim::net::Config as NetConfig;
 use madsim::runtime::{Handle, Runtime};
 use madsim::time::Instant;
-use tokio::sync::watch;
 
 use crate::check::rows::Rows;
 use crate::check::{Promise, Violation, durability, linear, progress, replay};
 use crate::clients::Client;
-use crate::machine::{Crash, CrashPoint, Machine, Side, Trouble};
+use crate::machine::{CrashPoint, Machine, Side, Trouble};
 use crate::mutants::Mutant;
 use crate::options::{Faults, Options, pick};
 use crate::record::{Lines, Recorder, Trace};
@@ -40,51 +41,56 @@ const CRASH_CALLS_MAX: u64 = 60;
 /// How long after healing operations may still be in doubt: longer than any of them waits.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// Runs `options` on a thread of its own.
+/// Runs `options`.
 #[must_use]
 pub fn run(options: &Options, mutant: Option<Mutant>, lines: Lines) -> Verdict {
-    let options = options.clone();
     let trace = Trace::new(lines);
-    let on_thread = {
-        let (options, trace) = (options.clone(), trace.clone());
-        move || catch_unwind(AssertUnwindSafe(|| simulate(&options, mutant, &trace)))
-    };
-    let thread = std::thread::Builder::new().name(format!("run {}", options.seed)).spawn(on_thread);
-    let ended = thread.expect("the system has room for a thread").join().expect("the run's panic was caught");
-    let mut verdict = ended.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        let violation = Violation::new(Promise::Assertion, text.unwrap_or_else(|| "a panic".to_owned()));
-        Verdict { seed: options.seed, violation: Some(violation), hash: 0, operations: 0, seconds: 0 }
-    });
-    verdict.hash = trace.hash();
-    verdict
-}
-
-fn simulate(options: &Options, mutant: Option<Mutant>, trace: &Trace) -> Verdict {
-    let mut config = madsim::Config::default();
-    config.net =
-        NetConfig { packet_loss_rate: 0.0, send_latency: Duration::from_micros(50)..Duration::from_micros(800) };
-    let runtime = Runtime::with_seed_and_config(options.seed, config);
-    runtime.block_on(async {
+    let (options, seed) = (options.clone(), options.seed);
+    let on_trace = trace.clone();
+    let mut verdict = on_thread(seed, move || async move {
         let recorder = Recorder::default();
-        let violation = play(options, mutant, trace, &recorder).await;
+        let violation = play(&options, mutant, &on_trace, &recorder).await;
         Verdict {
-            seed: options.seed,
+            seed,
             violation: violation.err(),
             hash: 0,
             operations: recorder.ended(),
             seconds: madsim::time::TimeHandle::current().elapsed().as_secs(),
         }
     })
+    .unwrap_or_else(|violation| Verdict { seed, violation: Some(violation), hash: 0, operations: 0, seconds: 0 });
+    verdict.hash = trace.hash();
+    verdict
+}
+
+/// Plays a simulation on a thread of its own. A panic is an assertion that failed.
+pub(crate) fn on_thread<T, F>(seed: u64, play: impl FnOnce() -> F + Send + 'static) -> Result<T, Violation>
+where
+    T: Send + 'static,
+    F: Future<Output = T>,
+{
+    let simulate = move || {
+        let net =
+            NetConfig { packet_loss_rate: 0.0, send_latency: Duration::from_micros(50)..Duration::from_micros(800) };
+        let runtime = Runtime::with_seed_and_config(seed, madsim::Config { net, ..madsim::Config::default() });
+        runtime.block_on(play())
+    };
+    let thread = std::thread::Builder::new().name(format!("run {seed}"));
+    let thread = thread.spawn(|| catch_unwind(AssertUnwindSafe(simulate)));
+    let ended = thread.expect("the system has room for a thread").join().expect("the run's panic was caught");
+    ended.map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Violation::new(Promise::Assertion, text.unwrap_or_else(|| "a panic".to_owned()))
+    })
 }
 
 /// The two phases, the orderly end, the oracles.
 async fn play(options: &Options, mutant: Option<Mutant>, trace: &Trace, recorder: &Recorder) -> Result<(), Violation> {
-    let machine = Machine::new(options.seed, trace.clone());
+    let machine = Machine::new(options.seed, options.seed ^ 0x6661_7465, trace.clone());
     let mut world = World::new(options, machine.clone(), mutant);
-    let (end, ended) = watch::channel(false);
-    let clients = start_clients(options, trace, recorder, &ended);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let clients = start_clients(options, trace, recorder, &is_over);
     Troubles::new(options, machine.clone()).reign(&mut world).await?;
     machine.look().trouble = Trouble::default();
     machine.crash_at(None);
@@ -95,7 +101,7 @@ async fn play(options: &Options, mutant: Option<Mutant>, trace: &Trace, recorder
     for _ in 0..options.calm_seconds {
         world.watch(Duration::from_secs(1)).await;
     }
-    end.send(true).expect("clients are there");
+    is_over.store(true, Ordering::Relaxed);
     for client in clients {
         client.await.expect("a panic ends the run");
     }
@@ -108,19 +114,19 @@ fn start_clients(
     options: &Options,
     trace: &Trace,
     recorder: &Recorder,
-    ended: &watch::Receiver<bool>,
+    is_over: &Arc<AtomicBool>,
 ) -> Vec<madsim::task::JoinHandle<()>> {
     let make = |id: u64| {
         let ip = format!("10.0.1.{}", id + 1).parse().expect("an address");
         let node = Handle::current().create_node().name(format!("client {id}")).ip(ip).build();
         let client = Client::new(id, options.seed, &options.load, recorder.clone(), trace.clone());
-        node.spawn(client.run(ended.clone()))
+        node.spawn(client.run(Arc::clone(is_over)))
     };
     (0..options.load.clients).map(make).collect()
 }
 
 /// All oracles, over what the run left.
-fn judge(options: &Options, machine: &Machine, recorder: &Recorder, healed: u64) -> Result<(), Violation> {
+pub(crate) fn judge(options: &Options, machine: &Machine, recorder: &Recorder, healed: u64) -> Result<(), Violation> {
     let history = recorder.history();
     let table = machine.look().tables.get(&detcd_io::store::buckets::Bucket::Key).cloned().unwrap_or_default();
     let rows = Rows::read(&table)?;

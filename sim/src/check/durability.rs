@@ -122,25 +122,43 @@ fn collect_txn<'a>(request: &pb::TxnRequest, response: &'a pb::TxnResponse, show
     }
 }
 
-/// The values that an operation would write, each of them nobody else's.
-pub fn tokens(ask: &Ask, found: &mut Vec<Bytes>) {
+/// What the values of an operation's writes are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Tokens {
+    /// All of them are its own.
+    Only,
+    /// Some repeat the value that is there.
+    AndCopies,
+}
+
+/// Collects the values that an operation would write, each of them nobody else's.
+pub fn tokens(ask: &Ask, found: &mut Vec<Bytes>) -> Tokens {
     match ask {
-        Ask::Put(request) => found.extend(token(request)),
+        Ask::Put(request) => token(request, found),
         Ask::Txn(request) => tokens_of_txn(request, found),
-        Ask::Range(_) | Ask::Stream(_) | Ask::Delete(_) | Ask::HashKv(_) => {}
+        Ask::Range(_) | Ask::Stream(_) | Ask::Delete(_) | Ask::HashKv(_) => Tokens::Only,
     }
 }
 
-fn token(request: &pb::PutRequest) -> Option<Bytes> {
-    Some(request.value.clone()).filter(|_| !request.ignore_value)
+fn token(request: &pb::PutRequest, found: &mut Vec<Bytes>) -> Tokens {
+    if request.ignore_value {
+        return Tokens::AndCopies;
+    }
+    found.push(request.value.clone());
+    Tokens::Only
 }
 
-fn tokens_of_txn(request: &pb::TxnRequest, found: &mut Vec<Bytes>) {
+fn tokens_of_txn(request: &pb::TxnRequest, found: &mut Vec<Bytes>) -> Tokens {
+    let mut all = Tokens::Only;
     for op in request.success.iter().chain(&request.failure) {
-        match &op.request {
-            Some(Request::RequestPut(request)) => found.extend(token(request)),
+        let tokens = match &op.request {
+            Some(Request::RequestPut(request)) => token(request, found),
             Some(Request::RequestTxn(request)) => tokens_of_txn(request, found),
-            _ => {}
+            _ => Tokens::Only,
+        };
+        if tokens == Tokens::AndCopies {
+            all = tokens;
         }
     }
+    all
 }

@@ -11,7 +11,7 @@ use detcd_proto::etcdserverpb as pb;
 use pb::request_op::Request;
 use pb::response_op::Response;
 
-use super::durability::{revision_of, tokens};
+use super::durability::{Tokens, revision_of, tokens};
 use super::model::{Model, Rejection};
 use super::rows::{Change, Rows};
 use super::{Promise, Violation};
@@ -280,19 +280,23 @@ fn explain_the_rest(
         .filter(|(operation, _)| matches!(operation.outcome, Outcome::Uncertain(_)) && may_write(&operation.ask))
         .collect();
     let mut by_token: BTreeMap<Bytes, usize> = BTreeMap::new();
+    // A put that keeps a value repeats somebody else's.
+    let mut copies: Vec<usize> = Vec::new();
     for (place, (operation, _)) in uncertain.iter().enumerate() {
         let mut found = Vec::new();
-        tokens(&operation.ask, &mut found);
+        if tokens(&operation.ask, &mut found) == Tokens::AndCopies {
+            copies.push(place);
+        }
         by_token.extend(found.into_iter().map(|token| (token, place)));
     }
     let mut unexplained: Vec<(i64, Vec<usize>)> = Vec::new();
     for (revision, changes) in rows.changes.iter().filter(|(revision, _)| !owners.contains_key(revision)) {
-        let named = changes.iter().find_map(|change| match change {
-            Change::Put(kv) => by_token.get(&kv.value),
+        let mut values = changes.iter().filter_map(|change| match change {
+            Change::Put(kv) => Some(&kv.value),
             Change::Delete(_) => None,
         });
-        let candidates: Vec<usize> = match named {
-            Some(place) => vec![*place],
+        let candidates: Vec<usize> = match values.next() {
+            Some(value) => by_token.get(value).into_iter().chain(&copies).copied().collect(),
             None => (0..uncertain.len()).collect(),
         };
         let before = Model::at(rows, revision - 1);
@@ -303,15 +307,18 @@ fn explain_the_rest(
         };
         unexplained.push((*revision, candidates.into_iter().filter(fits).collect()));
     }
-    assign(&unexplained)
+    assign(&unexplained).map_err(|revision| {
+        let changes = &rows.changes[&revision];
+        Violation::new(Promise::Linear, format!("nobody asked for revision {revision}: {changes:?}"))
+    })
 }
 
 /// Gives every revision an operation of its own, by augmenting paths.
-fn assign(unexplained: &[(i64, Vec<usize>)]) -> Result<(), Violation> {
+fn assign(unexplained: &[(i64, Vec<usize>)]) -> Result<(), i64> {
     let mut taken: BTreeMap<usize, usize> = BTreeMap::new();
     for (place, (revision, _)) in unexplained.iter().enumerate() {
         if !augment(place, unexplained, &mut taken, &mut Vec::new()) {
-            return Err(Violation::new(Promise::Linear, format!("nobody asked for revision {revision}")));
+            return Err(*revision);
         }
     }
     Ok(())

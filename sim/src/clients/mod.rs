@@ -5,6 +5,8 @@
 
 pub mod workload;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use detcd_io::entropy::Entropy;
@@ -13,7 +15,6 @@ use detcd_proto::etcdserverpb::kv_client::KvClient;
 use detcd_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use madsim::time::Instant;
 use prost::Message;
-use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
@@ -50,19 +51,28 @@ impl Client {
         Self { id, kv, maintenance, workload, load: load.clone(), dice, recorder, trace }
     }
 
-    /// Works until it is told to end.
-    pub async fn run(mut self, mut ended: watch::Receiver<bool>) {
+    /// Its number.
+    #[must_use]
+    pub const fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Works until it is told to end. (A flag and no channel: tokio's `watch` wakes its receivers in an order of its own.)
+    pub async fn run(mut self, is_over: Arc<AtomicBool>) {
         // A gap of 0 to `widest` between two beginnings: half of it in the mean.
         let widest = 2 * self.load.clients * 1_000_000 / self.load.rate;
         let mut next = Instant::now();
-        while !*ended.borrow() {
+        while !is_over.load(Ordering::Relaxed) {
             next = (next + Duration::from_micros(self.dice.draw(0, widest))).max(Instant::now());
-            let sleep = tokio::time::sleep_until(next);
-            tokio::select! {
-                biased;
-                _ = ended.changed() => return,
-                () = sleep => {}
-            }
+            tokio::time::sleep_until(next).await;
+            self.operate().await;
+        }
+    }
+
+    /// So many operations, one after the other.
+    pub async fn run_some(mut self, count: u64) {
+        for _ in 0..count {
+            tokio::time::sleep(Duration::from_millis(2)).await;
             self.operate().await;
         }
     }

@@ -1,0 +1,134 @@
+//! Every crash point of a short life: boot, first append, a cut, a store commit, a snapshot mark and the release behind it.
+//!
+//! One scenario, played once without a crash to count its calls, then once for each call, each side of it and each kind of crash. After the crash the member starts
+//! again and goes on working, and then the power fails in any case: whatever the first crash left undone – a directory that nobody synced any more – shows
+//! at the second.
+
+use std::time::Duration;
+
+use madsim::runtime::Handle;
+
+use crate::check::{Promise, Violation};
+use crate::clients::Client;
+use crate::machine::{Crash, CrashPoint, Machine, Side};
+use crate::mutants::Mutant;
+use crate::options::{Faults, Load, MemberOptions, Options, Weights};
+use crate::record::{Lines, Recorder, Trace};
+use crate::run::{judge, on_thread};
+use crate::world::World;
+
+/// Operations before the second crash.
+const FIRST_ACT: u64 = 45;
+/// Operations after it.
+const SECOND_ACT: u64 = 6;
+
+/// A short life in which everything happens that touches the disk.
+#[must_use]
+pub fn scenario(log_apart: bool) -> Options {
+    Options {
+        seed: 7,
+        trouble_seconds: 0,
+        calm_seconds: 0,
+        member: MemberOptions {
+            segment_bytes: 4 << 10,
+            snapshot_entries: 12,
+            wals_max: 2,
+            batch_millis: 10,
+            batch_operations: 10,
+            log_apart,
+        },
+        load: Load {
+            clients: 1,
+            rate: 1,
+            keys: 5,
+            value_bytes_max: 700,
+            weights: Weights { put: 6, range: 1, stream: 0, delete: 1, txn: 2, hash: 0 },
+            impatience: 0,
+        },
+        faults: Faults {
+            crash_millis: 0,
+            crashes: vec![Crash::PowerCut],
+            restart_millis: 0,
+            sync_millis: 0,
+            full_millis: 0,
+            slow_millis: 0,
+            slow_call_millis: 0,
+        },
+    }
+}
+
+/// The points of a scenario: before and after each call, killed and without power.
+///
+/// # Errors
+/// The scenario fails without any crash.
+pub fn points(options: &Options, mutant: Option<Mutant>) -> Result<Vec<CrashPoint>, Violation> {
+    let calls = play(options, mutant, None, Lines::Forget)?;
+    let sides = [Side::Before, Side::After];
+    let crashes = [Crash::Kill, Crash::PowerCut];
+    let at = |call| sides.into_iter().flat_map(move |side| crashes.map(|crash| CrashPoint { call, side, crash }));
+    Ok((1..=calls).flat_map(at).collect())
+}
+
+/// Plays a scenario with a crash at `point`. Says how many calls its first act made.
+///
+/// # Errors
+/// A promise was broken.
+pub fn play(
+    options: &Options,
+    mutant: Option<Mutant>,
+    point: Option<CrashPoint>,
+    lines: Lines,
+) -> Result<u64, Violation> {
+    let options = options.clone();
+    on_thread(options.seed, move || async move { acts(&options, mutant, point, Trace::new(lines)).await })?
+}
+
+async fn acts(
+    options: &Options,
+    mutant: Option<Mutant>,
+    point: Option<CrashPoint>,
+    trace: Trace,
+) -> Result<u64, Violation> {
+    let fate = point.map_or(0, |point| point.call * 4 + u64::from(point.side == Side::After));
+    let machine = Machine::new(options.seed, fate, trace.clone());
+    let recorder = Recorder::default();
+    let mut world = World::new(options, machine.clone(), mutant);
+    machine.crash_at(point);
+    let client = |id: u64| Client::new(id, options.seed, &options.load, recorder.clone(), trace.clone());
+    accompany(&mut world, client(0), FIRST_ACT).await?;
+    let calls = machine.calls();
+    machine.crash_at(None);
+    world.crash(Crash::PowerCut).await;
+    world.check()?;
+    world.recover().await?;
+    let healed = recorder.begin();
+    accompany(&mut world, client(1), SECOND_ACT).await?;
+    world.stop().await?;
+    world.check()?;
+    judge(options, &machine, &recorder, healed)?;
+    Ok(calls)
+}
+
+/// Lets a client work to its end, and starts the member whenever it is down.
+async fn accompany(world: &mut World, client: Client, operations: u64) -> Result<(), Violation> {
+    world.recover().await?;
+    let id = client.id();
+    let ip = format!("10.0.1.{}", id + 1).parse().expect("an address");
+    let node = Handle::current().create_node().name(format!("client {id}")).ip(ip).build();
+    let mut working = node.spawn(client.run_some(operations));
+    for _ in 0..2_000 {
+        tokio::select! {
+            biased;
+            ended = &mut working => {
+                ended.expect("a panic ends the run");
+                return Ok(());
+            }
+            () = world.watch(Duration::from_millis(10)) => {}
+        }
+        world.check()?;
+        if !world.is_up() {
+            world.start();
+        }
+    }
+    Err(Violation::new(Promise::Progress, "the client does not come to its end".to_owned()))
+}
