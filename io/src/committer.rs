@@ -26,7 +26,7 @@ pub enum Job {
     Commit(Arc<Batch>),
     /// Write a `.snap` file; the store is durable at its index or beyond.
     Snapshot(Snapshot),
-    /// Remove log files that are released, but for the newest ones.
+    /// Remove log files that are released and `.snap` files, but for the newest ones.
     Purge,
 }
 
@@ -60,6 +60,8 @@ pub struct Places {
     pub snap: PathBuf,
     /// How many released log files stay.
     pub wals_max: usize,
+    /// How many `.snap` files stay.
+    pub snaps_max: usize,
 }
 
 /// The task that commits.
@@ -108,6 +110,7 @@ impl<B: Backend, D: Disk> Committer<B, D> {
             }
             Job::Purge => {
                 wal::purge(&self.disk, &self.places.wal, self.places.wals_max).await?;
+                snap::purge(&self.disk, &self.places.snap, self.places.snaps_max).await?;
                 Ok(None)
             }
         }

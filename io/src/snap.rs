@@ -95,6 +95,18 @@ pub async fn save<D: Disk>(disk: &D, dir: &Path, snapshot: &Snapshot) -> Result<
     written.map_err(Fault::disk("write", &dir.join(name)))
 }
 
+/// Removes all but the newest `keep_max` snapshots. A file that comes back after a power cut is removed by the next call.
+pub async fn purge<D: Disk>(disk: &D, dir: &Path, keep_max: usize) -> Result<(), Fault> {
+    let names = disk.list(dir).await.map_err(Fault::disk("list", dir))?;
+    // Names sort by term, then index.
+    let snaps = names.iter().rev().filter(|name| name.to_str().is_some_and(|name| name.ends_with(SUFFIX)));
+    for name in snaps.skip(keep_max) {
+        let path = dir.join(name);
+        disk.remove_file(&path).await.map_err(Fault::disk("remove", &path))?;
+    }
+    Ok(())
+}
+
 /// The newest snapshot that checks out, or `None`. Those that do not are set aside, with a warning.
 pub async fn newest<D: Disk>(disk: &D, dir: &Path) -> Result<Option<Snapshot>, Fault> {
     let names = disk.list(dir).await.map_err(Fault::disk("list", dir))?;

@@ -63,11 +63,16 @@ pub fn assemble<D: Disk, B: Backend>(
         marked: booted.marked,
         wall_millis,
     };
-    let wals_max = match usize::try_from(config.data.wals_max).unwrap_or(usize::MAX) {
+    let kept = |count: u64| match usize::try_from(count).unwrap_or(usize::MAX) {
         0 => usize::MAX,
-        count => count.max(WALS_LEAST),
+        count => count,
     };
-    let places = Places { wal: config.data.places.wal_dir.clone(), snap: config.data.places.snap(), wals_max };
+    let places = Places {
+        wal: config.data.places.wal_dir.clone(),
+        snap: config.data.places.snap(),
+        wals_max: kept(config.data.wals_max).max(WALS_LEAST),
+        snaps_max: kept(config.data.snapshots_max),
+    };
     let disk = booted.wal.disk().clone();
     let committer = Committer::new(booted.store.backend().clone(), disk, places, job_queue, completer);
     let identity =

@@ -77,8 +77,6 @@ pub struct Raft {
     pub election_ticks: u64,
     /// Whether a member asks before it stands for election.
     pub pre_vote: bool,
-    /// Whether the first wait after a start is shortened.
-    pub initial_election_tick_advance: bool,
 }
 
 /// What a client may ask for.

@@ -171,7 +171,7 @@ async fn probe<B: Backend>(member: &Member<B>, serializable: bool) -> Result<(),
     }
     let request =
         RangeRequest { key: bytes::Bytes::from_static(b"\0"), limit: 1, keys_only: true, ..Default::default() };
-    let replier = Replier::new(member);
+    let mut replier = Replier::new(member);
     let read = RangeRead::new(&request, &ReadPoint::now(replier.view())).map_err(|why| format!("{why:?}"))?;
     replier.range(read).await.map(drop).map_err(|status| status.message().to_owned())
 }

@@ -14,4 +14,5 @@ pub mod log;
 pub mod member;
 pub mod publish;
 pub mod reply;
+pub mod room;
 pub mod status;

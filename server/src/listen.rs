@@ -13,7 +13,7 @@ use detcd_server::grpc::kv::KvService;
 use detcd_server::grpc::maintenance::MaintenanceService;
 use detcd_server::member::Member;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tonic::service::Routes;
 use tonic::transport::Server;
@@ -67,6 +67,13 @@ impl Serving {
     }
 }
 
+/// How listeners end: told to, or by a failure that they tell.
+#[derive(Clone)]
+pub(crate) struct Ends {
+    pub(crate) closed: watch::Receiver<bool>,
+    pub(crate) failed: mpsc::Sender<String>,
+}
+
 async fn until_closed(mut closed: watch::Receiver<bool>) {
     // A dropped sender closes as well.
     let _ = closed.wait_for(|closed| *closed).await;
@@ -78,7 +85,7 @@ pub(crate) fn serve_clients<B: Backend>(
     member: &Member<B>,
     metrics: Metrics,
     limits: &Limits,
-    closed: watch::Receiver<bool>,
+    ends: &Ends,
 ) -> Serving {
     let request_bytes = usize::try_from(limits.request_bytes_max).unwrap_or(usize::MAX);
     let receive_max = request_bytes.saturating_add(GRPC_OVERHEAD_BYTES);
@@ -90,24 +97,15 @@ pub(crate) fn serve_clients<B: Backend>(
         .add_service(maintenance.max_decoding_message_size(receive_max))
         .add_service(HealthServer::new(HealthService));
     let router = http::client_router(routes.into_axum_router(), member.clone(), metrics, receive_max);
-    serve(listeners, &router, limits.streams_max, &closed)
+    serve(listeners, &router, limits.streams_max, ends)
 }
 
 /// Serves what other members may ask.
-pub(crate) fn serve_peers<B: Backend>(
-    listeners: Vec<TcpListener>,
-    member: Member<B>,
-    closed: watch::Receiver<bool>,
-) -> Serving {
-    serve(listeners, &http::peer_router(member), u32::MAX, &closed)
+pub(crate) fn serve_peers<B: Backend>(listeners: Vec<TcpListener>, member: Member<B>, ends: &Ends) -> Serving {
+    serve(listeners, &http::peer_router(member), u32::MAX, ends)
 }
 
-fn serve(
-    listeners: Vec<TcpListener>,
-    router: &axum::Router,
-    streams_max: u32,
-    closed: &watch::Receiver<bool>,
-) -> Serving {
+fn serve(listeners: Vec<TcpListener>, router: &axum::Router, streams_max: u32, ends: &Ends) -> Serving {
     let mut tasks = JoinSet::new();
     for listener in listeners {
         let server = Server::builder()
@@ -118,10 +116,11 @@ fn serve(
             .add_routes(Routes::from(router.clone()));
         // A reply held back for the client's delayed acknowledgement would cost 40 ms.
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let closed = until_closed(closed.clone());
+        let (closed, failed) = (until_closed(ends.closed.clone()), ends.failed.clone());
         tasks.spawn(async move {
             if let Err(error) = server.serve_with_incoming_shutdown(incoming, closed).await {
-                tracing::error!(%error, "listener failed");
+                // If the queue is full, another failure is ending the member already.
+                let _ = failed.try_send(error.to_string());
             }
         });
     }

@@ -11,6 +11,7 @@ use detcd_core::ids::MemberId;
 use detcd_core::raft::Refusal;
 use detcd_io::codec::entry::{self, Field};
 use detcd_io::driver::ask::{Answer, Asker, Unanswered};
+use detcd_io::driver::bounds;
 use detcd_io::fault::Fault;
 use detcd_io::store::Store;
 use detcd_io::store::backend::Backend;
@@ -19,6 +20,7 @@ use tokio::sync::mpsc;
 use tonic::metadata::MetadataMap;
 use tonic::{Response, Status};
 
+use crate::room::Room;
 use crate::status::{self, Refused};
 
 /// The version of etcd that this server is, to everybody who asks.
@@ -73,6 +75,7 @@ struct Inner<B> {
     identity: Identity,
     limits: RequestLimits,
     counts: Counts,
+    room: Room,
     faults: mpsc::Sender<Fault>,
 }
 
@@ -92,7 +95,8 @@ impl<B: Backend> Member<B> {
         limits: RequestLimits,
         faults: mpsc::Sender<Fault>,
     ) -> Self {
-        Self { inner: Arc::new(Inner { asker, store, identity, limits, counts: Counts::default(), faults }) }
+        let room = Room::new(bounds::REPLY_BYTES_MAX, limits.timeout);
+        Self { inner: Arc::new(Inner { asker, store, identity, limits, counts: Counts::default(), room, faults }) }
     }
 
     /// The way to the log.
@@ -117,6 +121,12 @@ impl<B: Backend> Member<B> {
     #[must_use]
     pub fn limits(&self) -> &RequestLimits {
         &self.inner.limits
+    }
+
+    /// Room for replies under preparation.
+    #[must_use]
+    pub fn room(&self) -> &Room {
+        &self.inner.room
     }
 
     /// The counters.

@@ -4,6 +4,7 @@
 
 use detcd_core::mvcc::{KeyValue, Progress, RangeRead, RangeReply, View as _};
 use detcd_core::reply::{DeleteRangeReply, OpReply, PutReply, RangeAt, TxnReply};
+use detcd_io::driver::ask::Unanswered;
 use detcd_io::driver::bounds;
 use detcd_io::store::ReadView;
 use detcd_io::store::backend::Backend;
@@ -12,6 +13,7 @@ use detcd_proto::mvccpb;
 use tonic::Status;
 
 use crate::member::Member;
+use crate::room::{Held, NoRoom};
 use crate::status;
 
 /// A stored key and value as clients see it.
@@ -31,17 +33,19 @@ fn revision_header(revision: i64) -> Option<pb::ResponseHeader> {
     Some(pb::ResponseHeader { revision, ..pb::ResponseHeader::default() })
 }
 
-/// Evaluates replies for one request.
+/// Evaluates replies for one request, and holds room for them as long as it lives.
 pub struct Replier<'a, B> {
     member: &'a Member<B>,
     view: ReadView<B>,
+    held: Held,
+    held_bytes: usize,
 }
 
 impl<'a, B: Backend> Replier<'a, B> {
     /// A replier over the present store.
     #[must_use]
     pub fn new(member: &'a Member<B>) -> Self {
-        Self { member, view: member.store().view() }
+        Self { member, view: member.store().view(), held: member.room().enter(), held_bytes: 0 }
     }
 
     /// The view it reads through.
@@ -54,9 +58,12 @@ impl<'a, B: Backend> Replier<'a, B> {
     ///
     /// # Errors
     /// The revision was compacted meanwhile, or the machine failed.
-    pub async fn range(&self, mut read: RangeRead) -> Result<RangeReply, Status> {
+    pub async fn range(&mut self, mut read: RangeRead) -> Result<RangeReply, Status> {
+        let before = self.held_bytes;
         loop {
-            match read.advance(&self.view, bounds::READ_KEYS_PER_TURN).map_err(|fault| self.member.fail(fault))? {
+            let progress = read.advance(&self.view, bounds::READ_KEYS_PER_TURN);
+            self.hold(before + read.held_bytes()).await?;
+            match progress.map_err(|fault| self.member.fail(fault))? {
                 Progress::Done(reply) => return Ok(reply),
                 Progress::Rejected(why) => return Err(status::status(status::rejected(why))),
                 Progress::More => tokio::task::yield_now().await,
@@ -64,8 +71,14 @@ impl<'a, B: Backend> Replier<'a, B> {
         }
     }
 
+    async fn hold(&mut self, bytes: usize) -> Result<(), Status> {
+        self.held_bytes = bytes;
+        let grown = self.held.grow_to(bytes).await;
+        grown.map_err(|NoRoom| status::status(status::unanswered(Unanswered::TooManyRequests)))
+    }
+
     /// A range at its point, as part of a transaction: its header has only a revision.
-    async fn range_at(&self, at: &RangeAt) -> Result<pb::RangeResponse, Status> {
+    async fn range_at(&mut self, at: &RangeAt) -> Result<pb::RangeResponse, Status> {
         let read = RangeRead::new(&at.request, &at.point).map_err(|why| status::status(status::rejected(why)))?;
         let mut response = range_response(self.range(read).await?);
         let revision = response.header.take().map_or(0, |header| header.revision);
@@ -87,13 +100,15 @@ impl<'a, B: Backend> Replier<'a, B> {
     ///
     /// # Errors
     /// The machine failed.
-    pub async fn delete_range(&self, reply: &DeleteRangeReply) -> Result<pb::DeleteRangeResponse, Status> {
+    pub async fn delete_range(&mut self, reply: &DeleteRangeReply) -> Result<pb::DeleteRangeResponse, Status> {
         let mut prev_kvs = Vec::with_capacity(reply.prev.len());
         for (count, prev) in reply.prev.iter().enumerate() {
             if count % bounds::READ_KEYS_PER_TURN == bounds::READ_KEYS_PER_TURN - 1 {
                 tokio::task::yield_now().await;
             }
-            prev_kvs.push(key_value(self.view.row(*prev).map_err(|fault| self.member.fail(fault))?));
+            let kv = self.view.row(*prev).map_err(|fault| self.member.fail(fault))?;
+            self.hold(self.held_bytes + kv.key.len() + kv.value.len()).await?;
+            prev_kvs.push(key_value(kv));
         }
         Ok(pb::DeleteRangeResponse { header: revision_header(reply.revision), deleted: reply.deleted, prev_kvs })
     }
@@ -102,7 +117,7 @@ impl<'a, B: Backend> Replier<'a, B> {
     ///
     /// # Errors
     /// The machine failed.
-    pub async fn txn(&self, reply: &TxnReply) -> Result<pb::TxnResponse, Status> {
+    pub async fn txn(&mut self, reply: &TxnReply) -> Result<pb::TxnResponse, Status> {
         let mut responses = Vec::with_capacity(reply.responses.len());
         for op in &reply.responses {
             responses.push(self.op(op).await?);
@@ -110,7 +125,7 @@ impl<'a, B: Backend> Replier<'a, B> {
         Ok(pb::TxnResponse { header: revision_header(reply.revision), succeeded: reply.succeeded, responses })
     }
 
-    async fn op(&self, op: &OpReply) -> Result<pb::ResponseOp, Status> {
+    async fn op(&mut self, op: &OpReply) -> Result<pb::ResponseOp, Status> {
         use pb::response_op::Response;
         let response = match op {
             OpReply::Range(at) => Some(Response::ResponseRange(self.range_at(at).await?)),

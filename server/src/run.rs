@@ -30,7 +30,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::listen::{self, Bound};
+use crate::listen::{self, Bound, Ends};
 use crate::metrics::Metrics;
 use crate::notify;
 
@@ -53,6 +53,8 @@ pub(crate) enum Failure {
     Boot(BootError),
     /// A port could not be bound, or failed later.
     Listener { address: String, cause: String },
+    /// A listener failed while it was served.
+    Serving(String),
     /// The machine failed.
     Fault(Fault),
     /// The process could not be set up.
@@ -72,6 +74,7 @@ impl Failure {
             }
             Self::Listener { address, cause } => Line::new(Severity::Fatal, "discovery failed")
                 .with("error", format!("listen tcp {address}: bind: {cause}")),
+            Self::Serving(cause) => Line::new(Severity::Fatal, "listener failed").with("error", cause.as_str()),
             Self::Fault(fault) => {
                 Line::new(Severity::Fatal, "the member stops: the machine failed").with("error", fault.to_string())
             }
@@ -212,8 +215,10 @@ impl Life<'_> {
         let mut sigint = signal(SignalKind::interrupt()).map_err(Failure::Process)?;
         let mut sigterm = signal(SignalKind::terminate()).map_err(Failure::Process)?;
         let (closing, closed) = watch::channel(false);
+        let (failed, mut failures) = mpsc::channel(1);
+        let ends = Ends { closed, failed };
         let metrics = Metrics::new(&member, &self.counters.journal);
-        let peers = listen::serve_peers(bound.peers, member.clone(), closed.clone());
+        let peers = listen::serve_peers(bound.peers, member.clone(), &ends);
         let client_urls: Vec<String> = self.config.urls.advertise_client.iter().map(ToString::to_string).collect();
         let mut clients = None;
         let publishing = publish::publish(&member, &client_urls);
@@ -224,12 +229,16 @@ impl Life<'_> {
                 biased;
                 ended = &mut driver => break Err(driver_failure(ended)),
                 Some(fault) = faults.recv() => break Err(Failure::Fault(fault)),
+                Some(cause) = failures.recv() => {
+                    self.counters.change(Journal::on_listener_failure);
+                    break Err(Failure::Serving(cause));
+                }
                 _ = sigint.recv() => break Ok(Ended::Signal(SIGINT)),
                 _ = sigterm.recv() => break Ok(Ended::Signal(SIGTERM)),
                 () = &mut publishing, if clients.is_none() => {
                     let sockets = bound_clients.take().unwrap_or_default();
                     let limits = &self.config.limits;
-                    clients = Some(listen::serve_clients(sockets, &member, metrics.clone(), limits, closed.clone()));
+                    clients = Some(listen::serve_clients(sockets, &member, metrics.clone(), limits, &ends));
                     self.ready(&metrics);
                     let deciding = member.clone();
                     tokio::spawn(async move { publish::decide_version(&deciding).await });

@@ -57,6 +57,8 @@ pub struct RangeRead {
     matched: u64,
     count: i64,
     kvs: Vec<KeyValue>,
+    /// Bytes of keys and values in `kvs`.
+    held_bytes: usize,
 }
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -137,7 +139,14 @@ impl RangeRead {
             matched: 0,
             count: 0,
             kvs: Vec::new(),
+            held_bytes: 0,
         })
+    }
+
+    /// Bytes of the keys and values it has gathered so far.
+    #[must_use]
+    pub const fn held_bytes(&self) -> usize {
+        self.held_bytes
     }
 
     /// The point it reads at: rows alive there must stay until it is done.
@@ -271,6 +280,7 @@ impl RangeRead {
                     KeyValue { key: key.clone(), created, modified, version, value, lease: *lease }
                 }
             };
+            self.held_bytes += kv.key.len() + kv.value.len();
             self.kvs.push(kv);
         }
         Ok(())

@@ -163,7 +163,6 @@ fn raft(settings: &Settings) -> Raft {
         election: Duration::from_millis(election),
         election_ticks: election / heartbeat,
         pre_vote: settings.switch("pre-vote"),
-        initial_election_tick_advance: settings.switch("initial-election-tick-advance"),
     }
 }
 

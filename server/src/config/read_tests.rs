@@ -228,7 +228,7 @@ fn sources_set_what_they_say() {
         let data = &config.data;
         format!("{} {} {}", data.snapshot_entries, data.wals_max, data.snapshots_max)
     };
-    let votes: Fact = |config| format!("{} {}", config.raft.pre_vote, config.raft.initial_election_tick_advance);
+    let votes: Fact = |config| format!("{}", config.raft.pre_vote);
     let rows: Vec<(&str, &str, &str, Fact, &str)> = vec![
         ("", "", "", name, "default"),
         ("", "", "", cluster, "default=http://localhost:2380"),
@@ -271,7 +271,7 @@ fn sources_set_what_they_say() {
             "Logging { threshold: Debug, format: Console, output: Stdout }",
         ),
         ("--snapshot-count 1 --max-wals 2 --max-snapshots 3", "", "", kept, "1 2 3"),
-        ("--pre-vote=false --initial-election-tick-advance=0", "", "", votes, "false false"),
+        ("--pre-vote=false", "", "", votes, "false"),
         (
             "--listen-client-urls http://[::1]:2,http://1.1.1.1:1,http://[::1]:2 --advertise-client-urls http://a:1",
             "",

@@ -76,7 +76,7 @@ impl<B: Backend> Kv for KvService<B> {
         let request = request::range(request.into_inner());
         validate::range(&request).map_err(refuse)?;
         self.barrier(request.serializable).await?;
-        let replier = Replier::new(&self.member);
+        let mut replier = Replier::new(&self.member);
         let read = RangeRead::new(&request, &ReadPoint::now(replier.view())).map_err(refuse)?;
         let mut response = range_response(replier.range(read).await?);
         let revision = response.header.as_ref().map_or(0, |header| header.revision);
