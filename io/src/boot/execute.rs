@@ -14,7 +14,7 @@ use detcd_proto::raftpb;
 use prost::Message as _;
 
 use super::asked::Asked;
-use super::inspect::{Claim, Places, claim, inspect};
+use super::inspect::{Claim, Places, claim, inspect, settle};
 use super::machine::Machine;
 use super::plan::{Create, Notice, Plan, Planned, plan};
 use super::refusal::Refusal;
@@ -112,6 +112,11 @@ where
     };
     let Planned { plan, notices } = decide(inspect(disk, &start.places).await)?;
     let options = Options { dir: start.places.wal_dir.clone(), segment_bytes: start.segment_bytes };
+    let wal_parent = options.dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    disk.create_dir_all(wal_parent).await.map_err(Fault::disk("create", wal_parent))?;
+    for directory in [&start.places.member(), wal_parent] {
+        settle(disk, directory).await?;
+    }
     if let Plan::Create(create) = &plan {
         found_log(disk, options.clone(), create).await?;
     }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::found::{Found, MemberFound, Presence};
 use crate::disk::{Access, Disk, File as _, Kind, Lock};
+use crate::fault::Fault;
 
 /// Where a member keeps its things.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -71,7 +72,7 @@ pub async fn inspect<D: Disk>(disk: &D, places: &Places) -> Found {
 /// # Errors
 /// `Locked` or `NotWritable`, to be planned with like any other observation.
 pub async fn claim<D: Disk>(disk: &D, places: &Places) -> Result<Claim<D::File>, Found> {
-    make_durable(disk, &places.member()).await.map_err(|error| not_writable(&places.data_dir, &error))?;
+    disk.create_dir_all(&places.member()).await.map_err(|error| not_writable(&places.data_dir, &error))?;
     let path = places.lock();
     let lock = disk.open(&path, Access::WriteOrCreate).await.map_err(|error| not_writable(&path, &error))?;
     match lock.lock().await.map_err(|error| not_writable(&path, &error))? {
@@ -162,22 +163,15 @@ async fn expect_directory<D: Disk>(disk: &D, path: &Path) -> Result<(), Found> {
     if stat.kind == Kind::Directory { Ok(()) } else { Err(damaged(path, "not a directory")) }
 }
 
-/// Makes a directory and those above it, each entry durable.
-async fn make_durable<D: Disk>(disk: &D, directory: &Path) -> io::Result<()> {
-    let mut missing = Vec::new();
-    for ancestor in directory.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()) {
-        match disk.stat(ancestor).await {
-            Ok(_) => break,
-            Err(error) if is_absent(&error) => missing.push(ancestor),
-            Err(error) => return Err(error),
-        }
-    }
-    disk.create_dir_all(directory).await?;
-    for made in missing {
-        match made.parent() {
-            Some(parent) if parent.as_os_str().is_empty() => disk.sync_dir(Path::new(".")).await?,
-            Some(parent) => disk.sync_dir(parent).await?,
-            None => {}
+/// Makes the entry of a directory durable, and those of the directories above it, whoever made them: an earlier process may have been
+/// killed between making one and syncing it, and nothing shows that.
+pub(super) async fn settle<D: Disk>(disk: &D, directory: &Path) -> Result<(), Fault> {
+    for parent in directory.ancestors().skip(1) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        match disk.sync_dir(parent).await {
+            // What this process may not open, no process of this member has made.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            done => done.map_err(Fault::disk("sync", parent))?,
         }
     }
     Ok(())

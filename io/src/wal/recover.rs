@@ -18,7 +18,7 @@ use super::error::{DecodeErrorKind, WalError};
 use super::record::{Kind, Record};
 use super::repair::{keep_copy, repair};
 use super::segment::{Name, Segment, names, select};
-use super::{End, Options, Wal};
+use super::{End, Options, Wal, parent};
 use crate::disk::{Access, Disk, File};
 use crate::fault::Fault;
 
@@ -79,6 +79,7 @@ impl<D: Disk> Wal<D> {
     /// Opens a log for writing and reads it from `start` on. Every file from there on is locked. Damage is an error; of a log that ends
     /// in a write cut off by a crash, [`Wal::open_repairing`] saves what came before.
     pub async fn open(disk: D, options: Options, start: Mark) -> Result<(Self, Recovered), WalError> {
+        settle(&disk, &options.dir).await?;
         let names = names(&disk, &options.dir).await?;
         let selected = select(&options.dir, &names, start.index)?;
         let segments = segments(&disk, &options.dir, selected, Mode::Write).await?;
@@ -117,7 +118,8 @@ impl<D: Disk> Wal<D> {
         let size = tail.file.size().await.map_err(Fault::disk("read the length of", &tail.path))?;
         assert!(offset <= size, "the last good frame lies in the file");
         if offset == size {
-            return Ok(());
+            // What was read may be known only to the system's memory: it counts from now on, so it is synced like the rest.
+            return tail.file.sync_all().await.map_err(Fault::disk("sync", &tail.path));
         }
         if !is_zero_from(&*tail.file, offset).await.map_err(Fault::disk("read", &tail.path))? {
             let copy = keep_copy(&self.disk, &self.options.dir, &tail.file, &tail.path).await?;
@@ -131,6 +133,15 @@ impl<D: Disk> Wal<D> {
         }
         tail.file.sync_all().await.map_err(Fault::disk("sync", &tail.path))
     }
+}
+
+/// Makes the names of the log and its files durable: the process that made them may have been killed before it could, and what is read here is
+/// relied on from now on.
+async fn settle<D: Disk>(disk: &D, dir: &Path) -> Result<(), Fault> {
+    for dir in [dir, parent(dir)] {
+        disk.sync_dir(dir).await.map_err(Fault::disk("sync", dir))?;
+    }
+    Ok(())
 }
 
 /// What files are opened for.
