@@ -8,6 +8,8 @@ TIME ?= 60
 T ?= wal
 ROUNDS ?= 5
 
+FUZZ_SEEDS_wal = ../tests/golden/wal
+
 SIM = RUSTFLAGS="--cfg madsim" cargo run --profile sim --target-dir target/sim -p detcd-sim --bin detcd-sim --
 SIM_MUTANTS = RUSTFLAGS="--cfg madsim --cfg mutants --cfg verify" cargo run --profile sim --target-dir target/sim-mutants -p detcd-sim --bin detcd-sim --
 
@@ -42,9 +44,10 @@ mutants:
 model:
 	RUSTFLAGS="--cfg mutants --cfg verify" cargo test --target-dir target/model -p detcd-tests --test raft_model
 
-# cargo-fuzz on target T for TIME seconds (needs a nightly toolchain and cargo-fuzz).
+# cargo-fuzz on target T for TIME seconds (needs a nightly toolchain and cargo-fuzz): docs/fuzzing.md.
 fuzz:
-	cd fuzz && cargo +nightly fuzz run $(T) -- -max_total_time=$(TIME)
+	mkdir -p fuzz/corpus/$(T)
+	cd fuzz && cargo +nightly fuzz run $(T) corpus/$(T) seeds/$(T) $(FUZZ_SEEDS_$(T)) -- -max_total_time=$(TIME) -max_len=65536
 
 # detcd against the real etcd 3.7.3 (needs Go).
 conformance: build

@@ -10,11 +10,12 @@
 //! 4. `Create`: the log whole by a rename, then the store. `Restart`: the log, then the store – made from the log where it is missing.
 //!
 //! Reading order: [`found`], [`asked`], [`machine`], [`plan`], [`refusal`], [`identity`] (ids), [`inspect`], [`journal`] (counters that
-//! outlive a failed start), [`url`].
+//! outlive a failed start), [`url`], [`fuzz`] (any tree at all).
 
 pub mod asked;
 pub mod execute;
 pub mod found;
+pub mod fuzz;
 pub mod identity;
 pub mod inspect;
 pub mod journal;

@@ -1,0 +1,340 @@
+//! What the fuzzer calls, and the stable tests too: any tree of files and any rows of a store as the place that a member starts on.
+//!
+//! The invariants it checks, whatever the bytes: a start ends in a member, a refusal or a typed failure, and never in a panic; a refused
+//! start leaves the tree as it was, but for the directory and the lock that a claim makes; no file that was there is lost, at least a copy of
+//! it stays; a start that was accepted is accepted again and comes to the same; and a member that was started lives, ends and starts once more.
+//!
+//! The bytes are read as: one byte of choices, then items. An item is a head byte, two bytes of length (little endian) and so many bytes. A head
+//! below 0x40 is a file, below 0x80 a directory, above it a row of the store; its low bits choose the place or the bucket.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready as at_once;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use detcd_core::ids::{Index, MemberId, Term};
+use detcd_core::membership::Membership;
+use detcd_core::raft::{Config, Effect, Effects, Input, Mark, Raft, Timer};
+
+use super::asked::{Asked, ClusterState, Recovery, cluster_of_one};
+use super::execute::{BootError, Booted, Start, boot};
+use super::inspect::Places;
+use super::machine::Machine;
+use super::url::Url;
+use crate::applier::{Applier, Budget};
+use crate::disk::{Disk, Kind, MemoryDisk};
+use crate::fault::Fault;
+use crate::store::backend::Backend as _;
+use crate::store::buckets::{self, Bucket};
+use crate::store::memory::{MemoryBackend, Tables};
+use crate::wal::Name;
+use crate::wal::fuzz::ready;
+
+/// What became of the tree.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// A member started on it.
+    Started {
+        /// The last entry of its log.
+        last: Index,
+        /// What it had applied by the end of its short life.
+        applied: Index,
+    },
+    /// The plan said no.
+    Refused(String),
+    /// Files are damaged or do not fit each other, or hold what is not built.
+    Failed(String),
+}
+
+/// Everything that a start looks at.
+struct World {
+    disk: MemoryDisk,
+    backend: MemoryBackend,
+    start: Start,
+}
+
+/// What a start came to, as far as a second one must come to the same.
+#[derive(Debug, PartialEq)]
+struct Facts {
+    raft: Raft,
+    marked: Index,
+    membership: Membership,
+    applied: Index,
+    current: i64,
+}
+
+type Tree = BTreeMap<PathBuf, Option<Vec<u8>>>;
+
+const DATA_DIR: &str = "d";
+const WAL_APART: &str = "w";
+const DIRECTORY: u8 = 0x40;
+const ROW: u8 = 0x80;
+/// Effects carried out in one life; a single member has elected itself and applied its log long before.
+const LIFE_STEPS: usize = 64;
+
+/// Where a file or a directory can be. The first two are segments of a log, whose first two bytes are the numbers in their names.
+const PLACES: [&str; 26] = [
+    "d/member/wal",
+    "w",
+    "d/member/wal/0.tmp",
+    "d/member/wal/0000000000000000-0000000000000000.wal.broken",
+    "d/member/wal/readme",
+    "d/member/wal.tmp",
+    "d/member/wal.tmp/0000000000000000-0000000000000000.wal",
+    "d/member/wal",
+    "d/member/snap",
+    "d/member/snap/db",
+    "d/member/snap/tmp1",
+    "d/member/snap/0000000000000001-0000000000000001.snap",
+    "d/member/lmdb",
+    "d/member/lmdb/data.mdb",
+    "d/member/lock",
+    "d/member",
+    "d",
+    "d/.touch",
+    "d/proxy",
+    "d/wal",
+    "d/snap/db",
+    "d/lmdb/data.mdb",
+    "d/lost+found",
+    "w",
+    "w/0.tmp",
+    "w.tmp",
+];
+const SEGMENT_PLACES: usize = 2;
+
+/// Starts a member on what `input` describes.
+///
+/// # Panics
+/// If one of the promises above is broken: then there is a bug.
+#[must_use]
+pub fn start(input: &[u8]) -> Outcome {
+    let world = World::parse(input);
+    let before = world.tree();
+    let first = match world.boot() {
+        Ok(booted) => facts(&booted),
+        Err(BootError::Refused(refusal)) => {
+            world.check_untouched(&before);
+            return Outcome::Refused(refusal.to_string());
+        }
+        Err(error) => {
+            world.check_kept(&before);
+            return Outcome::Failed(error.to_string());
+        }
+    };
+    world.check_kept(&before);
+    let again = world.boot().unwrap_or_else(|error| panic!("a start that was accepted is accepted again: {error}"));
+    assert_eq!(facts(&again), first, "a second start comes to the same");
+    let store = again.store.clone();
+    if let Err(fault) = live(again) {
+        return Outcome::Failed(fault.to_string());
+    }
+    let applied = store.applied().index;
+    let batch = store.seal();
+    ready(world.backend.commit(&batch)).expect("memory takes every batch");
+    let last_life = world.boot().unwrap_or_else(|error| panic!("a member that lived starts again: {error}"));
+    let third = facts(&last_life);
+    assert_eq!(third.applied, applied);
+    assert_eq!(third.membership, *store.membership());
+    assert_eq!(third.current, store.current());
+    assert!(first.raft.term() <= third.raft.term() && first.raft.last().index <= third.raft.last().index);
+    assert!(first.raft.commit() <= third.raft.commit());
+    Outcome::Started { last: third.raft.last().index, applied }
+}
+
+/// The bytes that [`start`] reads as a member's log of these segments and a store with one member, applied up to a place.
+///
+/// # Panics
+/// If a number or a length does not fit into the bytes that it has.
+#[must_use]
+pub fn input_of_log(segments: &[(Name, Vec<u8>)], member: MemberId, applied: Mark) -> Vec<u8> {
+    let mut input = vec![0];
+    let mut item = |head: u8, bytes: &[u8]| {
+        input.push(head);
+        input.extend_from_slice(&u16::try_from(bytes.len()).expect("a small file").to_le_bytes());
+        input.extend_from_slice(bytes);
+    };
+    for (name, bytes) in segments {
+        let numbers = [name.seq, name.index.0].map(|number| u8::try_from(number).expect("a short log"));
+        item(0, &[&numbers[..], bytes].concat());
+    }
+    let row = format!("{{\"id\":{},\"peerURLs\":[\"http://h:1\"]}}", member.0);
+    let (index, term) = (applied.index.0.to_be_bytes(), applied.term.0.to_be_bytes());
+    let rows: [(Bucket, &[u8], &[u8]); 3] = [
+        (Bucket::Members, &buckets::member_key(member), row.as_bytes()),
+        (Bucket::Meta, buckets::APPLIED_INDEX, &index),
+        (Bucket::Meta, buckets::APPLIED_TERM, &term),
+    ];
+    for (bucket, key, value) in rows {
+        let place = Bucket::ALL.iter().position(|each| *each == bucket).expect("every bucket is listed");
+        item(ROW + place as u8, &[&[key.len() as u8][..], key, value].concat());
+    }
+    input
+}
+
+impl World {
+    fn parse(input: &[u8]) -> Self {
+        let (choices, mut rest) = input.split_first().map_or((0, &[][..]), |(first, rest)| (*first, rest));
+        let disk = MemoryDisk::new();
+        let mut tables = Tables::new();
+        while let [head, low, high, behind @ ..] = rest {
+            let length = usize::from(u16::from_le_bytes([*low, *high])).min(behind.len());
+            let (bytes, next) = behind.split_at(length);
+            rest = next;
+            if *head >= ROW {
+                put_row(&mut tables, *head, bytes);
+            } else {
+                put_path(&disk, *head, bytes);
+            }
+        }
+        let backend = MemoryBackend::holding(tables);
+        Self { disk, backend, start: what_is_asked(choices) }
+    }
+
+    fn boot(&self) -> Result<Booted<MemoryDisk, MemoryBackend>, BootError> {
+        ready(boot(&self.disk, &self.start, |_| at_once(Ok(self.backend.clone()))))
+    }
+
+    fn tree(&self) -> Tree {
+        let mut tree = Tree::new();
+        let mut open = [DATA_DIR, WAL_APART, "w.tmp"].map(PathBuf::from).to_vec();
+        while let Some(path) = open.pop() {
+            let Ok(stat) = ready(self.disk.stat(&path)) else { continue };
+            if stat.kind == Kind::Directory {
+                let names = ready(self.disk.list(&path)).expect("a directory can be listed");
+                open.extend(names.iter().map(|name| path.join(name)));
+            }
+            let content = self.disk.bytes(&path);
+            tree.insert(path, content);
+        }
+        tree
+    }
+
+    /// A refused start changes nothing but what a claim makes.
+    fn check_untouched(&self, before: &Tree) {
+        let after = self.tree();
+        for (path, content) in before {
+            assert_eq!(after.get(path), Some(content), "a refused start changed {}", path.display());
+        }
+        let places = &self.start.places;
+        let claimed = BTreeSet::from([places.data_dir.clone(), places.member(), places.lock()]);
+        let new = after.keys().find(|path| !before.contains_key(*path) && !claimed.contains(*path));
+        assert_eq!(new, None, "a refused start made something");
+    }
+
+    /// Every file is there as it was, or a copy of it is. Only what is staged, and the file of the write test, may go.
+    fn check_kept(&self, before: &Tree) {
+        let after = self.tree();
+        for (path, content) in before {
+            let text = path.to_string_lossy();
+            if content.is_none() || text.contains(".tmp") || text.ends_with(".touch") {
+                continue;
+            }
+            let is_copy = |other: &Path| other.to_string_lossy().starts_with(&*text);
+            let is_kept = after.iter().any(|(other, kept)| kept == content && is_copy(other));
+            assert!(is_kept, "{} is lost", path.display());
+        }
+    }
+}
+
+fn put_path(disk: &MemoryDisk, head: u8, bytes: &[u8]) {
+    let place = usize::from(head & (DIRECTORY - 1)) % PLACES.len();
+    let mut path = PathBuf::from(PLACES[place]);
+    let mut content = bytes;
+    if place < SEGMENT_PLACES {
+        let (numbers, behind) = bytes.split_at(bytes.len().min(2));
+        content = behind;
+        let number = |at: usize| numbers.get(at).copied().unwrap_or_default().into();
+        path.push(Name { seq: number(0), index: Index(number(1)) }.to_string());
+    }
+    let is_below_file = path.ancestors().any(|above| ready(disk.stat(above)).is_ok_and(|stat| stat.kind == Kind::File));
+    if is_below_file {
+        return;
+    }
+    if head >= DIRECTORY {
+        ready(disk.create_dir_all(&path)).expect("no file is in the way");
+    } else if ready(disk.stat(&path)).is_err() {
+        disk.put(&path, content.to_vec());
+    }
+}
+
+fn put_row(tables: &mut Tables, head: u8, bytes: &[u8]) {
+    let bucket = Bucket::ALL[usize::from(head - ROW) % Bucket::ALL.len()];
+    let Some((length, rest)) = bytes.split_first() else { return };
+    let (key, value) = rest.split_at(rest.len().min(usize::from(*length)));
+    if !key.is_empty() {
+        tables.insert((bucket, Bytes::copy_from_slice(key)), Bytes::copy_from_slice(value));
+    }
+}
+
+fn what_is_asked(choices: u8) -> Start {
+    let has = |bit: u8| choices & (1 << bit) != 0;
+    let url = Url::parse("http://localhost:2380").expect("a URL");
+    let mut initial_cluster = cluster_of_one("a", core::slice::from_ref(&url));
+    if has(1) {
+        initial_cluster.push_str(",b=http://localhost:2381");
+    }
+    Start {
+        places: Places::new(DATA_DIR.into(), has(0).then(|| WAL_APART.into())),
+        asked: Asked {
+            name: if has(2) { "b" } else { "a" }.to_owned(),
+            initial_cluster,
+            token: if has(3) { "t" } else { "etcd-cluster" }.to_owned(),
+            state: if has(4) { ClusterState::Existing } else { ClusterState::New },
+            advertise_peer_urls: vec![url],
+            recovery: if has(5) { Recovery::ForceNewCluster } else { Recovery::Ordinary },
+            resolved: BTreeMap::new(),
+        },
+        machine: Machine { arch: "amd64".to_owned(), unsupported_arch: None, fd_limit: 1024 },
+        segment_bytes: if has(6) { 256 } else { 4096 },
+        raft: Config::new(MemberId(0)),
+    }
+}
+
+fn facts(booted: &Booted<MemoryDisk, MemoryBackend>) -> Facts {
+    Facts {
+        raft: booted.raft.clone(),
+        marked: booted.marked,
+        membership: (*booted.store.membership()).clone(),
+        applied: booted.store.applied().index,
+        current: booted.store.current(),
+    }
+}
+
+/// A short life: what was committed is applied, and a member that may elect itself does.
+fn live(booted: Booted<MemoryDisk, MemoryBackend>) -> Result<(), Fault> {
+    let Booted { mut raft, store, mut wal, .. } = booted;
+    let mut applier = Applier::new(store);
+    let mut effects = Effects::new();
+    let mut answers = Vec::new();
+    raft.start(&mut effects);
+    let budget = Budget { commands: 16, keys: 64 };
+    for _ in 0..LIFE_STEPS {
+        let mut writes = 0;
+        for effect in std::mem::take(&mut effects) {
+            match effect {
+                Effect::Append(write) => {
+                    wal.append(&write);
+                    ready(wal.cut_if_full())?;
+                    writes += 1;
+                }
+                Effect::Apply { entries } => applier.push(entries),
+                _ => {}
+            }
+        }
+        if writes > 0 {
+            ready(wal.sync())?;
+            raft.step(Input::Persisted { writes }, &mut effects);
+        } else if !applier.is_idle() {
+            applier.work(budget, &mut answers)?;
+            if applier.is_idle() {
+                raft.step(Input::Applied { upto: applier.applied() }, &mut effects);
+            }
+        } else if raft.leader().is_none() && raft.term() < Term(u64::MAX / 4) {
+            raft.step(Input::Expired(Timer::Election), &mut effects);
+        } else if effects.is_empty() {
+            break;
+        }
+    }
+    ready(wal.close())
+}

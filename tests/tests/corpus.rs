@@ -1,0 +1,307 @@
+//! Logs that the real etcd wrote, and what its own reader makes of them: ours says the same, case by case.
+//!
+//! `make corpus` writes the cases (`golden/wal/<case>/`): a log, sound or damaged on purpose, and etcd's judgement of it. The fuzzers'
+//! functions run here too, over these files and over everything that a fuzzer once found, so that a finding stays found without a fuzzer.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use detcd_core::ids::{Index, MemberId, Term};
+use detcd_core::raft::{Entry, EntryKind, Mark};
+use detcd_io::boot;
+use detcd_io::disk::{Disk, MemoryDisk};
+use detcd_io::wal::fuzz::{Outcome, decode_and_repair, ready};
+use detcd_io::wal::{
+    DecodeErrorKind, Metadata, Name, Options, Recovered, Repaired, Wal, WalError, entry, marks, repair,
+};
+
+/// etcd's judgement of a log, as its corpus maker writes it.
+#[derive(Deserialize)]
+struct Judgement {
+    why: String,
+    files: Vec<File>,
+    snapshot_scan: Scan,
+    start: Record,
+    read: Reading,
+    repaired: Option<bool>,
+    #[serde(default)]
+    files_after: Vec<File>,
+    after_repair: Option<Reading>,
+}
+
+#[derive(Debug, Deserialize, Eq, PartialEq)]
+struct File {
+    name: String,
+    size: usize,
+}
+
+#[derive(Deserialize)]
+struct Scan {
+    class: String,
+    snapshots: Vec<Record>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+struct Record {
+    term: u64,
+    index: u64,
+}
+
+#[derive(Debug, Deserialize, Eq, PartialEq)]
+struct Reading {
+    class: String,
+    /// etcd's text, for people. `from` ours is empty, so it is left out of comparisons.
+    #[serde(default)]
+    error: String,
+    #[serde(default)]
+    metadata: String,
+    term: u64,
+    vote: u64,
+    commit: u64,
+    entries: Vec<EntryRecord>,
+}
+
+#[derive(Debug, Deserialize, Eq, PartialEq)]
+struct EntryRecord {
+    term: u64,
+    index: u64,
+    r#type: i32,
+    bytes: usize,
+    crc32c: u32,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+/// The cases by name.
+fn cases() -> Vec<(String, PathBuf)> {
+    let mut cases: Vec<_> = fs::read_dir(root().join("golden/wal"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), path))
+        .collect();
+    cases.sort();
+    cases
+}
+
+const DIR: &str = "wal";
+
+/// The case's log on a disk in memory.
+fn loaded(case: &Path) -> MemoryDisk {
+    let disk = MemoryDisk::new();
+    for entry in fs::read_dir(case.join(DIR)).unwrap() {
+        let path = entry.unwrap().path();
+        let name = Path::new(DIR).join(path.file_name().unwrap());
+        if path.is_dir() {
+            ready(disk.create_dir_all(&name)).unwrap();
+        } else {
+            disk.put(&name, fs::read(&path).unwrap());
+        }
+    }
+    disk
+}
+
+fn files(disk: &MemoryDisk) -> Vec<File> {
+    let names = ready(disk.list(Path::new(DIR))).unwrap();
+    let sized = names.iter().filter_map(|name| {
+        let bytes = disk.bytes(&Path::new(DIR).join(name))?;
+        Some(File { name: name.to_str().unwrap().to_owned(), size: bytes.len() })
+    });
+    sized.filter(|file| !file.name.ends_with(".tmp")).collect()
+}
+
+fn options() -> Options {
+    Options { dir: DIR.into(), segment_bytes: 16_384 }
+}
+
+/// Our error in the classes of etcd's errors.
+fn class(error: &WalError) -> &'static str {
+    match error {
+        WalError::Damaged(damage) => match &damage.kind {
+            DecodeErrorKind::UnexpectedEof | DecodeErrorKind::TooLong { .. } | DecodeErrorKind::TornWrite => {
+                "unexpected-eof"
+            }
+            DecodeErrorKind::Crc { .. } => "crc-mismatch",
+            DecodeErrorKind::MetadataConflict => "metadata-conflict",
+            DecodeErrorKind::SnapshotMismatch => "snapshot-mismatch",
+            DecodeErrorKind::Gap { .. } => "out-of-range",
+            DecodeErrorKind::UnknownType(_) | DecodeErrorKind::Malformed(_) | DecodeErrorKind::Oversize { .. } => {
+                "other"
+            }
+        },
+        WalError::FileNotFound { .. } => "no-file",
+        WalError::Sequence { .. } => "sequence",
+        WalError::SnapshotNotFound { .. } => "snapshot-not-found",
+        WalError::Fault(_) | WalError::Exists { .. } | WalError::NoMetadata { .. } => "ours alone",
+    }
+}
+
+fn entry_record(entry: &Entry) -> EntryRecord {
+    let kind = match entry.kind {
+        EntryKind::Normal => 0,
+        EntryKind::ConfChange => 1,
+        EntryKind::ConfChangeV2 => 2,
+    };
+    let crc32c = crc32c::crc32c(&entry.payload);
+    EntryRecord { term: entry.term.0, index: entry.index.0, r#type: kind, bytes: entry.payload.len(), crc32c }
+}
+
+/// The bytes of a metadata record, as hexadecimal digits.
+fn hex(metadata: Metadata) -> String {
+    let (mut out, mut crc) = (Vec::new(), 0);
+    entry::put_metadata(&mut out, &mut crc, metadata);
+    let data = detcd_io::wal::record::Record::parse(out[8..8 + usize::from(out[0])].to_vec().into()).unwrap().data;
+    data.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What our reader makes of a log, in the shape of etcd's judgement.
+fn reading(disk: &MemoryDisk, start: Record) -> Reading {
+    let mark = Mark { term: Term(start.term), index: Index(start.index) };
+    let nothing = |class: &str| Reading {
+        class: class.to_owned(),
+        error: String::new(),
+        metadata: String::new(),
+        term: 0,
+        vote: 0,
+        commit: 0,
+        entries: Vec::new(),
+    };
+    match ready(Wal::open(disk.clone(), options(), mark)) {
+        Err(error) => nothing(class(&error)),
+        Ok((_, Recovered { metadata, hard_state, entries })) => Reading {
+            metadata: hex(metadata),
+            term: hard_state.term.0,
+            vote: hard_state.vote.map_or(0, |id| id.0),
+            commit: hard_state.commit.0,
+            entries: entries.iter().map(entry_record).collect(),
+            ..nothing("ok")
+        },
+    }
+}
+
+fn without_text(reading: Reading) -> Reading {
+    Reading { error: String::new(), ..reading }
+}
+
+fn check(name: &str, case: &Path) {
+    let text = fs::read(case.join("expect.json")).unwrap();
+    let wanted: Judgement = serde_json::from_slice(&text).unwrap();
+    let why = format!("{name}: {}", wanted.why);
+    let disk = loaded(case);
+    assert_eq!(files(&disk), wanted.files, "{why}: the case was not loaded");
+
+    let scan = ready(marks(&disk, Path::new(DIR)));
+    let scan_class = scan.as_ref().map_or_else(class, |_| "ok");
+    assert_eq!(scan_class, wanted.snapshot_scan.class, "{why}: scan");
+    let found: Vec<Record> = scan
+        .unwrap_or_default()
+        .iter()
+        .map(|marked| Record { term: marked.mark.term.0, index: marked.mark.index.0 })
+        .collect();
+    assert_eq!(found, wanted.snapshot_scan.snapshots, "{why}: snapshots");
+
+    assert_eq!(reading(&disk, wanted.start), without_text(wanted.read), "{why}");
+    let Some(is_repaired) = wanted.repaired else { return };
+    let repaired = ready(repair(&disk, Path::new(DIR)));
+    assert_eq!(repaired.is_ok(), is_repaired, "{why}: {repaired:?}");
+    if let Ok(Repaired::Cut { copy, .. }) = &repaired {
+        let before = fs::read(case.join(copy.with_extension(""))).unwrap();
+        assert_eq!(disk.bytes(copy), Some(before), "{why}: the copy is what the file was");
+    }
+    assert_eq!(reading(&disk, wanted.start), without_text(wanted.after_repair.unwrap()), "{why}: after repair");
+    assert_eq!(files(&disk), wanted.files_after, "{why}: files after repair");
+}
+
+#[test]
+fn every_log_reads_as_etcd_reads_it() {
+    let cases = cases();
+    assert!(cases.len() >= 35, "the corpus is there");
+    for (name, case) in &cases {
+        check(name, case);
+    }
+}
+
+/// The member whose logs the corpus holds.
+const MEMBER: MemberId = MemberId(0xa1);
+
+/// A case's log as the boot fuzzer reads one, with a store that has applied what the log does not hold.
+fn boot_input(case: &Path) -> Vec<u8> {
+    let text = fs::read(case.join("expect.json")).unwrap();
+    let start = serde_json::from_slice::<Judgement>(&text).unwrap().start;
+    let disk = loaded(case);
+    let bytes = |file: &File| disk.bytes(&Path::new(DIR).join(&file.name)).unwrap();
+    let segments: Vec<_> =
+        files(&disk).iter().filter_map(|file| Some((Name::parse(&file.name)?, bytes(file)))).collect();
+    boot::fuzz::input_of_log(&segments, MEMBER, Mark { term: Term(start.term), index: Index(start.index) })
+}
+
+#[test]
+fn the_fuzzers_find_nothing_in_etcds_logs() {
+    let (mut opened, mut started) = (0, 0);
+    for (_, case) in &cases() {
+        let disk = loaded(case);
+        for file in files(&disk) {
+            let bytes = disk.bytes(&Path::new(DIR).join(&file.name)).unwrap();
+            opened += usize::from(matches!(decode_and_repair(&bytes), Outcome::Opened { .. }));
+        }
+        let outcome = boot::fuzz::start(&boot_input(case));
+        started += usize::from(matches!(outcome, boot::fuzz::Outcome::Started { .. }));
+    }
+    assert!(opened >= 25 && started >= 23, "too few of the cases reach far: {opened} opened, {started} started");
+}
+
+/// The files that a target is fed besides its own discoveries: what etcd wrote, and what was found once.
+fn kept(target: &str) -> Vec<(String, Vec<u8>)> {
+    let mut kept: Vec<_> = fs::read_dir(root().join("../fuzz/seeds").join(target))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.display().to_string(), fs::read(&path).unwrap()))
+        .collect();
+    kept.sort();
+    kept
+}
+
+#[test]
+fn what_the_fuzzers_once_found_stays_found() {
+    for (name, bytes) in kept("wal") {
+        println!("{name}: {:?}", decode_and_repair(&bytes));
+    }
+    for (name, bytes) in kept("boot") {
+        println!("{name}: {:?}", boot::fuzz::start(&bytes));
+    }
+}
+
+/// The boot fuzzer's seeds are etcd's logs in its own format. `WRITE_SEEDS=1` writes them anew after the corpus was made anew.
+#[test]
+fn the_seeds_are_etcds_logs() {
+    let seeds = root().join("../fuzz/seeds/boot");
+    for (name, case) in cases().iter().filter(|(name, _)| SEEDS.contains(&name.as_str())) {
+        let (path, input) = (seeds.join(format!("etcd-{name}")), boot_input(case));
+        if std::env::var_os("WRITE_SEEDS").is_some() {
+            fs::create_dir_all(&seeds).unwrap();
+            fs::write(&path, &input).unwrap();
+        }
+        assert_eq!(fs::read(&path).unwrap(), input, "{name}");
+    }
+}
+
+/// Short logs of every kind.
+const SEEDS: [&str; 12] = [
+    "configuration",
+    "fresh",
+    "entries",
+    "overwritten",
+    "overwritten-later",
+    "snapshots",
+    "snapshot-ahead",
+    "torn-body",
+    "torn-length",
+    "torn-sector",
+    "garbage-behind-end",
+    "gap",
+];
