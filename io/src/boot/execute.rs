@@ -23,6 +23,7 @@ use crate::disk::Disk;
 use crate::fault::Fault;
 use crate::store::Store;
 use crate::store::backend::Backend;
+use crate::store::batch::Applied;
 use crate::wal::{self, Metadata, Options, Wal, WalError};
 
 /// What a start needs to know.
@@ -130,14 +131,9 @@ where
     let directory = start.places.store();
     disk.sync_dir(&directory).await.map_err(Fault::disk("sync", &directory))?;
     let store = Store::load(backend).await?;
+    check_applied(store.applied(), base, &recovered.entries)
+        .map_err(|cause| Fault::Unfit { path: start.places.store(), cause })?;
     let applied = store.applied().index;
-    if applied < base.index {
-        return Err(Fault::Unfit {
-            path: start.places.store(),
-            cause: format!("the store ends at index {applied}, before the log's newest mark at {}", base.index),
-        }
-        .into());
-    }
     let (voters, learners) = configuration(&store, &recovered.entries, recovered.hard_state.commit)?;
     let metadata = recovered.metadata;
     let restored =
@@ -170,6 +166,25 @@ async fn found_log<D: Disk>(disk: &D, options: Options, create: &Create) -> Resu
     // Dropped at once, to be opened like any other log: one way in.
     drop(Wal::create(disk.clone(), options, metadata, &founding).await?);
     Ok(())
+}
+
+/// What the store has applied must be an entry of this very log: its index and its term.
+fn check_applied(applied: Applied, base: Mark, entries: &[Entry]) -> Result<(), String> {
+    let Applied { index, term } = applied;
+    if index < base.index {
+        return Err(format!("the store ends at index {index}, before the log's newest mark at {}", base.index));
+    }
+    let in_log = match index.distance_from(base.index) {
+        0 => Some(base.term),
+        place => usize::try_from(place - 1).ok().and_then(|place| entries.get(place)).map(|entry| entry.term),
+    };
+    match in_log {
+        Some(of_entry) if of_entry != term => Err(format!(
+            "the store ends at index {index} of term {term}, but the log's entry there is of term {of_entry}"
+        )),
+        // Beyond the log's end: whether that may be is the engine's question.
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Makes a directory of the member, durably.

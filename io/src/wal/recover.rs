@@ -15,7 +15,7 @@ use detcd_core::raft::{Entry, HardState, Mark};
 use super::decoder::{Decoder, Source};
 use super::entry::{self, Marked, Metadata};
 use super::error::{DecodeErrorKind, WalError};
-use super::record::{Kind, Record};
+use super::record::{FRAME_HEAD_BYTES, Kind, Record};
 use super::repair::{keep_copy, repair};
 use super::segment::{Name, Segment, names, select};
 use super::{End, Options, Wal, parent};
@@ -126,6 +126,8 @@ impl<D: Disk> Wal<D> {
             tracing::warn!(path = %tail.path.display(), copy = %copy.display(), offset, "wiped bytes behind the WAL's end");
         }
         tail.file.set_size(offset).await.map_err(Fault::disk("truncate", &tail.path))?;
+        // Room for whole frame heads: fewer zeros than one has would pass for a torn one.
+        let size = offset + (size - offset).next_multiple_of(FRAME_HEAD_BYTES);
         match tail.file.allocate(size).await.map_err(Fault::disk("preallocate", &tail.path)) {
             // No record needs the zeros. The next file will not find room either, and then proposals are closed.
             Err(fault) if fault.is_no_room() => tracing::warn!(%fault, "no room for the WAL file's tail"),
