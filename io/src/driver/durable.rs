@@ -21,6 +21,9 @@ use crate::store::backend::Backend;
 use crate::store::batch::Applied;
 use crate::wal::{self, Marked, Room};
 
+/// The pause between two looks for room on a full disk.
+const ROOM_PAUSE: Duration = Duration::from_millis(500);
+
 /// How long an orderly end waits for the last commit.
 const FINISH_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -37,6 +40,8 @@ pub(super) struct Durable<B> {
     /// When the batch being filled is committed at the latest.
     due: Option<Instant>,
     log_room: Room,
+    /// When to ask the log writer for room again, while there is none.
+    room_due: Option<Instant>,
     store_full: bool,
     mark: MarkState,
 }
@@ -62,6 +67,7 @@ impl<B: Backend> Durable<B> {
             trimmed: settings.marked,
             due: None,
             log_room: Room::Enough,
+            room_due: None,
             store_full: false,
             mark: MarkState::At(settings.marked),
             settings,
@@ -90,8 +96,8 @@ impl<B: Backend> Durable<B> {
     }
 
     /// When something here is due.
-    pub(super) const fn deadline(&self) -> Option<Instant> {
-        self.due
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        [self.due, self.room_due].into_iter().flatten().min()
     }
 
     /// Takes a report of the log writer. Returns how many writes became durable.
@@ -104,6 +110,7 @@ impl<B: Backend> Durable<B> {
             }
             Some(wal::Report::Room(room)) => {
                 self.log_room = room;
+                self.room_due = (room == Room::None).then(|| Instant::now() + ROOM_PAUSE);
                 if room == Room::None {
                     tracing::error!("no room for the next WAL file; proposals are refused until there is");
                 }
@@ -149,8 +156,10 @@ impl<B: Backend> Durable<B> {
                 Err(tokio::sync::mpsc::error::TrySendError::Closed(())) => return Err(Fault::Gone("the log writer")),
             }
         }
-        if self.log_room == Room::None && self.lines.log.capacity() == self.lines.log.max_capacity() {
-            // An empty batch asks the log writer to look for room again, at the pace of the timers.
+        let now = Instant::now();
+        if self.room_due.is_some_and(|due| due <= now) {
+            self.room_due = Some(now + ROOM_PAUSE);
+            // An empty batch asks the log writer to look again. A full queue of others does as well.
             let _ = self.lines.log.try_send(wal::Batch::default());
         }
         self.seal_if_due(raft)
