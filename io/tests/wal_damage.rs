@@ -71,7 +71,9 @@ fn check(sound: &[Frame], damaged: &[u8], place: usize) {
         Ok(recovered) => {
             let read = prefix(sound, &recovered);
             assert!(read.is_some_and(|read| intact <= read), "no prefix after damage at {place}");
-            let was_cut = disk.bytes(&file()).unwrap()[..] != *damaged;
+            // The tail may have grown by the zeros that make its last frame head whole.
+            let kept = disk.bytes(&file()).unwrap();
+            let was_cut = !kept.starts_with(damaged) || kept[damaged.len()..].iter().any(|byte| *byte != 0);
             let copies = ready(disk.list(dir())).unwrap().len() - 1;
             assert_eq!(was_cut, copies == 1, "what is changed is kept, after damage at {place}");
             assert_eq!(open(&disk).unwrap(), recovered, "it opens again, after damage at {place}");
