@@ -311,7 +311,7 @@ fn sources_set_what_they_say() {
             "",
             "pre-vote: false\nclient-transport-security:\n  auto-tls: false\nsocket-options:",
             votes,
-            "false true",
+            "false",
         ),
         ("--config-file=f", "", "initial-cluster-state: ''\nself-signed-cert-validity: 0", name, "default"),
     ];
