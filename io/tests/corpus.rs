@@ -1,6 +1,6 @@
 //! Logs that the real etcd wrote, and what its own reader makes of them: ours says the same, case by case.
 //!
-//! `make corpus` writes the cases (`golden/wal/<case>/`): a log, sound or damaged on purpose, and etcd's judgement of it. The fuzzers'
+//! `make corpus` writes the cases (`tests/golden/wal/<case>/`): a log, sound or damaged on purpose, and etcd's judgement of it. The fuzzers'
 //! functions run here too, over these files and over everything that a fuzzer once found, so that a finding stays found without a fuzzer.
 #![allow(clippy::unwrap_used)]
 
@@ -74,7 +74,7 @@ struct EntryRecord {
 }
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests")
 }
 
 /// The cases by name.
