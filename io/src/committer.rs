@@ -62,6 +62,9 @@ pub struct Places {
     pub wals_max: usize,
     /// How many `.snap` files stay.
     pub snaps_max: usize,
+    /// The known bug that it carries, in builds that prove the checkers can fail.
+    #[cfg(mutants)]
+    pub mutant: Option<crate::mutants::Mutant>,
 }
 
 /// The task that commits.
@@ -118,6 +121,15 @@ impl<B: Backend, D: Disk> Committer<B, D> {
 
     /// `None`: nobody waits for it any more.
     async fn commit(&self, batch: &Batch) -> Result<Option<Completion>, Fault> {
+        #[cfg(mutants)]
+        if let Some(first) = crate::mutants::first_part(self.places.mutant, &self.backend, batch)? {
+            self.backend.commit(&first).await?;
+            let is_rows = !first.rows.is_empty();
+            let rest = if is_rows { Batch { applied: batch.applied, ..Batch::default() } } else { batch.clone() };
+            self.backend.commit(&rest).await?;
+            let size = self.backend.size().await?;
+            return Ok(Some(Completion::Committed { applied: batch.applied, size }));
+        }
         while self.backend.commit(batch).await? == Committed::NoRoom {
             if self.done.send(Completion::StoreFull).await.is_err() {
                 return Ok(None);

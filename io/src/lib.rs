@@ -15,6 +15,7 @@ pub mod disk;
 pub mod driver;
 pub mod entropy;
 pub mod fault;
+pub mod mutants;
 pub mod snap;
 pub mod store;
 pub mod wal;

@@ -17,7 +17,7 @@ fn a_log_lives_in_real_files() {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("member").join("wal");
     ready(RealDisk.create_dir_all(dir.parent().unwrap())).unwrap();
-    let options = Options { dir: dir.clone(), segment_bytes: 4096 };
+    let options = Options { segment_bytes: 4096, ..Options::new(&dir) };
     let mut wal =
         ready(Wal::create(RealDisk, options.clone(), Metadata { member: MemberId(1), cluster: 2 }, &NOTHING)).unwrap();
     for index in 1..=200 {

@@ -22,7 +22,7 @@ fn dir() -> &'static Path {
 }
 
 fn options() -> Options {
-    Options { dir: dir().to_owned(), segment_bytes: SEGMENT_BYTES }
+    Options { segment_bytes: SEGMENT_BYTES, ..Options::new(dir()) }
 }
 
 fn file() -> PathBuf {

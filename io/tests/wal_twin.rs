@@ -104,7 +104,7 @@ impl Model {
 
 fn play(ops: &[Op], segment_bytes: u64) {
     let (disk, dir) = (MemoryDisk::new(), Path::new("wal"));
-    let options = Options { dir: dir.to_owned(), segment_bytes };
+    let options = Options { segment_bytes, ..Options::new(dir) };
     let metadata = Metadata { member: MemberId(1), cluster: 2 };
     let mut wal = ready(Wal::create(disk.clone(), options.clone(), metadata, &NOTHING)).unwrap();
     let mut model = Model::default();

@@ -18,7 +18,7 @@ fn dir() -> &'static Path {
 }
 
 fn new_log(disk: &MemoryDisk) -> Wal<MemoryDisk> {
-    let options = Options { dir: dir().to_owned(), segment_bytes: 4096 };
+    let options = Options { segment_bytes: 4096, ..Options::new(dir()) };
     ready(Wal::create(disk.clone(), options, Metadata { member: MemberId(1), cluster: 2 }, &NOTHING)).unwrap()
 }
 
@@ -90,7 +90,7 @@ fn a_full_disk_closes_the_door_and_room_opens_it_again() {
     let wal = new_log(&disk);
     disk.limit_allocation(Some(0));
     assert_eq!(run(wal, vec![batch(1..=2)]), ["no room", "persisted 2"]);
-    let options = Options { dir: dir().to_owned(), segment_bytes: 4096 };
+    let options = Options { segment_bytes: 4096, ..Options::new(dir()) };
     let (wal, recovered) = ready(Wal::open(disk.clone(), options, Mark::ZERO)).unwrap();
     assert_eq!(recovered.entries.len(), 2);
 

@@ -62,6 +62,8 @@ pub fn assemble<D: Disk, B: Backend>(
         snapshot_entries: config.data.snapshot_entries,
         marked: booted.marked,
         wall_millis,
+        #[cfg(mutants)]
+        mutant: booted.mutant,
     };
     let kept = |count: u64| match usize::try_from(count).unwrap_or(usize::MAX) {
         0 => usize::MAX,
@@ -72,6 +74,8 @@ pub fn assemble<D: Disk, B: Backend>(
         snap: config.data.places.snap(),
         wals_max: kept(config.data.wals_max).max(WALS_LEAST),
         snaps_max: kept(config.data.snapshots_max),
+        #[cfg(mutants)]
+        mutant: booted.mutant,
     };
     let disk = booted.wal.disk().clone();
     let committer = Committer::new(booted.store.backend().clone(), disk, places, job_queue, completer);

@@ -135,6 +135,8 @@ async fn start(config: &Config) -> Result<Booted<RealDisk, Lmdb>, BootError> {
         machine: machine(),
         segment_bytes: SEGMENT_BYTES,
         raft: raft_config(config),
+        #[cfg(mutants)]
+        mutant: None,
     };
     boot(&RealDisk, &start, |directory| async move { Lmdb::open(&directory) }).await
 }

@@ -21,6 +21,7 @@ use super::refusal::Refusal;
 use crate::codec::entry::decode_conf_change;
 use crate::disk::Disk;
 use crate::fault::Fault;
+use crate::mutants::mutated;
 use crate::store::Store;
 use crate::store::backend::Backend;
 use crate::store::batch::Applied;
@@ -39,6 +40,9 @@ pub struct Start {
     pub segment_bytes: u64,
     /// How the engine behaves; its id is replaced by the one that the log names.
     pub raft: Config,
+    /// The known bug that it carries, in builds that prove the checkers can fail.
+    #[cfg(mutants)]
+    pub mutant: Option<crate::mutants::Mutant>,
 }
 
 /// A member that may run.
@@ -57,6 +61,9 @@ pub struct Booted<D: Disk, B> {
     pub notices: Vec<Notice>,
     /// The directory is this process's while it lives.
     pub claim: Claim<D::File>,
+    /// The known bug that it carries, in builds that prove the checkers can fail.
+    #[cfg(mutants)]
+    pub mutant: Option<crate::mutants::Mutant>,
 }
 
 /// Why a member did not start.
@@ -112,7 +119,12 @@ where
         }
     };
     let Planned { plan, notices } = decide(inspect(disk, &start.places).await)?;
-    let options = Options { dir: start.places.wal_dir.clone(), segment_bytes: start.segment_bytes };
+    let options = Options {
+        segment_bytes: start.segment_bytes,
+        #[cfg(mutants)]
+        mutant: start.mutant,
+        ..Options::new(start.places.wal_dir.clone())
+    };
     let wal_parent = options.dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     disk.create_dir_all(wal_parent).await.map_err(Fault::disk("create", wal_parent))?;
     for directory in [&start.places.member(), wal_parent] {
@@ -129,7 +141,9 @@ where
     let backend = open(start.places.store()).await?;
     // The store's engine makes its files and syncs their bytes, not their names; without them a mark in the log would lead nowhere.
     let directory = start.places.store();
-    disk.sync_dir(&directory).await.map_err(Fault::disk("sync", &directory))?;
+    if !mutated!(start, StoreNameNotSynced) {
+        disk.sync_dir(&directory).await.map_err(Fault::disk("sync", &directory))?;
+    }
     let store = Store::load(backend).await?;
     check_applied(store.applied(), base, &recovered.entries)
         .map_err(|cause| Fault::Unfit { path: start.places.store(), cause })?;
@@ -140,7 +154,17 @@ where
         Restored { hard_state: recovered.hard_state, base, voters, learners, entries: recovered.entries, applied };
     let raft =
         Raft::restore(Config { id: metadata.member, ..start.raft.clone() }, restored).map_err(BootError::Malformed)?;
-    Ok(Booted { raft, store, wal, metadata, marked: base.index, notices, claim })
+    Ok(Booted {
+        raft,
+        store,
+        wal,
+        metadata,
+        marked: base.index,
+        notices,
+        claim,
+        #[cfg(mutants)]
+        mutant: start.mutant,
+    })
 }
 
 /// Makes the log of a new cluster, with its founders as committed entries of term 1.

@@ -15,6 +15,7 @@ use super::{Lines, Settings, bounds};
 use crate::clock::Instant;
 use crate::committer::{Completion, Job};
 use crate::fault::Fault;
+use crate::mutants::mutated;
 use crate::snap::{self, Snapshot};
 use crate::store::Store;
 use crate::store::backend::Backend;
@@ -125,9 +126,12 @@ impl<B: Backend> Durable<B> {
     pub(super) fn on_completion(&mut self, completion: Option<Completion>) -> Result<(), Fault> {
         match completion {
             Some(Completion::Committed { applied, size }) => {
-                self.store.retire(size);
+                if !mutated!(self.settings, OverlayDroppedAtSeal) {
+                    self.store.retire(size);
+                }
                 self.store_full = false;
-                self.consider_mark(applied)?;
+                let behind = mutated!(self.settings, MarkBeforeStoreDurable);
+                self.consider_mark(if behind { self.store.applied() } else { applied })?;
             }
             Some(Completion::StoreFull) => {
                 if !self.store_full {
@@ -184,6 +188,9 @@ impl<B: Backend> Durable<B> {
             assert!(pending.index <= raft.commit(), "only what is committed is applied");
             self.due = None;
             let batch = self.store.seal();
+            if mutated!(self.settings, OverlayDroppedAtSeal) {
+                self.store.retire(self.store.size());
+            }
             self.try_job(Job::Commit(batch))?;
         }
         Ok(())

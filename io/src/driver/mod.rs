@@ -49,6 +49,9 @@ pub struct Settings {
     pub marked: Index,
     /// The seed of request ids.
     pub wall_millis: u64,
+    /// The known bug that it carries, in builds that prove the checkers can fail.
+    #[cfg(mutants)]
+    pub mutant: Option<crate::mutants::Mutant>,
 }
 
 /// The driver's ends of its queues to the log writer and the committer.

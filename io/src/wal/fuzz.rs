@@ -71,7 +71,7 @@ fn open_and_extend(files: &[&[u8]]) -> Outcome {
 }
 
 async fn extended(disk: &MemoryDisk) -> Result<Outcome, WalError> {
-    let options = Options { dir: DIR.into(), segment_bytes: SEGMENT_BYTES };
+    let options = Options { segment_bytes: SEGMENT_BYTES, ..Options::new(DIR) };
     let start = marks(disk, &options.dir).await?.pop().map_or(Mark::ZERO, |marked| marked.mark);
     let files = disk_files(disk).await?;
     let was_repaired =

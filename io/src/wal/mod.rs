@@ -41,6 +41,7 @@ pub use writer::{Batch, Report, Writer};
 
 use crate::disk::{Disk, File};
 use crate::fault::Fault;
+use crate::mutants::mutated;
 use segment::{Segment, Spare};
 
 /// Records that need no sync wait in memory up to this size.
@@ -59,12 +60,20 @@ pub struct Options {
     pub dir: PathBuf,
     /// Length at which a file is cut.
     pub segment_bytes: u64,
+    /// The known bug that it carries, in builds that prove the checkers can fail.
+    #[cfg(mutants)]
+    pub mutant: Option<crate::mutants::Mutant>,
 }
 
 impl Options {
     /// A log in this directory, with etcd's file length.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), segment_bytes: SEGMENT_BYTES }
+        Self {
+            dir: dir.into(),
+            segment_bytes: SEGMENT_BYTES,
+            #[cfg(mutants)]
+            mutant: None,
+        }
     }
 }
 
@@ -174,6 +183,7 @@ impl<D: Disk> Wal<D> {
         let mut needs_sync = write.sync == Sync::Required || !write.entries.is_empty();
         if let Some(state) = &write.hard_state
             && !entry::is_empty(state)
+            && !mutated!(self.options, HardStateNotWritten)
         {
             needs_sync |= state.term != self.state.term || state.vote != self.state.vote;
             entry::put_state(&mut self.end.pending, &mut self.end.crc, state);
@@ -256,7 +266,9 @@ impl<D: Disk> Wal<D> {
         file.sync_all().await.map_err(Fault::disk("sync", &staged))?;
         let path = dir.join(name.to_string());
         self.disk.rename(&staged, &path).await.map_err(Fault::disk("rename", &staged))?;
-        self.disk.sync_dir(&dir).await.map_err(Fault::disk("sync", &dir))?;
+        if !mutated!(self.options, CutWithoutDirSync) {
+            self.disk.sync_dir(&dir).await.map_err(Fault::disk("sync", &dir))?;
+        }
 
         tracing::info!(path = %path.display(), "created a new WAL segment");
         self.segments.push_back(Segment { name, path, file });
@@ -269,7 +281,14 @@ impl<D: Disk> Wal<D> {
         self.flush().await?;
         self.failed = true;
         let tail = self.tail();
-        tail.file.sync_data().await.map_err(Fault::disk("sync", &tail.path))?;
+        let mut synced = tail.file.sync_data().await;
+        if mutated!(self.options, SyncErrorIgnored) {
+            synced = Ok(());
+        }
+        if synced.is_err() && mutated!(self.options, SyncErrorRetried) {
+            synced = tail.file.sync_data().await;
+        }
+        synced.map_err(Fault::disk("sync", &tail.path))?;
         self.failed = false;
         self.end.needs_sync = false;
         Ok(())

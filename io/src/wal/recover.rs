@@ -21,6 +21,7 @@ use super::segment::{Name, Segment, names, select};
 use super::{End, Options, Wal, parent};
 use crate::disk::{Access, Disk, File};
 use crate::fault::Fault;
+use crate::mutants::mutated;
 
 /// What a log says.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -79,11 +80,17 @@ impl<D: Disk> Wal<D> {
     /// Opens a log for writing and reads it from `start` on. Every file from there on is locked. Damage is an error; of a log that ends
     /// in a write cut off by a crash, [`Wal::open_repairing`] saves what came before.
     pub async fn open(disk: D, options: Options, start: Mark) -> Result<(Self, Recovered), WalError> {
-        settle(&disk, &options.dir).await?;
+        if !mutated!(options, NamesNotSettled) {
+            settle(&disk, &options.dir).await?;
+        }
         let names = names(&disk, &options.dir).await?;
         let selected = select(&options.dir, &names, start.index)?;
         let segments = segments(&disk, &options.dir, selected, Mode::Write).await?;
         let mut decoder = Decoder::new(sources(&segments).await?);
+        #[cfg(mutants)]
+        {
+            decoder.mutant = options.mutant;
+        }
         let mut replay = Replay::new(start);
         replay.run(&mut decoder).await?;
         let (offset, crc) = (decoder.offset(), decoder.crc());

@@ -13,7 +13,7 @@ use crate::disk::{Access, MemoryDisk};
 const METADATA: Metadata = Metadata { member: MemberId(7), cluster: 300 };
 
 fn options(segment_bytes: u64) -> Options {
-    Options { dir: "member/wal".into(), segment_bytes }
+    Options { segment_bytes, ..Options::new("member/wal") }
 }
 
 fn new_log(segment_bytes: u64) -> (MemoryDisk, Wal<MemoryDisk>) {

@@ -13,6 +13,7 @@ use detcd_core::raft::Write;
 use super::{Marked, Room, Wal};
 use crate::disk::Disk;
 use crate::fault::Fault;
+use crate::mutants::mutated;
 
 /// No more than this is gathered for one sync, so that no reply waits for an endless group.
 const GATHER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -109,6 +110,10 @@ impl<D: Disk> Writer<D> {
             }
             let is_full = self.wal.pending_bytes() >= GATHER_BYTES_MAX;
             next = if is_full { None } else { self.batches.try_recv().ok() };
+        }
+        if mutated!(self.wal.options, ReportBeforeSync) && *writes > 0 {
+            self.wal.flush().await?;
+            let _ = self.report(Report::Persisted { writes: std::mem::take(writes) }).await;
         }
         self.wal.sync().await
     }

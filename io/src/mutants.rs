@@ -1,0 +1,69 @@
+//! Known bugs of this crate's parts, for builds that prove the simulator's oracles can fail.
+//!
+//! Under `--cfg mutants` a value can carry one of these; in a normal build neither the list nor the fields exist.
+
+/// A bug, and where it is.
+#[cfg(mutants)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Mutant {
+    /// The log writer reports writes before their sync (etcd issue 14370 in spirit).
+    ReportBeforeSync,
+    /// The error of a sync is passed over.
+    SyncErrorIgnored,
+    /// A failed sync is tried again, on pages that the system calls clean.
+    SyncErrorRetried,
+    /// The directory is not synced when a new log file gets its name.
+    CutWithoutDirSync,
+    /// A log that was found is relied on without syncing its names.
+    NamesNotSettled,
+    /// A record at the log's end is taken although its checksum is wrong.
+    TornTailAccepted,
+    /// Hard states are not written.
+    HardStateNotWritten,
+    /// A log snapshot is marked at what is applied instead of at what is durable, and files are released behind it.
+    MarkBeforeStoreDurable,
+    /// The applied index is committed ahead of the rows (etcd issue 13766).
+    IndexBeforeRows,
+    /// The rows are committed ahead of the applied index (etcd issue 14685).
+    RowsBeforeIndex,
+    /// A batch leaves the overlay when it is handed to the committer.
+    OverlayDroppedAtSeal,
+    /// The directory of the store is not synced after its files were made.
+    StoreNameNotSynced,
+}
+
+/// What a committer with such a bug makes durable on its own, ahead of the rest of a batch.
+///
+/// # Errors
+/// The backend failed.
+#[cfg(mutants)]
+pub(crate) fn first_part<B: crate::store::backend::Backend>(
+    mutant: Option<Mutant>,
+    backend: &B,
+    batch: &crate::store::batch::Batch,
+) -> Result<Option<crate::store::batch::Batch>, crate::fault::Fault> {
+    use crate::store::batch::{Applied, Batch};
+    use crate::store::buckets::{self, Bucket};
+    Ok(match mutant {
+        Some(Mutant::IndexBeforeRows) => Some(Batch { applied: batch.applied, ..Batch::default() }),
+        Some(Mutant::RowsBeforeIndex) => {
+            let index = backend.get(Bucket::Meta, buckets::APPLIED_INDEX)?.unwrap_or_default();
+            let index = index.as_ref().try_into().map_or(0, u64::from_be_bytes);
+            let applied = Applied { index: detcd_core::ids::Index(index), ..batch.applied };
+            Some(Batch { applied, ..batch.clone() })
+        }
+        _ => None,
+    })
+}
+
+/// Whether a value carries the named bug. Always `false`, and free, in a normal build.
+macro_rules! mutated {
+    ($value:expr, $mutant:ident) => {{
+        #[cfg(mutants)]
+        let mutated = $value.mutant == Some($crate::mutants::Mutant::$mutant);
+        #[cfg(not(mutants))]
+        let mutated = false;
+        mutated
+    }};
+}
+pub(crate) use mutated;
