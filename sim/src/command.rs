@@ -16,7 +16,7 @@ use crate::record::Lines;
 use crate::run::{Verdict, run};
 
 /// One run in so many is repeated to see whether its trace repeats, too.
-const REPEAT_EVERY: u64 = 1;
+const REPEAT_EVERY: u64 = 20;
 
 /// What was asked for.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -27,16 +27,16 @@ struct Asked {
     lines: Lines,
     check_determinism: bool,
     mutant: Option<Mutant>,
-    mutants: Option<PathBuf>,
+    scoreboard: Option<PathBuf>,
     ledger: Option<PathBuf>,
     commit: String,
     kind: String,
 }
 
 const HELP: &str = "detcd-sim [--seed S] [--count N] [--jobs J] [--check-determinism] [--trace]
-          [--ledger FILE --commit HASH --kind WORD] [--mutant NAME] [--mutants SCOREBOARD]
+          [--ledger FILE --commit HASH --kind WORD] [--mutant NAME] [--scoreboard FILE]
 
-Runs N whole-server simulations from seed S on. --trace prints everything that happens. --mutant and --mutants need a build
+Runs N whole-server simulations from seed S on. --trace prints everything that happens. --mutant and --scoreboard need a build
 with --cfg mutants; the latter looks for every known bug and writes the table.";
 
 /// Runs the command.
@@ -48,7 +48,7 @@ pub fn main() -> ExitCode {
             say(&format!("{why}\n\n{HELP}"));
             ExitCode::from(2)
         }
-        Ok(asked) => match &asked.mutants {
+        Ok(asked) => match &asked.scoreboard {
             Some(path) => crate::mutants::score(asked.seed, asked.count, asked.jobs, path),
             None => campaign(&asked),
         },
@@ -63,7 +63,7 @@ fn parse(words: &[String]) -> Result<Asked, String> {
         lines: Lines::Forget,
         check_determinism: false,
         mutant: None,
-        mutants: None,
+        scoreboard: None,
         ledger: None,
         commit: String::new(),
         kind: "standard".to_owned(),
@@ -82,7 +82,7 @@ fn parse(words: &[String]) -> Result<Asked, String> {
                 let name = value()?;
                 asked.mutant = Some(Mutant::parse(name).ok_or_else(|| format!("no mutant {name:?} in this build"))?);
             }
-            "--mutants" => asked.mutants = Some(PathBuf::from(value()?)),
+            "--scoreboard" => asked.scoreboard = Some(PathBuf::from(value()?)),
             "--ledger" => asked.ledger = Some(PathBuf::from(value()?)),
             "--commit" => value()?.clone_into(&mut asked.commit),
             "--kind" => value()?.clone_into(&mut asked.kind),

@@ -35,11 +35,20 @@ pub enum Side {
     After,
 }
 
+/// Which call.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum At {
+    /// The one with this number.
+    Call(u64),
+    /// The next one about directory entries: where a crash is rare by chance, and hurts most.
+    Entries,
+}
+
 /// Where to crash.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct CrashPoint {
-    /// The number of the call.
-    pub call: u64,
+    /// The call.
+    pub at: At,
     /// Which side of it.
     pub side: Side,
     /// How.
@@ -66,6 +75,8 @@ pub enum Work {
     Write,
     /// Waits for the disk.
     Sync,
+    /// Renames, or waits for directory entries.
+    Entries,
 }
 
 /// A machine. Clones share it.
@@ -226,12 +237,12 @@ impl Life {
     /// One call: its number, its delay, its effect, with the chosen crash before or after.
     pub async fn call<T>(&self, work: Work, name: String, effect: impl FnOnce(&mut Inner) -> T) -> T {
         let Some((number, millis)) = self.take_number(work, name) else { return std::future::pending().await };
-        self.crash_if(number, Side::Before).await;
+        self.crash_if(work, number, Side::Before).await;
         if millis > 0 {
             tokio::time::sleep(Duration::from_millis(millis)).await;
         }
         let Some(value) = self.while_alive(effect) else { return std::future::pending().await };
-        self.crash_if(number, Side::After).await;
+        self.crash_if(work, number, Side::After).await;
         value
     }
 
@@ -270,7 +281,7 @@ impl Life {
             inner.trace.line(|| format!("call {number}: {name}"));
             let slow = inner.trouble.slow_millis;
             let millis = match work {
-                Work::Sync => inner.entropy.draw(0, 1 + 4 * slow),
+                Work::Sync | Work::Entries => inner.entropy.draw(0, 1 + 4 * slow),
                 Work::Read | Work::Write if slow > 0 => inner.entropy.draw(0, slow),
                 Work::Read | Work::Write => 0,
             };
@@ -278,9 +289,13 @@ impl Life {
         })
     }
 
-    async fn crash_if(&self, number: u64, side: Side) {
+    async fn crash_if(&self, work: Work, number: u64, side: Side) {
         let point = self.machine.look().point;
-        if let Some(point) = point.filter(|point| point.call == number && point.side == side) {
+        let is_here = |at: At| match at {
+            At::Call(call) => call == number,
+            At::Entries => work == Work::Entries,
+        };
+        if let Some(point) = point.filter(|point| is_here(point.at) && point.side == side) {
             self.machine.crash(point.crash);
             std::future::pending().await
         }

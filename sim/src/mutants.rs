@@ -1,45 +1,197 @@
 //! Known bugs, put back in on purpose: the proof that the oracles can fail.
 //!
 //! A build with `--cfg mutants` holds them all and a run chooses one, through a field of the value it lives in; a normal build holds none and this list is
-//! empty.
+//! empty. The scoreboard says how many seeds each takes, and which oracle sees it.
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use detcd_io::boot::execute::Start;
 
-/// A bug, by name.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Mutant {}
+#[cfg(mutants)]
+pub use with::*;
+#[cfg(not(mutants))]
+pub use without::*;
 
-impl Mutant {
-    /// The bug of this name.
+/// A build without mutants.
+#[cfg(not(mutants))]
+mod without {
+    use super::{ExitCode, Path, Start};
+
+    /// A bug, by name. There is none.
+    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    pub enum Mutant {}
+
+    impl Mutant {
+        /// The bug of this name.
+        #[must_use]
+        pub const fn parse(_name: &str) -> Option<Self> {
+            None
+        }
+    }
+
+    /// Gives a member the bug.
     #[must_use]
-    pub const fn parse(_name: &str) -> Option<Self> {
-        None
+    pub fn infect(start: Start, _mutant: Option<Mutant>) -> Start {
+        start
+    }
+
+    /// Whether clients are served before the log is replayed.
+    #[must_use]
+    pub const fn serves_before_replay(_mutant: Option<Mutant>) -> bool {
+        false
+    }
+
+    /// Looks for every bug.
+    pub(crate) fn score(_first: u64, _count: u64, _jobs: u64, _scoreboard: &Path) -> ExitCode {
+        crate::command::say("this build holds no mutants");
+        ExitCode::FAILURE
     }
 }
 
-/// Gives a member the bug.
-#[must_use]
-pub fn infect(start: Start, mutant: Option<Mutant>) -> Start {
-    match mutant {
-        None => start,
-        Some(mutant) => match mutant {},
-    }
-}
+/// A build with mutants.
+#[cfg(mutants)]
+mod with {
+    use std::fmt::Write as _;
+    use std::sync::Mutex;
 
-/// Whether clients are served before the log is replayed.
-#[must_use]
-pub const fn serves_before_replay(mutant: Option<Mutant>) -> bool {
-    match mutant {
-        None => false,
-        Some(mutant) => match mutant {},
-    }
-}
+    use detcd_core::raft;
+    use detcd_io::mutants as io;
 
-/// Looks for every bug.
-pub(crate) fn score(_first: u64, _count: u64, _jobs: u64, _scoreboard: &Path) -> ExitCode {
-    crate::command::say("this build holds no mutants");
-    ExitCode::FAILURE
+    use super::{ExitCode, Path, Start};
+    use crate::command::{on_threads, say};
+    use crate::options::Options;
+    use crate::record::Lines;
+    use crate::run::run;
+
+    /// Seeds after which a bug counts as not found.
+    const SEEDS_MAX: u64 = 2_000;
+
+    /// A bug, and where it lives.
+    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    pub enum Mutant {
+        /// In the log, the store or the driver.
+        Io(io::Mutant),
+        /// In the engine.
+        Raft(raft::Mutant),
+        /// In the order of the start: clients are served, and answered, before the log is replayed.
+        ReadBeforeReplay,
+    }
+
+    /// Every bug that a single member can have, and what it is.
+    const ALL: [(Mutant, &str); 14] = [
+        (Mutant::Io(io::Mutant::ReportBeforeSync), "a write is acknowledged before its sync"),
+        (Mutant::Raft(raft::Mutant::OwnMatchAtAppend), "an entry is applied before it is in the log (etcd 14370)"),
+        (Mutant::Io(io::Mutant::SyncErrorIgnored), "the error of a sync is passed over"),
+        (Mutant::Io(io::Mutant::SyncErrorRetried), "a failed sync is tried again on clean pages"),
+        (Mutant::Io(io::Mutant::CutWithoutDirSync), "the directory is not synced after a log file's rename"),
+        (Mutant::Io(io::Mutant::NamesNotSettled), "names that were found are relied on without a sync"),
+        (Mutant::Io(io::Mutant::StoreNameNotSynced), "the directory of the store is not synced"),
+        (Mutant::Io(io::Mutant::TornTailAccepted), "a torn record at the log's end is taken"),
+        (Mutant::Io(io::Mutant::HardStateNotWritten), "hard states are not written"),
+        (Mutant::Io(io::Mutant::MarkBeforeStoreDurable), "the log is released before the store is durable"),
+        (Mutant::Io(io::Mutant::IndexBeforeRows), "the applied index is durable before its rows (etcd 13766)"),
+        (
+            Mutant::Io(io::Mutant::RowsBeforeIndex),
+            "rows are durable before their index, and replayed twice (etcd 14685)",
+        ),
+        (Mutant::Io(io::Mutant::OverlayDroppedAtSeal), "a batch leaves the overlay before it is durable"),
+        (Mutant::ReadBeforeReplay, "reads are served before the log is replayed"),
+    ];
+
+    impl Mutant {
+        fn name(self) -> String {
+            match self {
+                Self::Io(mutant) => format!("{mutant:?}"),
+                Self::Raft(mutant) => format!("{mutant:?}"),
+                Self::ReadBeforeReplay => format!("{self:?}"),
+            }
+        }
+
+        /// The bug of this name.
+        #[must_use]
+        pub fn parse(name: &str) -> Option<Self> {
+            ALL.iter().map(|(mutant, _)| *mutant).find(|mutant| mutant.name() == name)
+        }
+    }
+
+    /// Gives a member the bug.
+    #[must_use]
+    pub fn infect(mut start: Start, mutant: Option<Mutant>) -> Start {
+        match mutant {
+            Some(Mutant::Io(mutant)) => start.mutant = Some(mutant),
+            Some(Mutant::Raft(mutant)) => start.raft.mutant = Some(mutant),
+            Some(Mutant::ReadBeforeReplay) => start.raft.mutant = Some(raft::Mutant::ReadBeforeOwnCommit),
+            None => {}
+        }
+        start
+    }
+
+    /// Whether clients are served before the log is replayed.
+    #[must_use]
+    pub fn serves_before_replay(mutant: Option<Mutant>) -> bool {
+        mutant == Some(Mutant::ReadBeforeReplay)
+    }
+
+    /// What it took to find a bug.
+    struct Found {
+        seeds: u64,
+        promise: String,
+        seconds: u64,
+    }
+
+    /// Looks for every bug, with at most so many seeds each, and writes the table.
+    pub(crate) fn score(first: u64, count: u64, jobs: u64, scoreboard: &Path) -> ExitCode {
+        // The runs of a bug panic on purpose.
+        std::panic::set_hook(Box::new(|_| {}));
+        let count = if count <= 1 { SEEDS_MAX } else { count };
+        let mut table = String::from(HEAD);
+        let mut missed = 0;
+        for (mutant, what) in ALL {
+            let found = hunt(mutant, first, count, jobs);
+            let row = match &found {
+                Some(Found { seeds, promise, seconds }) => format!("{seeds} | {promise} | {seconds} s"),
+                None => format!("not found in {count} | | "),
+            };
+            missed += u64::from(found.is_none());
+            let row = format!("| `{}` | {what} | {row} |", mutant.name());
+            say(&row);
+            let _ = writeln!(table, "{row}");
+        }
+        if let Err(error) = std::fs::write(scoreboard, table) {
+            say(&format!("cannot write {}: {error}", scoreboard.display()));
+            return ExitCode::FAILURE;
+        }
+        say(&format!("{} found, {missed} missed", ALL.len() as u64 - missed));
+        if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    const HEAD: &str = "# Scoreboard: known bugs and what finds them
+
+Written by `make mutants`. Each bug is put back into the member, in a build that holds them all, and standard simulation runs look for it: how many seeds until the
+first broken promise, which promise, and the virtual time of those runs together.
+
+| Bug | What it is | Seeds | Oracle | Virtual time |
+|---|---|---|---|---|
+";
+
+    /// Runs seeds in their order until one of them breaks a promise.
+    fn hunt(mutant: Mutant, first: u64, count: u64, jobs: u64) -> Option<Found> {
+        let best: Mutex<Option<(u64, String)>> = Mutex::default();
+        let seconds = Mutex::new(0);
+        on_threads(jobs, first, count, &|seed| {
+            let verdict = run(&Options::draw(seed), Some(mutant), Lines::Forget);
+            *seconds.lock().expect("runs catch their panics") += verdict.seconds;
+            let mut best = best.lock().expect("runs catch their panics");
+            if let Some(violation) = verdict.violation
+                && best.as_ref().is_none_or(|(earlier, _)| seed < *earlier)
+            {
+                *best = Some((seed, violation.promise.to_string()));
+            }
+            best.is_none()
+        });
+        let (seed, promise) = best.into_inner().expect("runs catch their panics")?;
+        let seconds = seconds.into_inner().expect("runs catch their panics");
+        Some(Found { seeds: seed.wrapping_sub(first) + 1, promise, seconds })
+    }
 }

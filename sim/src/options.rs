@@ -84,6 +84,8 @@ pub struct Faults {
     pub crashes: Vec<Crash>,
     /// The longest pause before a crashed member starts again, in milliseconds.
     pub restart_millis: u64,
+    /// The longest time that a call takes when nothing is wrong, in milliseconds.
+    pub disk_millis: u64,
     /// The mean of milliseconds between two failing syncs; zero for none.
     pub sync_millis: u64,
     /// The mean of milliseconds between two times of a full disk; zero for none.
@@ -167,6 +169,7 @@ impl Faults {
             crash_millis: pick(dice, &[0, 1_500, 4_000, 12_000]),
             crashes,
             restart_millis: pick(dice, &[0, 200, 2_000]),
+            disk_millis: pick(dice, &[0, 0, 1, 5]),
             sync_millis: pick(dice, &[0, 0, 10_000, 30_000]),
             full_millis: pick(dice, &[0, 0, 0, 15_000]),
             slow_millis: pick(dice, &[0, 0, 8_000]),

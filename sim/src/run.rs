@@ -15,9 +15,9 @@ use madsim::time::Instant;
 use crate::check::rows::Rows;
 use crate::check::{Promise, Violation, durability, linear, progress, replay};
 use crate::clients::Client;
-use crate::machine::{CrashPoint, Machine, Side, Trouble};
+use crate::machine::{At, CrashPoint, Machine, Side, Trouble};
 use crate::mutants::Mutant;
-use crate::options::{Faults, Options, pick};
+use crate::options::{Faults, Options, chance, pick};
 use crate::record::{Lines, Recorder, Trace};
 use crate::world::{World, log_dir};
 
@@ -38,6 +38,8 @@ pub struct Verdict {
 
 /// The longest chosen distance, in calls, from a decision to crash to the crash.
 const CRASH_CALLS_MAX: u64 = 60;
+/// The mean of milliseconds between two crashes of a cluster.
+const CLUSTER_MILLIS: u64 = 700;
 /// How long after healing operations may still be in doubt: longer than any of them waits.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -166,7 +168,8 @@ impl Troubles {
             relief: None,
             restart: Some(Instant::now()),
         };
-        let Faults { crash_millis, sync_millis, full_millis, slow_millis, .. } = troubles.faults;
+        let Faults { disk_millis, crash_millis, sync_millis, full_millis, slow_millis, .. } = troubles.faults;
+        troubles.machine.look().trouble.slow_millis = disk_millis;
         troubles.crash = troubles.next(crash_millis);
         troubles.sync = troubles.next(sync_millis);
         troubles.full = troubles.next(full_millis);
@@ -204,8 +207,9 @@ impl Troubles {
         let is_due = |moment: Option<Instant>| moment.is_some_and(|moment| moment <= now);
         let faults = self.faults.clone();
         if is_due(self.crash) {
+            let call = self.machine.calls() + self.dice.draw(1, CRASH_CALLS_MAX);
             let point = CrashPoint {
-                call: self.machine.calls() + self.dice.draw(1, CRASH_CALLS_MAX),
+                at: if chance(&mut self.dice, 250) { At::Entries } else { At::Call(call) },
                 side: pick(&mut self.dice, &[Side::Before, Side::After]),
                 crash: pick(&mut self.dice, &faults.crashes),
             };
@@ -213,7 +217,9 @@ impl Troubles {
                 0 => self.machine.crash(point.crash),
                 _ => self.machine.crash_at(Some(point)),
             }
-            self.crash = self.next(faults.crash_millis);
+            // Crashes come in clusters: what the first left half-done shows at the second.
+            let mean = if chance(&mut self.dice, 300) { CLUSTER_MILLIS } else { faults.crash_millis };
+            self.crash = self.next(mean);
         }
         if is_due(self.sync) {
             self.machine.look().trouble.failing_syncs = self.dice.draw(1, 2);
@@ -221,7 +227,7 @@ impl Troubles {
         }
         if is_due(self.relief) {
             let mut inner = self.machine.look();
-            (inner.trouble.room, inner.trouble.slow_millis) = (None, 0);
+            (inner.trouble.room, inner.trouble.slow_millis) = (None, faults.disk_millis);
             self.relief = None;
         }
         if is_due(self.full) {

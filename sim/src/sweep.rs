@@ -10,7 +10,7 @@ use madsim::runtime::Handle;
 
 use crate::check::{Promise, Violation};
 use crate::clients::Client;
-use crate::machine::{Crash, CrashPoint, Machine, Side};
+use crate::machine::{At, Crash, CrashPoint, Machine, Side};
 use crate::mutants::Mutant;
 use crate::options::{Faults, Load, MemberOptions, Options, Weights};
 use crate::record::{Lines, Recorder, Trace};
@@ -49,6 +49,7 @@ pub fn scenario(log_apart: bool) -> Options {
             crash_millis: 0,
             crashes: vec![Crash::PowerCut],
             restart_millis: 0,
+            disk_millis: 0,
             sync_millis: 0,
             full_millis: 0,
             slow_millis: 0,
@@ -65,7 +66,9 @@ pub fn points(options: &Options, mutant: Option<Mutant>) -> Result<Vec<CrashPoin
     let calls = play(options, mutant, None, Lines::Forget)?;
     let sides = [Side::Before, Side::After];
     let crashes = [Crash::Kill, Crash::PowerCut];
-    let at = |call| sides.into_iter().flat_map(move |side| crashes.map(|crash| CrashPoint { call, side, crash }));
+    let at = |call| {
+        sides.into_iter().flat_map(move |side| crashes.map(|crash| CrashPoint { at: At::Call(call), side, crash }))
+    };
     Ok((1..=calls).flat_map(at).collect())
 }
 
@@ -89,7 +92,10 @@ async fn acts(
     point: Option<CrashPoint>,
     trace: Trace,
 ) -> Result<u64, Violation> {
-    let fate = point.map_or(0, |point| point.call * 4 + u64::from(point.side == Side::After));
+    let fate = point.map_or(0, |point| match point.at {
+        At::Call(call) => call * 2 + u64::from(point.side == Side::After),
+        At::Entries => 1,
+    });
     let machine = Machine::new(options.seed, fate, trace.clone());
     let recorder = Recorder::default();
     let mut world = World::new(options, machine.clone(), mutant);
