@@ -84,6 +84,9 @@ impl Lmdb {
 
 impl Backend for Lmdb {
     fn get(&self, bucket: Bucket, key: &[u8]) -> Result<Option<Bytes>, Fault> {
+        if key.is_empty() {
+            return Ok(None);
+        }
         let transaction = self.inner.env.read_txn().map_err(|error| fault("begin read", error))?;
         let found = self.table(bucket).get(&transaction, key).map_err(|error| fault("get", error))?;
         Ok(found.map(Bytes::copy_from_slice))
@@ -94,7 +97,7 @@ impl Backend for Lmdb {
             return Ok(());
         }
         let transaction = self.inner.env.read_txn().map_err(|error| fault("begin read", error))?;
-        let range = (slice.start, slice.end);
+        let range = (from_first_key(slice.start), slice.end);
         let rows = self.table(slice.bucket).range(&transaction, &range).map_err(|error| fault("scan", error))?;
         for row in rows {
             let (key, value) = row.map_err(|error| fault("scan", error))?;
@@ -164,9 +167,18 @@ fn fault(action: &'static str, error: heed::Error) -> Fault {
     Fault::Store { action, cause: error.to_string() }
 }
 
+/// No key is empty, and LMDB refuses an empty one as a bound.
+fn from_first_key(start: Bound<&[u8]>) -> Bound<&[u8]> {
+    match start {
+        Bound::Included(b"") | Bound::Excluded(b"") => Bound::Unbounded,
+        start => start,
+    }
+}
+
 /// LMDB asserts on inverted ranges in some versions; an empty slice needs no look.
 fn is_empty(slice: &Slice<'_>) -> bool {
     match (slice.start, slice.end) {
+        (_, Bound::Included(b"") | Bound::Excluded(b"")) => true,
         (Bound::Included(start), Bound::Included(end)) => end < start,
         (Bound::Included(start) | Bound::Excluded(start), Bound::Excluded(end) | Bound::Included(end)) => end <= start,
         _ => false,

@@ -108,7 +108,8 @@ fn load_index<B: Backend>(backend: &B) -> Result<(KeyIndex, i64), Fault> {
 }
 
 fn load_row(index: &mut KeyIndex, key: &[u8], value: &[u8]) -> Result<i64, String> {
-    let (revision, kind) = RevisionKey::parse(key).ok_or("not a revision")?;
+    // Every write has a positive revision; a scan shows a negative one behind all others.
+    let (revision, kind) = RevisionKey::parse(key).filter(|(revision, _)| revision.main > 0).ok_or("not a revision")?;
     let kv = buckets::decode_key_value(Bytes::copy_from_slice(value)).map_err(|error| error.to_string())?;
     let facts = match kind {
         RowKind::Put => RowFacts::Put { key: &kv.key, created: kv.created, version: kv.version },

@@ -1,10 +1,11 @@
 //! A look at an LMDB file before LMDB maps it.
 //!
 //! LMDB trusts its meta pages and its file's length: a truncated file would end the process with SIGBUS. So both metas, the page size and the
-//! reach of the tree roots are checked here first, on plain bytes. Damage inside tree pages is beyond this check; hashes between members find that.
+//! tree roots are checked here first, on plain bytes. Damage inside tree pages is beyond this check; hashes between members find that.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use crate::fault::Fault;
@@ -14,6 +15,8 @@ const DATA_VERSION: u32 = 1;
 const PAGE_HEADER_BYTES: usize = 16;
 const META_BYTES: usize = 136;
 const META_FLAG: u16 = 0x08;
+/// A branch or a leaf.
+const NODE_FLAGS: u16 = 0x03;
 const NO_PAGE: u64 = u64::MAX;
 
 /// The part of a meta page that must make sense before the file is mapped.
@@ -45,8 +48,24 @@ pub fn check(path: &Path) -> Result<(), Fault> {
     }
     let mut head = Vec::new();
     (&mut file).take(2 * 65536).read_to_end(&mut head).map_err(Fault::disk("read", path))?;
-    let checked = check_bytes(&head, len);
-    checked.map(drop).map_err(|(offset, cause)| Fault::Corrupt { file: path.to_owned(), offset, cause })
+    let corrupt = |(offset, cause)| Fault::Corrupt { file: path.to_owned(), offset, cause };
+    let meta = check_bytes(&head, len).map_err(corrupt)?;
+    for root in meta.roots.into_iter().filter(|root| *root != NO_PAGE) {
+        let offset = root * u64::from(meta.page_bytes);
+        let mut header = [0; PAGE_HEADER_BYTES];
+        file.read_exact_at(&mut header, offset).map_err(Fault::disk("read", path))?;
+        if !is_root(&header, root) {
+            return Err(corrupt((offset, format!("page {root} is no root of a tree, as the meta page has it"))));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a page knows its own number and is a node of a tree.
+fn is_root(header: &[u8; PAGE_HEADER_BYTES], root: u64) -> bool {
+    let (number, flags) = header.split_at(8);
+    let kind = u16::from_ne_bytes([flags[2], flags[3]]);
+    number == root.to_ne_bytes() && kind != 0 && kind & !NODE_FLAGS == 0
 }
 
 /// Checks the head of a file of `len` bytes; the newer of the two metas is the one that LMDB would use.

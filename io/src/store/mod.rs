@@ -271,3 +271,6 @@ fn put_row(row: &Row) -> KeyValue {
         Change::Tombstone(_) => unreachable!("a live key is held by a put, not by the tombstone at {}", row.revision),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,336 @@
+//! Random histories through the store, against a list of rows: what is read, hashed and loaded again is that list, wherever its rows are.
+
+use std::collections::BTreeMap;
+
+use detcd_core::apply::{Application, Step};
+use detcd_core::command::{Command, DeleteRangeRequest, Op, PutRequest, TxnRequest};
+use detcd_core::ids::MemberId;
+use detcd_core::membership::Member;
+use proptest::prelude::*;
+
+use super::hash::{HashAll, HashKeys};
+use super::memory::{MemoryBackend, Tables};
+use super::*;
+use crate::wal::fuzz::ready;
+
+#[derive(Clone, Debug)]
+enum Act {
+    Put(u8, u8),
+    Delete(u8, u8),
+    /// Puts and deletes of one revision.
+    Both(u8, u8),
+    AddMember(u64),
+    RemoveMember(u64),
+    AgreeOnVersion,
+    Seal,
+    Commit,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        5 => (0_u8..6, any::<u8>()).prop_map(|(key, value)| Act::Put(key, value)),
+        2 => (0_u8..6, 0_u8..7).prop_map(|(key, end)| Act::Delete(key, end)),
+        2 => (0_u8..6, 0_u8..6).prop_map(|(put, delete)| Act::Both(put, delete)),
+        1 => (1_u64..5).prop_map(Act::AddMember),
+        1 => (1_u64..5).prop_map(Act::RemoveMember),
+        1 => Just(Act::AgreeOnVersion),
+        3 => Just(Act::Seal),
+        3 => Just(Act::Commit),
+    ]
+}
+
+fn key(number: u8) -> Bytes {
+    Bytes::from(vec![b'a' + number])
+}
+
+fn put(number: u8, value: u8) -> PutRequest {
+    PutRequest { key: key(number), value: Bytes::from(vec![value; usize::from(value % 40)]), ..PutRequest::default() }
+}
+
+fn delete(number: u8, end: u8) -> DeleteRangeRequest {
+    DeleteRangeRequest { key: key(number), range_end: key(end), prev_kv: false }
+}
+
+/// A store with the slow twin beside it.
+struct Twins {
+    store: Store<MemoryBackend>,
+    index: u64,
+    /// Every row ever written, as the key and the value in bucket `key`.
+    rows: BTreeMap<Bytes, Bytes>,
+    removed: Vec<u64>,
+    sealed: Option<Arc<Batch>>,
+}
+
+impl Twins {
+    fn new() -> Self {
+        let store = ready(Store::load(MemoryBackend::default())).unwrap();
+        Self { store, index: 0, rows: BTreeMap::new(), removed: Vec::new(), sealed: None }
+    }
+
+    fn play(&mut self, act: &Act) {
+        let writes = match act {
+            Act::Put(number, value) => self.outcome(Command::Put(put(*number, *value))),
+            Act::Delete(number, end) => self.outcome(Command::DeleteRange(delete(*number, *end))),
+            Act::Both(number, end) => {
+                let delete = DeleteRangeRequest { range_end: Bytes::new(), ..delete(*end, 0) };
+                let other = put(*number, 7);
+                let mut success = vec![Op::DeleteRange(delete), Op::Put(put(6, *number))];
+                if number != end {
+                    success.push(Op::Put(other));
+                }
+                self.outcome(Command::Txn(TxnRequest { success, ..TxnRequest::default() }))
+            }
+            Act::AddMember(id) if !self.removed.contains(id) => {
+                vec![Write::Member(Member { id: MemberId(*id), name: format!("n{}", self.index), ..Member::default() })]
+            }
+            Act::RemoveMember(id) if self.store.membership().get(MemberId(*id)).is_some() => {
+                self.removed.push(*id);
+                vec![Write::MemberRemoved(MemberId(*id))]
+            }
+            Act::AgreeOnVersion => vec![Write::ClusterVersion(Version::new(3, 7, self.index))],
+            Act::AddMember(_) | Act::RemoveMember(_) => Vec::new(),
+            Act::Seal => return self.seal(),
+            Act::Commit => return self.commit(),
+        };
+        self.absorb(writes);
+    }
+
+    fn outcome(&self, command: Command) -> Vec<Write> {
+        match Application::begin(command).advance(&self.store.view(), usize::MAX).unwrap() {
+            Step::Done(outcome) => outcome.writes,
+            step => panic!("not carried out: {step:?}"),
+        }
+    }
+
+    fn absorb(&mut self, writes: Vec<Write>) {
+        for write in &writes {
+            let row = match write {
+                Write::Row { revision, kv } => Row { revision: *revision, change: Change::Put(kv.clone()) },
+                Write::Tombstone { revision, key } => {
+                    Row { revision: *revision, change: Change::Tombstone(key.clone()) }
+                }
+                _ => continue,
+            };
+            let mut value = Vec::new();
+            row.encode_value(&mut value);
+            self.rows.insert(Bytes::copy_from_slice(row.key().as_slice()), value.into());
+        }
+        self.index += 1;
+        self.store.absorb(writes, Index(self.index), Term(1 + self.index / 7));
+    }
+
+    fn seal(&mut self) {
+        if self.sealed.is_none() {
+            self.sealed = Some(self.store.seal());
+        }
+    }
+
+    fn commit(&mut self) {
+        if let Some(batch) = self.sealed.take() {
+            ready(self.store.backend().commit(&batch)).unwrap();
+            self.store.retire(ready(self.store.backend().size()).unwrap());
+        }
+    }
+
+    /// etcd's hash over the twin's rows up to a revision: without a compaction, every row counts.
+    fn slow_hash(&self, revision: i64) -> u32 {
+        let mut crc = crc32c::crc32c(b"key");
+        for (key, value) in &self.rows {
+            if RevisionKey::parse(key).unwrap().0.main <= revision {
+                crc = crc32c::crc32c_append(crc32c::crc32c_append(crc, key), value);
+            }
+        }
+        crc
+    }
+
+    /// What a key holds now, by the twin's rows.
+    fn slow_get(&self, key: &Bytes) -> Option<KeyValue> {
+        let newest = self.rows.iter().rev().find_map(|(place, value)| {
+            let kv = buckets::decode_key_value(value.clone()).unwrap();
+            (kv.key == *key).then(|| (RevisionKey::parse(place).unwrap().1, kv))
+        });
+        newest.filter(|(kind, _)| *kind == buckets::RowKind::Put).map(|(_, kv)| kv)
+    }
+
+    fn check(&self) {
+        let view = self.store.view();
+        for number in 0..7 {
+            let now = view.key_at(&key(number), Revision::end_of(self.store.current()));
+            assert_eq!(now.map(|facts| view.row(facts.modified).unwrap()), self.slow_get(&key(number)));
+        }
+    }
+}
+
+/// Carries a hash to its end, with `between` in the middle of it.
+fn hashed(store: &Store<MemoryBackend>, asked: i64, budget: usize, between: impl FnOnce()) -> hash::KeysHash {
+    let mut hashing = HashKeys::new(store, asked).unwrap();
+    let mut between = Some(between);
+    loop {
+        if let Some(done) = hashing.advance(budget).unwrap() {
+            return done;
+        }
+        if let Some(between) = between.take() {
+            between();
+        }
+    }
+}
+
+fn facts(store: &Store<MemoryBackend>) -> impl PartialEq + std::fmt::Debug {
+    let membership = (*store.membership()).clone();
+    let keys = store.live_keys();
+    (store.current(), store.compacted(), membership, store.storage_version(), store.applied(), keys)
+}
+
+proptest! {
+    #[test]
+    fn wherever_the_rows_are_they_read_hash_and_load_alike(
+        acts in prop::collection::vec(act(), 0..60),
+        budget in 1_usize..6,
+        back in 0_i64..4,
+    ) {
+        let mut twins = Twins::new();
+        for act in &acts {
+            twins.play(act);
+            twins.check();
+        }
+        let revision = twins.store.current();
+        let asked = (revision - back).max(1);
+        let hash = |twins: &Twins, asked| hashed(&twins.store, asked, budget, || {}).hash;
+        prop_assert_eq!(hash(&twins, 0), twins.slow_hash(revision));
+        prop_assert_eq!(hash(&twins, asked), twins.slow_hash(asked));
+        // A batch that becomes durable in the middle of a hash is in it once.
+        twins.seal();
+        let (store, batch) = (twins.store.clone(), twins.sealed.take().unwrap());
+        let during = hashed(&twins.store, 0, budget, || {
+            ready(store.backend().commit(&batch)).unwrap();
+            store.retire(Size::default());
+        });
+        prop_assert_eq!(during.hash, twins.slow_hash(revision));
+        twins.seal();
+        twins.commit();
+        prop_assert_eq!(twins.store.pending(), (0, 0));
+
+        let loaded = ready(Store::load(twins.store.backend().clone())).unwrap();
+        prop_assert_eq!(facts(&loaded), facts(&twins.store));
+        let before = std::mem::replace(&mut twins.store, loaded);
+        twins.check();
+        prop_assert_eq!(hash(&twins, 0), twins.slow_hash(revision));
+        let all = |store: &Store<MemoryBackend>| {
+            let mut hashing = HashAll::new(store);
+            loop {
+                if let Some(hash) = hashing.advance(budget).unwrap() {
+                    break hash;
+                }
+            }
+        };
+        prop_assert_eq!(all(&twins.store), all(&before));
+    }
+}
+
+fn load(rows: &[(Bucket, &[u8], &[u8])]) -> Result<Store<MemoryBackend>, Fault> {
+    let tables =
+        rows.iter().map(|(bucket, key, value)| ((*bucket, Bytes::copy_from_slice(key)), Bytes::copy_from_slice(value)));
+    ready(Store::load(MemoryBackend::holding(tables.collect::<Tables>())))
+}
+
+fn refusal(rows: &[(Bucket, &[u8], &[u8])]) -> String {
+    load(rows).err().unwrap_or_else(|| panic!("such a store is refused: {rows:?}")).to_string()
+}
+
+#[test]
+fn what_is_not_built_is_refused_by_name() {
+    let compaction = RevisionKey::put(Revision::new(5, 0));
+    let rows: [(Bucket, &[u8], &[u8], &str); 5] = [
+        (Bucket::Auth, b"authEnabled", &[1], "authentication, which this store has enabled"),
+        (Bucket::Lease, &[0; 8], b"", "leases"),
+        (Bucket::Alarm, b"\x08\x01", b"", "alarms"),
+        (Bucket::Meta, b"scheduledCompactRev", compaction.as_slice(), "compaction"),
+        (Bucket::Meta, b"finishedCompactRev", b"no revision", "finishedCompactRev: not a revision"),
+    ];
+    for (bucket, key, value, cause) in rows {
+        let text = refusal(&[(bucket, key, value)]);
+        assert!(text.ends_with(cause), "{text}");
+    }
+    assert!(load(&[(Bucket::Auth, b"authEnabled", &[0])]).is_ok(), "authentication that is off is no authentication");
+    assert!(load(&[(Bucket::Auth, b"authRevision", &[0, 0, 0, 0, 0, 0, 0, 1])]).is_ok());
+    let other = refusal(&[(Bucket::Meta, b"storageVersion", b"3.6.0")]);
+    assert!(other.contains("version \"3.6.0\" is not supported"), "{other}");
+    assert_eq!(load(&[(Bucket::Meta, b"storageVersion", b"3.7.0")]).unwrap().storage_version(), Some(STORAGE_VERSION));
+}
+
+#[test]
+fn damaged_rows_are_typed_errors() {
+    let (at, next) = (RevisionKey::put(Revision::new(2, 0)), RevisionKey::put(Revision::new(-1, 0)));
+    let kv = b"\x0a\x01k\x10\x02\x18\x02\x20\x01";
+    let member = br#"{"id":10,"peerURLs":[]}"#;
+    let damaged: [(&str, &[(Bucket, &[u8], &[u8])]); 12] = [
+        ("not a revision", &[(Bucket::Key, b"short", kv)]),
+        ("not a revision", &[(Bucket::Key, &[at.as_slice(), b"x"].concat(), kv)]),
+        ("row ", &[(Bucket::Key, at.as_slice(), b"\xff\xff")]),
+        ("not a revision", &[(Bucket::Key, next.as_slice(), kv)]),
+        (
+            "member a: the row is about another member",
+            &[(Bucket::Members, b"b", member), (Bucket::Members, b"a", br#"{"id":11}"#)],
+        ),
+        ("member a: ", &[(Bucket::Members, b"a", b"{")]),
+        ("removed member x: not an id", &[(Bucket::MembersRemoved, b"x", b"removed")]),
+        ("both a member and removed", &[(Bucket::Members, b"a", member), (Bucket::MembersRemoved, b"a", b"removed")]),
+        ("consistent_index: not eight bytes", &[(Bucket::Meta, b"consistent_index", b"123")]),
+        ("term: not eight bytes", &[(Bucket::Meta, b"term", b"123456789")]),
+        ("clusterVersion: not a version", &[(Bucket::Cluster, b"clusterVersion", b"3.7")]),
+        ("storageVersion: not a version", &[(Bucket::Meta, b"storageVersion", b"\xff")]),
+    ];
+    for (cause, rows) in damaged {
+        let text = refusal(rows);
+        assert!(text.starts_with("cannot load the store: ") && text.contains(cause), "{cause}: {text}");
+    }
+    let good = load(&[
+        (Bucket::Key, at.as_slice(), kv),
+        (Bucket::Members, b"a", member),
+        (Bucket::MembersRemoved, b"b", b"removed"),
+        (Bucket::Meta, b"consistent_index", &[0, 0, 0, 0, 0, 0, 1, 2]),
+        (Bucket::Meta, b"term", &[0, 0, 0, 0, 0, 0, 0, 3]),
+        (Bucket::Cluster, b"clusterVersion", b"3.7.0"),
+    ])
+    .unwrap();
+    assert_eq!(good.applied(), Applied { index: Index(258), term: Term(3) });
+    assert_eq!((good.current(), good.compacted(), good.live_keys()), (2, -1, 1));
+    assert!(good.membership().is_removed(MemberId(11)) && good.membership().get(MemberId(10)).is_some());
+    assert_eq!(good.membership().cluster_version(), Some(Version::new(3, 7, 0)));
+}
+
+#[test]
+fn an_overlay_shows_the_newest_of_both_batches() {
+    let row = |main, value: &'static str| {
+        let kv = KeyValue { key: "k".into(), value: value.into(), ..KeyValue::default() };
+        Row { revision: Revision::new(main, 0), change: Change::Put(kv) }
+    };
+    let place = |key: &'static str| (Bucket::Cluster, Bytes::from_static(key.as_bytes()));
+    let mut overlay = Overlay::default();
+    overlay.open().push_row(row(2, "old"));
+    overlay.open().tables.insert(place("x"), Some("1".into()));
+    overlay.open().tables.insert(place("y"), Some("1".into()));
+    overlay.open().tables.insert((Bucket::Meta, "x".into()), Some("other".into()));
+    overlay.open().applied = Applied { index: Index(9), term: Term(2) };
+    let sealed = overlay.seal();
+    assert_eq!(overlay.open().applied, sealed.applied, "what is applied stays so");
+    assert_eq!((overlay.open_operations(), overlay.is_committing()), (0, true));
+    overlay.open().push_row(row(3, "new"));
+    overlay.open().tables.insert(place("x"), None);
+    assert_eq!(overlay.pending(), (6, 2 + "old".len() + "new".len()));
+    assert_eq!(overlay.row(Revision::new(2, 0)), Some(&row(2, "old")));
+    assert_eq!(overlay.row(Revision::new(3, 0)), Some(&row(3, "new")));
+    assert_eq!(overlay.row(Revision::new(3, 1)), None);
+    let main = |rows: Vec<Row>| rows.into_iter().map(|row| row.revision.main).collect::<Vec<_>>();
+    assert_eq!(main(overlay.rows(Revision::default(), Revision::new(9, 0))), [2, 3]);
+    assert_eq!(main(overlay.rows(Revision::new(3, 0), Revision::new(3, 0))), [3]);
+    assert_eq!(main(overlay.rows(Revision::new(2, 0), Revision::new(2, 9))), [2]);
+    assert_eq!(overlay.table_row(Bucket::Cluster, &"x".into()), Some(None), "removed since");
+    assert_eq!(overlay.table_row(Bucket::Cluster, &"y".into()), Some(Some("1".into())));
+    assert_eq!(overlay.table_row(Bucket::Cluster, &"z".into()), None);
+    let changes = overlay.table_changes(Bucket::Cluster);
+    assert_eq!(changes, [("x".into(), Some("1".into())), ("y".into(), Some("1".into())), ("x".into(), None)]);
+    overlay.retire();
+    assert_eq!(overlay.row(Revision::new(2, 0)), None);
+    assert_eq!(overlay.pending(), (2, 1 + "new".len()));
+}

@@ -1,0 +1,148 @@
+//! LMDB under the store's small trait does what a sorted map does: get, scan with every kind of bound, commit, and all of it after a reopen.
+#![allow(clippy::unwrap_used)]
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+use detcd_core::ids::{Index, LeaseId, Revision, Term};
+use detcd_core::mvcc::KeyValue;
+use detcd_io::store::backend::{Backend, Committed, Slice, Visit};
+use detcd_io::store::batch::{Applied, Batch, Change, Row};
+use detcd_io::store::buckets::{Bucket, RevisionKey};
+use detcd_io::store::lmdb::Lmdb;
+use detcd_io::store::memory::MemoryBackend;
+use detcd_io::wal::fuzz::ready;
+use proptest::prelude::*;
+
+#[derive(Clone, Debug)]
+enum Act {
+    /// So many new rows, and changes of tables; no value removes.
+    Commit(Vec<usize>, Vec<(Bucket, Bytes, Option<Bytes>)>),
+    Scan(Bucket, Bound<Bytes>, Bound<Bytes>, usize),
+    ScanRows(Bound<u8>, Bound<u8>, usize),
+    Get(Bucket, Bytes),
+    Reopen,
+}
+
+fn bucket() -> impl Strategy<Value = Bucket> {
+    prop::sample::select(vec![Bucket::Meta, Bucket::Cluster, Bucket::Members, Bucket::AuthUsers])
+}
+
+/// Few keys, short and long; up to the longest that LMDB takes.
+fn key() -> impl Strategy<Value = Bytes> {
+    prop_oneof![
+        6 => prop::sample::select(vec!["a", "ab", "b", "\0", "\u{7f}z", "c"]).prop_map(|key| Bytes::from_static(key.as_bytes())),
+        1 => (500_usize..=511).prop_map(|length| Bytes::from(vec![b'b'; length])),
+    ]
+}
+
+fn bound<T: Clone + std::fmt::Debug>(of: impl Strategy<Value = T> + Clone) -> impl Strategy<Value = Bound<T>> {
+    prop_oneof![of.clone().prop_map(Bound::Included), of.prop_map(Bound::Excluded), Just(Bound::Unbounded)]
+}
+
+/// A bound may be empty although no key is.
+fn edge() -> impl Strategy<Value = Bytes> + Clone {
+    prop::sample::select(vec!["", "a", "ab", "b", "bb", "\0", "c", "zz"])
+        .prop_map(|key| Bytes::from_static(key.as_bytes()))
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let value = prop::option::of(prop::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from));
+    let rows = prop::collection::vec(0_usize..9000, 0..5);
+    prop_oneof![
+        4 => (rows, prop::collection::vec((bucket(), key(), value), 0..6)).prop_map(|(rows, tables)| Act::Commit(rows, tables)),
+        4 => (bucket(), bound(edge()), bound(edge()), 0_usize..8).prop_map(|(bucket, start, end, most)| Act::Scan(bucket, start, end, most)),
+        2 => (bound(0_u8..12), bound(0_u8..12), 0_usize..8).prop_map(|(start, end, most)| Act::ScanRows(start, end, most)),
+        2 => (bucket(), prop_oneof![key(), edge()]).prop_map(|(bucket, key)| Act::Get(bucket, key)),
+        1 => Just(Act::Reopen),
+    ]
+}
+
+fn scanned(backend: &impl Backend, slice: Slice<'_>, most: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut seen = Vec::new();
+    let mut visit = |key: &[u8], value: &[u8]| {
+        seen.push((key.to_vec(), value.to_vec()));
+        if seen.len() < most { Visit::More } else { Visit::Enough }
+    };
+    backend.scan(slice, &mut visit).unwrap();
+    seen
+}
+
+fn everything(backend: &impl Backend) -> Vec<Vec<(Vec<u8>, Vec<u8>)>> {
+    let whole = |bucket| Slice { bucket, start: Bound::Unbounded, end: Bound::Unbounded };
+    Bucket::ALL.iter().map(|bucket| scanned(backend, whole(*bucket), usize::MAX)).collect()
+}
+
+fn batch(main: &mut i64, index: u64, rows: &[usize], tables: &[(Bucket, Bytes, Option<Bytes>)]) -> Batch {
+    let mut batch = Batch { applied: Applied { index: Index(index), term: Term(index / 3) }, ..Batch::default() };
+    for (place, length) in rows.iter().enumerate() {
+        *main += i64::from(place % 2 == 0);
+        let key = Bytes::from_static(b"key");
+        let kv = KeyValue {
+            key: key.clone(),
+            value: vec![*main as u8; *length].into(),
+            created: 2,
+            modified: *main,
+            version: 1,
+            lease: LeaseId(0),
+        };
+        let change = if length % 7 == 0 { Change::Tombstone(key) } else { Change::Put(kv) };
+        batch.push_row(Row { revision: Revision::new(*main, (place % 2) as i64), change });
+    }
+    for (bucket, key, value) in tables {
+        batch.tables.insert((*bucket, key.clone()), value.clone());
+    }
+    batch
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #[test]
+    fn lmdb_does_what_a_sorted_map_does(acts in prop::collection::vec(act(), 0..25)) {
+        let directory = tempfile::tempdir().unwrap();
+        let mut lmdb = Lmdb::open(directory.path()).unwrap();
+        let memory = MemoryBackend::default();
+        let (mut main, mut index) = (1, 0);
+        for act in &acts {
+            match act {
+                Act::Commit(rows, tables) => {
+                    index += 1;
+                    let batch = batch(&mut main, index, rows, tables);
+                    prop_assert_eq!(ready(lmdb.commit(&batch)).unwrap(), Committed::Done);
+                    ready(memory.commit(&batch)).unwrap();
+                    let size = ready(lmdb.size()).unwrap();
+                    prop_assert!(0 < size.in_use && size.in_use <= size.allocated);
+                }
+                Act::Scan(bucket, start, end, most) => {
+                    let slice = Slice {
+                        bucket: *bucket,
+                        start: start.as_ref().map(Bytes::as_ref),
+                        end: end.as_ref().map(Bytes::as_ref),
+                    };
+                    prop_assert_eq!(scanned(&lmdb, slice, *most), scanned(&memory, slice, *most));
+                }
+                Act::ScanRows(start, end, most) => {
+                    let at = |number: &u8| RevisionKey::put(Revision::new(i64::from(*number), 0));
+                    let (start, end) = (start.as_ref().map(at), end.as_ref().map(at));
+                    let slice = Slice {
+                        bucket: Bucket::Key,
+                        start: start.as_ref().map(RevisionKey::as_slice),
+                        end: end.as_ref().map(RevisionKey::as_slice),
+                    };
+                    prop_assert_eq!(scanned(&lmdb, slice, *most), scanned(&memory, slice, *most));
+                }
+                Act::Get(bucket, key) => {
+                    prop_assert_eq!(lmdb.get(*bucket, key).unwrap(), memory.get(*bucket, key).unwrap());
+                }
+                Act::Reopen => {
+                    drop(lmdb);
+                    lmdb = Lmdb::open(directory.path()).unwrap();
+                }
+            }
+        }
+        prop_assert_eq!(everything(&lmdb), everything(&memory));
+        drop(lmdb);
+        let lmdb = Lmdb::open(directory.path()).unwrap();
+        prop_assert_eq!(everything(&lmdb), everything(&memory));
+    }
+}
