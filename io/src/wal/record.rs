@@ -240,6 +240,15 @@ mod tests {
     }
 
     #[test]
+    fn every_type_has_its_number_and_no_other_is_known() {
+        for number in -3..20 {
+            let kind = Kind::of(number);
+            assert_eq!(kind.number(), number);
+            assert_eq!(kind == Kind::Unknown(number), !(1..=5).contains(&number), "{number}");
+        }
+    }
+
+    #[test]
     fn padding_counts_only_under_its_flag() {
         assert_eq!(FrameHead::parse([0; 8]), None);
         let plain = FrameHead::parse([8, 0, 0, 0, 0, 0, 0, 0x07]).unwrap();

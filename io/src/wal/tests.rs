@@ -252,6 +252,23 @@ fn damage_in_an_earlier_file_is_not_repaired() {
 }
 
 #[test]
+fn only_the_last_file_can_have_a_torn_write() {
+    let (disk, mut wal) = new_log(1024);
+    let long = Entry { payload: Bytes::from(vec![7; 1500]), ..entry(1, "") };
+    wal.append(&write(vec![long], None));
+    ready(wal.cut_if_full()).unwrap();
+    wal.append(&write(vec![entry(2, "a")], Some(state(1, 2))));
+    ready(wal.close()).unwrap();
+    let mut bytes = disk.bytes(&file(FIRST)).unwrap();
+    bytes[512..1024].fill(0);
+    disk.put(&file(FIRST), bytes.clone());
+    let error = ready(Wal::open_repairing(disk.clone(), options(1024), Mark::ZERO)).err().unwrap();
+    let WalError::Damaged(DecodeError { kind, .. }) = &error else { panic!("{error}") };
+    assert!(matches!(kind, DecodeErrorKind::Crc { .. }) && !error.is_repairable());
+    assert_eq!(disk.bytes(&file(FIRST)), Some(bytes));
+}
+
+#[test]
 fn rotten_records_behind_the_end_are_kept_before_they_are_wiped() {
     let (disk, mut wal) = new_log(4096);
     wal.append(&write(vec![entry(1, "a")], None));
