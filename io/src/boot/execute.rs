@@ -125,7 +125,8 @@ where
         mutant: start.mutant,
         ..Options::new(start.places.wal_dir.clone())
     };
-    let wal_parent = options.dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let wal_parent =
+        options.dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     disk.create_dir_all(wal_parent).await.map_err(Fault::disk("create", wal_parent))?;
     for directory in [&start.places.member(), wal_parent] {
         settle(disk, directory).await?;

@@ -196,3 +196,63 @@ impl<F: File> Decoder<F> {
         self.sources.front_mut().expect("the last source is never dropped")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::super::fuzz::ready;
+    use super::*;
+    use crate::disk::Lock;
+
+    /// A file of a terabyte whose first frame claims most of it.
+    struct Claim;
+
+    const CLAIMED_BYTES: u64 = 1 << 39;
+
+    impl File for Claim {
+        async fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            assert_eq!(offset, 0, "nothing is read on such a claim but the head");
+            buffer.fill(0);
+            buffer[..8].copy_from_slice(&CLAIMED_BYTES.to_le_bytes());
+            Ok(buffer.len())
+        }
+
+        async fn write_all_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+            unreachable!("a reader writes nothing")
+        }
+
+        async fn sync_data(&self) -> io::Result<()> {
+            unreachable!("a reader writes nothing")
+        }
+
+        async fn sync_all(&self) -> io::Result<()> {
+            unreachable!("a reader writes nothing")
+        }
+
+        async fn size(&self) -> io::Result<u64> {
+            Ok(1 << 40)
+        }
+
+        async fn set_size(&self, _: u64) -> io::Result<()> {
+            unreachable!("a reader writes nothing")
+        }
+
+        async fn allocate(&self, _: u64) -> io::Result<()> {
+            unreachable!("a reader writes nothing")
+        }
+
+        async fn lock(&self) -> io::Result<Lock> {
+            unreachable!("a reader locks nothing")
+        }
+    }
+
+    #[test]
+    fn no_memory_is_taken_for_a_length_that_no_record_has() {
+        let source = ready(Source::new(Arc::new(Claim), PathBuf::from("f"))).unwrap();
+        let error = ready(Decoder::new(VecDeque::from([source])).next()).unwrap_err();
+        assert!(!error.is_repairable());
+        let WalError::Damaged(DecodeError { kind, offset: 0, .. }) = error else { panic!("{error}") };
+        assert_eq!(kind, DecodeErrorKind::Oversize { record_bytes: CLAIMED_BYTES });
+    }
+}

@@ -252,6 +252,35 @@ fn damage_in_an_earlier_file_is_not_repaired() {
 }
 
 #[test]
+fn a_mark_beyond_the_entries_names_the_next_file() {
+    let (disk, mut wal) = new_log(512);
+    wal.append(&write(vec![entry(1, "a")], Some(state(1, 1))));
+    ready(wal.save_mark(&marked(10))).unwrap();
+    ready(wal.close()).unwrap();
+    let (mut wal, recovered) = ready(Wal::open(disk, options(512), marked(10).mark)).unwrap();
+    assert_eq!(recovered.entries, [], "the entry lies before the mark");
+    wal.append(&write(Vec::new(), Some(state(2, 10))));
+    while wal.segments.len() < 2 {
+        wal.append(&write(Vec::new(), Some(state(2, 10))));
+        ready(wal.cut_if_full()).unwrap();
+    }
+    assert_eq!(wal.segments[1].name, Name { seq: 1, index: Index(11) });
+}
+
+#[test]
+fn a_start_without_its_record_is_refused() {
+    let (disk, mut wal) = new_log(4096);
+    wal.append(&write(vec![entry(1, "a"), entry(2, "b")], Some(state(1, 2))));
+    ready(wal.save_mark(&marked(1))).unwrap();
+    ready(wal.close()).unwrap();
+    assert_eq!(reopen(&disk, 4096, marked(1).mark).unwrap().entries, [entry(2, "b")]);
+    let other_term = Mark { term: Term(2), ..marked(1).mark };
+    let error = reopen(&disk, 4096, other_term).unwrap_err();
+    assert!(matches!(&error, WalError::Damaged(damage) if damage.kind == DecodeErrorKind::SnapshotMismatch), "{error}");
+    assert!(matches!(reopen(&disk, 4096, marked(2).mark), Err(WalError::SnapshotNotFound { index: 2, .. })));
+}
+
+#[test]
 fn only_the_last_file_can_have_a_torn_write() {
     let (disk, mut wal) = new_log(1024);
     let long = Entry { payload: Bytes::from(vec![7; 1500]), ..entry(1, "") };

@@ -27,10 +27,7 @@ fn assert_no_space(result: &Result<(), Status>) {
 /// Puts until one is refused.
 async fn put_until_refused(life: &Life) -> Result<(), Status> {
     for number in 0..200 {
-        let result = life.put(value(number)).await.unwrap();
-        if result.is_err() {
-            return result;
-        }
+        life.put(value(number)).await.unwrap()?;
     }
     Ok(())
 }
