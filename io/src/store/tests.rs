@@ -227,13 +227,15 @@ proptest! {
     }
 }
 
-fn load(rows: &[(Bucket, &[u8], &[u8])]) -> Result<Store<MemoryBackend>, Fault> {
+type TableRow<'a> = (Bucket, &'a [u8], &'a [u8]);
+
+fn load(rows: &[TableRow<'_>]) -> Result<Store<MemoryBackend>, Fault> {
     let tables =
         rows.iter().map(|(bucket, key, value)| ((*bucket, Bytes::copy_from_slice(key)), Bytes::copy_from_slice(value)));
     ready(Store::load(MemoryBackend::holding(tables.collect::<Tables>())))
 }
 
-fn refusal(rows: &[(Bucket, &[u8], &[u8])]) -> String {
+fn refusal(rows: &[TableRow<'_>]) -> String {
     load(rows).err().unwrap_or_else(|| panic!("such a store is refused: {rows:?}")).to_string()
 }
 
@@ -263,7 +265,7 @@ fn damaged_rows_are_typed_errors() {
     let (at, next) = (RevisionKey::put(Revision::new(2, 0)), RevisionKey::put(Revision::new(-1, 0)));
     let kv = b"\x0a\x01k\x10\x02\x18\x02\x20\x01";
     let member = br#"{"id":10,"peerURLs":[]}"#;
-    let damaged: [(&str, &[(Bucket, &[u8], &[u8])]); 12] = [
+    let damaged: [(&str, &[TableRow<'_>]); 12] = [
         ("not a revision", &[(Bucket::Key, b"short", kv)]),
         ("not a revision", &[(Bucket::Key, &[at.as_slice(), b"x"].concat(), kv)]),
         ("row ", &[(Bucket::Key, at.as_slice(), b"\xff\xff")]),

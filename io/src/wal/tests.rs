@@ -268,6 +268,26 @@ fn a_mark_beyond_the_entries_names_the_next_file() {
 }
 
 #[test]
+fn a_file_begins_with_the_state_of_an_earlier_life() {
+    let (disk, mut wal) = new_log(512);
+    wal.append(&write(vec![entry(1, "a")], Some(state(3, 1))));
+    ready(wal.close()).unwrap();
+    let (mut wal, _) = ready(Wal::open(disk.clone(), options(512), Mark::ZERO)).unwrap();
+    let mut index = 1;
+    while wal.segments.len() < 2 {
+        index += 1;
+        wal.append(&write(vec![entry(index, "some payload of some length")], None));
+        ready(wal.cut_if_full()).unwrap();
+    }
+    wal.append(&write(vec![entry(index + 1, "")], None));
+    ready(wal.save_mark(&marked(index + 1))).unwrap();
+    ready(wal.close()).unwrap();
+    disk.put(&file(FIRST), Vec::new());
+    let recovered = reopen(&disk, 512, marked(index + 1).mark).unwrap();
+    assert_eq!(recovered.hard_state, state(3, 1), "the first file may be gone by now");
+}
+
+#[test]
 fn a_start_without_its_record_is_refused() {
     let (disk, mut wal) = new_log(4096);
     wal.append(&write(vec![entry(1, "a"), entry(2, "b")], Some(state(1, 2))));
