@@ -301,6 +301,26 @@ fn a_start_without_its_record_is_refused() {
 }
 
 #[test]
+fn a_repair_cuts_nothing_that_rotted() {
+    let (disk, mut wal) = new_log(512);
+    fill(&mut wal, 3);
+    let (second, last) = (wal.segments[1].path.clone(), wal.segments[2].path.clone());
+    ready(wal.close()).unwrap();
+    let mut torn = disk.bytes(&second).unwrap();
+    torn.truncate(torn.len() - 8);
+    disk.put(&second, torn);
+    let mut rotten = disk.bytes(&last).unwrap();
+    // In the data of the metadata record, behind the checksum's frame.
+    rotten[16 + 8 + 10] ^= 1;
+    disk.put(&last, rotten.clone());
+    let error = ready(Wal::open_repairing(disk.clone(), options(512), Mark::ZERO)).err().unwrap();
+    assert!(matches!(&error, WalError::Damaged(DecodeError { file, .. }) if *file == last), "{error}");
+    assert!(!error.is_repairable());
+    assert_eq!(disk.bytes(&last), Some(rotten));
+    assert_eq!(ready(disk.list(Path::new("member/wal"))).unwrap().len(), 3, "no copy is needed of what is not cut");
+}
+
+#[test]
 fn only_the_last_file_can_have_a_torn_write() {
     let (disk, mut wal) = new_log(1024);
     let long = Entry { payload: Bytes::from(vec![7; 1500]), ..entry(1, "") };
