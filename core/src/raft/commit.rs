@@ -69,7 +69,8 @@ impl Raft {
 
     /// Hands the next batch to the state machine if it is idle.
     pub(super) fn hand_over(&mut self, effects: &mut Effects) {
-        let ready = self.hard_state.commit.min(self.durable.last());
+        let durable = if mutated!(self.config, OwnMatchAtAppend) { self.log.last().index } else { self.durable.last() };
+        let ready = self.hard_state.commit.min(durable);
         if self.applied < self.applying || ready <= self.applying {
             return;
         }

@@ -8,13 +8,13 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::Raft;
 use super::effect::{Effect, Effects, Ignored, Refusal};
 use super::entry::EntryKind;
 use super::message::{Message, Proposal};
 use super::read::Reader;
 use super::replicate::Say;
 use super::role::Role;
+use super::{Raft, config::mutated};
 use crate::ids::{Index, MemberId, Term, Ticket};
 
 impl Raft {
@@ -26,6 +26,9 @@ impl Raft {
         match self.leader() {
             Some(leader) if leader == self.config.id => {
                 self.append_own(payload);
+                if mutated!(self.config, OwnMatchAtAppend) {
+                    self.advance_commit(effects);
+                }
                 self.broadcast_append(Say::News, effects);
             }
             Some(leader) => {
