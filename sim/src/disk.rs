@@ -71,7 +71,7 @@ impl Disk for SimDisk {
 
     async fn rename(&self, source: &Path, target: &Path) -> io::Result<()> {
         let name = format!("rename {} to {}", source.display(), target.display());
-        self.life.call(Work::Entries, name, |inner| inner.image.rename(source, target)).await
+        self.life.call(Work::Rename, name, |inner| inner.image.rename(source, target)).await
     }
 
     async fn remove_file(&self, path: &Path) -> io::Result<()> {
@@ -96,7 +96,7 @@ impl Disk for SimDisk {
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.life.call(Work::Entries, said("sync directory", path), |inner| inner.image.sync_dir(path)).await
+        self.life.call(Work::Sync, said("sync directory", path), |inner| inner.image.sync_dir(path)).await
     }
 }
 

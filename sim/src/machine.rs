@@ -40,8 +40,8 @@ pub enum Side {
 pub enum At {
     /// The one with this number.
     Call(u64),
-    /// The next one about directory entries: where a crash is rare by chance, and hurts most.
-    Entries,
+    /// The next rename: where a crash is rare by chance, and hurts most.
+    Rename,
 }
 
 /// Where to crash.
@@ -75,8 +75,8 @@ pub enum Work {
     Write,
     /// Waits for the disk.
     Sync,
-    /// Renames, or waits for directory entries.
-    Entries,
+    /// Gives another name.
+    Rename,
 }
 
 /// A machine. Clones share it.
@@ -281,7 +281,7 @@ impl Life {
             inner.trace.line(|| format!("call {number}: {name}"));
             let slow = inner.trouble.slow_millis;
             let millis = match work {
-                Work::Sync | Work::Entries => inner.entropy.draw(0, 1 + 4 * slow),
+                Work::Sync | Work::Rename => inner.entropy.draw(0, 1 + 4 * slow),
                 Work::Read | Work::Write if slow > 0 => inner.entropy.draw(0, slow),
                 Work::Read | Work::Write => 0,
             };
@@ -293,7 +293,7 @@ impl Life {
         let point = self.machine.look().point;
         let is_here = |at: At| match at {
             At::Call(call) => call == number,
-            At::Entries => work == Work::Entries,
+            At::Rename => work == Work::Rename,
         };
         if let Some(point) = point.filter(|point| is_here(point.at) && point.side == side) {
             self.machine.crash(point.crash);

@@ -209,7 +209,7 @@ impl Troubles {
         if is_due(self.crash) {
             let call = self.machine.calls() + self.dice.draw(1, CRASH_CALLS_MAX);
             let point = CrashPoint {
-                at: if chance(&mut self.dice, 250) { At::Entries } else { At::Call(call) },
+                at: if chance(&mut self.dice, 250) { At::Rename } else { At::Call(call) },
                 side: pick(&mut self.dice, &[Side::Before, Side::After]),
                 crash: pick(&mut self.dice, &faults.crashes),
             };

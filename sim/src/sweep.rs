@@ -94,7 +94,7 @@ async fn acts(
 ) -> Result<u64, Violation> {
     let fate = point.map_or(0, |point| match point.at {
         At::Call(call) => call * 2 + u64::from(point.side == Side::After),
-        At::Entries => 1,
+        At::Rename => 1,
     });
     let machine = Machine::new(options.seed, fate, trace.clone());
     let recorder = Recorder::default();
