@@ -108,17 +108,7 @@ where
     F: Future<Output = Result<B, Fault>>,
     O: FnOnce(PathBuf) -> F,
 {
-    let decide = |found| plan(&found, &start.asked, &start.machine);
-    decide(inspect(disk, &start.places).await)?;
-    let claim = match claim(disk, &start.places).await {
-        Ok(claim) => claim,
-        Err(found) => {
-            let refused = decide(found);
-            return Err(refused
-                .map_or_else(BootError::Refused, |_| BootError::Fault(Fault::Locked { path: start.places.lock() })));
-        }
-    };
-    let Planned { plan, notices } = decide(inspect(disk, &start.places).await)?;
+    let (claim, Planned { plan, notices }) = take(disk, start).await?;
     let options = Options {
         segment_bytes: start.segment_bytes,
         #[cfg(mutants)]
@@ -128,9 +118,8 @@ where
     let wal_parent =
         options.dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     disk.create_dir_all(wal_parent).await.map_err(Fault::disk("create", wal_parent))?;
-    for directory in [&start.places.member(), wal_parent] {
-        settle(disk, directory).await?;
-    }
+    settle(disk, &start.places.member()).await?;
+    settle(disk, wal_parent).await?;
     if let Plan::Create(create) = &plan {
         found_log(disk, options.clone(), create).await?;
     }
@@ -139,15 +128,15 @@ where
     let marks = wal::marks(disk, &options.dir).await?;
     let base = marks.last().map_or(Mark::ZERO, |marked| marked.mark);
     let (wal, recovered) = Wal::open_repairing(disk.clone(), options, base).await?;
-    let backend = open(start.places.store()).await?;
-    // The store's engine makes its files and syncs their bytes, not their names; without them a mark in the log would lead nowhere.
     let directory = start.places.store();
+    let backend = open(directory.clone()).await?;
     if !mutated!(start, StoreNameNotSynced) {
+        // The store's engine makes its files and syncs their bytes, not their names; without them a mark in the log would lead nowhere.
         disk.sync_dir(&directory).await.map_err(Fault::disk("sync", &directory))?;
     }
     let store = Store::load(backend).await?;
     check_applied(store.applied(), base, &recovered.entries)
-        .map_err(|cause| Fault::Unfit { path: start.places.store(), cause })?;
+        .map_err(|cause| Fault::Unfit { path: directory, cause })?;
     let applied = store.applied().index;
     let (voters, learners) = configuration(&store, &recovered.entries, recovered.hard_state.commit)?;
     let metadata = recovered.metadata;
@@ -166,6 +155,17 @@ where
         #[cfg(mutants)]
         mutant: start.mutant,
     })
+}
+
+/// Takes the directory, and plans while nobody else can change it.
+async fn take<D: Disk>(disk: &D, start: &Start) -> Result<(Claim<D::File>, Planned), BootError> {
+    let decide = |found| plan(&found, &start.asked, &start.machine);
+    decide(inspect(disk, &start.places).await)?;
+    match claim(disk, &start.places).await {
+        Ok(claim) => Ok((claim, decide(inspect(disk, &start.places).await)?)),
+        Err(found) => Err(decide(found)
+            .map_or_else(BootError::Refused, |_| BootError::Fault(Fault::Locked { path: start.places.lock() }))),
+    }
 }
 
 /// Makes the log of a new cluster, with its founders as committed entries of term 1.
