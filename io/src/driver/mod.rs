@@ -258,7 +258,9 @@ impl<B: Backend> Driver<B> {
                 Effect::ReadReady { ticket, index } => self.callers.read_at(ticket, index),
                 Effect::Refused { ticket, why } => self.callers.refuse(ticket, unanswered(why)),
                 Effect::LeaderChanged { term, leader } => {
-                    self.gauges.count_leader_change();
+                    if leader.is_some() {
+                        self.gauges.count_leader_change();
+                    }
                     tracing::info!(term = term.0, leader = leader.map(|id| id.to_string()), "leader changed");
                 }
                 Effect::Ignored { from, why } => {
