@@ -3,7 +3,7 @@
 //! Invariant: the sources differ only in how a text gets here; what a value may look like is said once ([`value`]), and which flags
 //! there are is said once ([`table`]). What the values mean together is decided afterwards, in [`crate::config`].
 //!
-//! Reading order: [`table`], [`value`], [`settings`]; the sources [`command_line`], [`environment`], [`file`]; what is printed:
+//! Reading order: [`table`], [`value`], [`settings`]; the sources [`command_line`], [`environment`], [`mod@file`]; what is printed:
 //! [`help`], [`redact`].
 
 pub mod command_line;
