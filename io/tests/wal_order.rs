@@ -11,7 +11,7 @@ use detcd_core::ids::{Index, MemberId, Term};
 use detcd_core::raft::{Entry, EntryKind, HardState, Mark, Sync, Write};
 use detcd_io::disk::Disk as _;
 use detcd_io::wal::fuzz::ready;
-use detcd_io::wal::{Metadata, NOTHING, Options, Wal, purge, repair};
+use detcd_io::wal::{Metadata, NOTHING, Options, Room, Wal, purge, repair};
 use recording::RecordingDisk;
 
 const FIRST: &str = "m/wal/0000000000000000-0000000000000000.wal";
@@ -89,6 +89,16 @@ fn the_next_file_is_durable_before_it_is_written_to() {
     assert_eq!(disk.calls()[0], "create m/wal/1.tmp", "the two names take turns");
     ready(wal.close()).unwrap();
     assert_eq!(disk.calls(), ["sync data m/wal/0.tmp", "remove m/wal/1.tmp"]);
+}
+
+#[test]
+fn a_file_that_finds_no_room_gives_back_what_it_took() {
+    let (disk, mut wal) = new_log();
+    disk.memory.limit_allocation(Some(0));
+    disk.calls();
+    assert_eq!(ready(wal.prepare()).unwrap(), Room::None);
+    let calls = ["create", "empty", "allocate", "empty"].map(|call| format!("{call} m/wal/0.tmp"));
+    assert_eq!(disk.calls(), calls);
 }
 
 #[test]

@@ -321,6 +321,20 @@ fn a_repair_cuts_nothing_that_rotted() {
 }
 
 #[test]
+fn a_vote_is_synced_whatever_was_asked() {
+    let (disk, mut wal) = new_log(4096);
+    wal.append(&write(Vec::new(), Some(state(1, 0))));
+    ready(wal.sync()).unwrap();
+    let voted_anew = HardState { vote: Some(MemberId(8)), ..state(1, 0) };
+    for (changed, syncs) in [(state(1, 1), 0), (state(2, 1), 1), (voted_anew, 1), (voted_anew, 0)] {
+        let before = disk.syncs();
+        wal.append(&Write { sync: Sync::NotNeeded, ..write(Vec::new(), Some(changed)) });
+        ready(wal.sync()).unwrap();
+        assert_eq!(disk.syncs() - before, syncs, "{changed:?}");
+    }
+}
+
+#[test]
 fn only_the_last_file_can_have_a_torn_write() {
     let (disk, mut wal) = new_log(1024);
     let long = Entry { payload: Bytes::from(vec![7; 1500]), ..entry(1, "") };
