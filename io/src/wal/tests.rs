@@ -321,14 +321,21 @@ fn a_repair_cuts_nothing_that_rotted() {
 }
 
 #[test]
-fn a_vote_is_synced_whatever_was_asked() {
+fn a_vote_and_what_asks_for_it_is_synced() {
     let (disk, mut wal) = new_log(4096);
     wal.append(&write(Vec::new(), Some(state(1, 0))));
     ready(wal.sync()).unwrap();
     let voted_anew = HardState { vote: Some(MemberId(8)), ..state(1, 0) };
-    for (changed, syncs) in [(state(1, 1), 0), (state(2, 1), 1), (voted_anew, 1), (voted_anew, 0)] {
+    let rows = [
+        (Sync::NotNeeded, state(1, 1), 0),
+        (Sync::NotNeeded, state(2, 1), 1),
+        (Sync::NotNeeded, voted_anew, 1),
+        (Sync::NotNeeded, voted_anew, 0),
+        (Sync::Required, voted_anew, 1),
+    ];
+    for (sync, changed, syncs) in rows {
         let before = disk.syncs();
-        wal.append(&Write { sync: Sync::NotNeeded, ..write(Vec::new(), Some(changed)) });
+        wal.append(&Write { sync, ..write(Vec::new(), Some(changed)) });
         ready(wal.sync()).unwrap();
         assert_eq!(disk.syncs() - before, syncs, "{changed:?}");
     }
