@@ -187,6 +187,11 @@ mod tests {
             ready(save(&disk, dir, &sample(index))).unwrap();
         }
         disk.put(&dir.join("tmp.0000000000000002-000000000000000c.snap"), encode(&sample(12)));
+        for foreign in
+            ["2-c.snap", "0000000000000002-000000000000000c.snap.broken", "0000000000000002-00000000000000zz.snap"]
+        {
+            disk.put(&dir.join(foreign), encode(&sample(12)));
+        }
         assert_eq!(ready(newest(&disk, dir)).unwrap(), Some(sample(11)), "an unfinished file does not count");
         let path = dir.join(file_name(sample(11).mark));
         let mut broken = disk.bytes(&path).unwrap();
