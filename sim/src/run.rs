@@ -38,8 +38,8 @@ pub struct Verdict {
 
 /// The longest chosen distance, in calls, from a decision to crash to the crash.
 const CRASH_CALLS_MAX: u64 = 60;
-/// The mean of milliseconds between two crashes of a cluster.
-const CLUSTER_MILLIS: u64 = 700;
+/// The mean of milliseconds from a restart to the crash that belongs to the one before it.
+const AFTERSHOCK_MILLIS: u64 = 1_200;
 /// How long after healing operations may still be in doubt: longer than any of them waits.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -146,6 +146,7 @@ struct Troubles {
     end: Instant,
     /// When each kind comes next.
     crash: Option<Instant>,
+    aftershock: Option<Instant>,
     sync: Option<Instant>,
     full: Option<Instant>,
     slow: Option<Instant>,
@@ -162,6 +163,7 @@ impl Troubles {
             dice: Entropy::seeded(options.seed ^ 0x7472_6f75_626c),
             end: Instant::now() + Duration::from_secs(options.trouble_seconds),
             crash: None,
+            aftershock: None,
             sync: None,
             full: None,
             slow: None,
@@ -190,15 +192,23 @@ impl Troubles {
                 if at <= Instant::now() {
                     self.restart = None;
                     world.start();
+                    self.expect_aftershock();
                 }
             }
             self.strike();
-            let moments = [self.crash, self.sync, self.full, self.slow, self.relief, self.restart];
+            let moments = [self.crash, self.aftershock, self.sync, self.full, self.slow, self.relief, self.restart];
             let next = moments.into_iter().flatten().min().unwrap_or(self.end).min(self.end);
             world.watch(next.saturating_duration_since(Instant::now())).await;
             world.check()?;
         }
         Ok(())
+    }
+
+    /// Crashes come in pairs: what the first left half-done, and its successor took for granted, shows at the second.
+    fn expect_aftershock(&mut self) {
+        if self.faults.crash_millis > 0 && chance(&mut self.dice, 300) {
+            self.aftershock = self.next(AFTERSHOCK_MILLIS);
+        }
     }
 
     /// Everything that is due.
@@ -217,9 +227,11 @@ impl Troubles {
                 0 => self.machine.crash(point.crash),
                 _ => self.machine.crash_at(Some(point)),
             }
-            // Crashes come in clusters: what the first left half-done shows at the second.
-            let mean = if chance(&mut self.dice, 300) { CLUSTER_MILLIS } else { faults.crash_millis };
-            self.crash = self.next(mean);
+            self.crash = self.next(faults.crash_millis);
+        }
+        if is_due(self.aftershock) {
+            self.aftershock = None;
+            self.machine.crash(pick(&mut self.dice, &faults.crashes));
         }
         if is_due(self.sync) {
             self.machine.look().trouble.failing_syncs = self.dice.draw(1, 2);

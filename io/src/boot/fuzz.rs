@@ -295,6 +295,8 @@ fn what_is_asked(choices: u8) -> Start {
         machine: Machine { arch: "amd64".to_owned(), unsupported_arch: None, fd_limit: 1024 },
         segment_bytes: if has(6) { 256 } else { 4096 },
         raft: Config::new(MemberId(0)),
+        #[cfg(mutants)]
+        mutant: None,
     }
 }
 
