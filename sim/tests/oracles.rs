@@ -1,0 +1,185 @@
+//! Each oracle accepts a small lawful story and refuses it once one thing in it is wrong.
+#![cfg(madsim)]
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use detcd_core::ids::{LeaseId, Revision};
+use detcd_core::mvcc::KeyValue;
+use detcd_io::store::buckets::{RevisionKey, encode_key_value, encode_tombstone};
+use detcd_proto::{etcdserverpb as pb, mvccpb};
+use detcd_sim::check::rows::Rows;
+use detcd_sim::check::{Promise, Violation, durability, linear, progress};
+use detcd_sim::record::{Answer, Ask, History, Operation, Outcome};
+
+type Table = BTreeMap<Bytes, Bytes>;
+
+/// A store in which `a` is written at 2, written again at 3 and deleted at 4.
+fn table() -> Table {
+    let mut table = Table::new();
+    for (main, version, value) in [(2, 1, "x"), (3, 2, "y")] {
+        let kv = KeyValue {
+            key: Bytes::from_static(b"a"),
+            created: 2,
+            modified: main,
+            version,
+            value: Bytes::from_static(value.as_bytes()),
+            lease: LeaseId(0),
+        };
+        let mut bytes = Vec::new();
+        encode_key_value(&kv, &mut bytes);
+        table.insert(Bytes::copy_from_slice(RevisionKey::put(Revision::new(main, 0)).as_slice()), bytes.into());
+    }
+    let mut bytes = Vec::new();
+    encode_tombstone(b"a", &mut bytes);
+    table.insert(Bytes::copy_from_slice(RevisionKey::tombstone(Revision::new(4, 0)).as_slice()), bytes.into());
+    table
+}
+
+fn header(revision: i64) -> Option<pb::ResponseHeader> {
+    Some(pb::ResponseHeader { revision, cluster_id: 1, member_id: 2, raft_term: 3 })
+}
+
+fn kv(modified: i64, version: i64, value: &'static str) -> mvccpb::KeyValue {
+    mvccpb::KeyValue {
+        key: Bytes::from_static(b"a"),
+        create_revision: 2,
+        mod_revision: modified,
+        version,
+        value: Bytes::from_static(value.as_bytes()),
+        lease: 0,
+    }
+}
+
+fn put(value: &'static str, revision: i64) -> (Ask, Outcome) {
+    let (key, value) = (Bytes::from_static(b"a"), Bytes::from_static(value.as_bytes()));
+    let request = pb::PutRequest { key, value, ..pb::PutRequest::default() };
+    let response = pb::PutResponse { header: header(revision), prev_kv: None };
+    (Ask::Put(request), Outcome::Answered(Answer::Put(response)))
+}
+
+fn range(revision: i64, kvs: Vec<mvccpb::KeyValue>) -> (Ask, Outcome) {
+    let request = pb::RangeRequest { key: Bytes::from_static(b"a"), ..pb::RangeRequest::default() };
+    let count = kvs.len() as i64;
+    let response = pb::RangeResponse { header: header(revision), kvs, more: false, count };
+    (Ask::Range(request), Outcome::Answered(Answer::Range(response)))
+}
+
+fn delete(revision: i64) -> (Ask, Outcome) {
+    let request = pb::DeleteRangeRequest { key: Bytes::from_static(b"a"), ..pb::DeleteRangeRequest::default() };
+    let response = pb::DeleteRangeResponse { header: header(revision), deleted: 1, prev_kvs: Vec::new() };
+    (Ask::Delete(request), Outcome::Answered(Answer::Delete(response)))
+}
+
+/// One operation after the other, as they were told.
+fn story(told: Vec<(Ask, Outcome)>) -> History {
+    let mut history = History::default();
+    for ((ask, outcome), place) in told.into_iter().zip(0..) {
+        let (invoked, completed) = (place * 2 + 1, place * 2 + 2);
+        history.operations.push(Operation { client: 0, ask, invoked, completed, outcome });
+    }
+    history
+}
+
+fn lawful() -> Vec<(Ask, Outcome)> {
+    vec![
+        put("x", 2),
+        range(2, vec![kv(2, 1, "x")]),
+        put("y", 3),
+        range(3, vec![kv(3, 2, "y")]),
+        delete(4),
+        range(4, vec![]),
+    ]
+}
+
+fn judge(told: Vec<(Ask, Outcome)>, table: &Table) -> Result<(), Violation> {
+    let history = story(told);
+    let rows = Rows::read(table)?;
+    durability::check(&history, &rows)?;
+    linear::check(&history, &rows)
+}
+
+fn broken(told: Vec<(Ask, Outcome)>, table: &Table) -> Option<Promise> {
+    judge(told, table).err().map(|violation| violation.promise)
+}
+
+#[test]
+fn a_lawful_story_passes() {
+    assert_eq!(judge(lawful(), &table()), Ok(()));
+}
+
+#[test]
+fn a_lost_write_breaks_durability() {
+    let mut table = table();
+    table.pop_last();
+    assert_eq!(broken(lawful(), &table), Some(Promise::Durability), "the delete is gone");
+    table.pop_last();
+    assert_eq!(broken(lawful()[..3].to_vec(), &table), Some(Promise::Durability), "the second put is gone");
+    table.pop_first();
+    assert_eq!(broken(Vec::new(), &table), None, "an empty store holds what nobody was told");
+}
+
+#[test]
+fn a_revision_with_two_meanings_breaks_durability() {
+    let mut told = lawful();
+    told[1] = range(2, vec![kv(2, 1, "another")]);
+    assert_eq!(broken(told, &table()), Some(Promise::Durability));
+    let mut told = lawful();
+    told[0] = put("another", 2);
+    assert_eq!(broken(told, &table()), Some(Promise::Durability));
+}
+
+#[test]
+fn a_stale_read_breaks_the_order() {
+    let mut told = lawful();
+    told[3] = range(2, vec![kv(2, 1, "x")]);
+    assert_eq!(broken(told.clone(), &table()), Some(Promise::Linear));
+    // A read that may be stale may be.
+    let (Ask::Range(request), outcome) = told[3].clone() else { unreachable!() };
+    told[3] = (Ask::Range(pb::RangeRequest { serializable: true, ..request }), outcome);
+    assert_eq!(broken(told, &table()), None);
+}
+
+#[test]
+fn a_wrong_field_breaks_the_order() {
+    let mut told = lawful();
+    if let Outcome::Answered(Answer::Range(response)) = &mut told[1].1 {
+        response.count = 2;
+    }
+    assert_eq!(broken(told, &table()), Some(Promise::Linear));
+    let mut told = lawful();
+    told[5] = range(4, vec![kv(3, 2, "y")]);
+    assert_eq!(broken(told, &table()), Some(Promise::Linear), "it was deleted at 4");
+}
+
+#[test]
+fn a_write_that_nobody_asked_for_breaks_the_order() {
+    let mut told = lawful();
+    told.remove(2);
+    assert_eq!(broken(told.clone(), &table()), Some(Promise::Linear));
+    // Unless somebody did who never learned of it.
+    let (ask, _) = put("y", 3);
+    told.insert(0, (ask.clone(), Outcome::Uncertain("given up".to_owned())));
+    assert_eq!(broken(told.clone(), &table()), None);
+    // One that began after the revision was told cannot be it.
+    told.remove(0);
+    told.push((ask, Outcome::Uncertain("given up".to_owned())));
+    assert_eq!(broken(told, &table()), Some(Promise::Linear));
+}
+
+#[test]
+fn a_write_that_goes_back_in_time_breaks_the_order() {
+    let told = vec![put("y", 3), put("x", 2), delete(4)];
+    assert_eq!(broken(told, &table()), Some(Promise::Linear));
+}
+
+#[test]
+fn silence_after_healing_breaks_progress() {
+    let told = lawful();
+    assert_eq!(progress::check(&story(told.clone()), 1), Ok(()));
+    let nothing = progress::check(&story(told.clone()), 1_000).unwrap_err();
+    assert_eq!(nothing.promise, Promise::Progress);
+    let mut told = told;
+    told[4].1 = Outcome::Uncertain("etcdserver: request timed out".to_owned());
+    assert_eq!(progress::check(&story(told), 1).unwrap_err().promise, Promise::Progress);
+}
