@@ -325,7 +325,13 @@ mod tests {
     }
 
     fn has(image: &Image, text: &str) -> bool {
-        image.node(path(text)).is_ok()
+        match image.node(path(text)) {
+            Ok(Node::File(inode)) => {
+                assert!(image.files.contains_key(&inode), "a name leads to bytes");
+                true
+            }
+            found => found.is_ok(),
+        }
     }
 
     /// What is left of these steps after a power cut, for many fates.
@@ -376,7 +382,6 @@ mod tests {
     fn a_removal_may_be_undone_even_after_the_process_is_gone() {
         let removed = |image: &mut Image| {
             image.create(path("/file")).unwrap();
-            image.sync_dir(path("/")).unwrap();
             image.remove_file(path("/file")).unwrap();
             image.end_process();
             assert!(!has(image, "/file"));
