@@ -85,7 +85,6 @@ mod with {
         (Mutant::Io(io::Mutant::SyncErrorIgnored), "the error of a sync is passed over"),
         (Mutant::Io(io::Mutant::SyncErrorRetried), "a failed sync is tried again on clean pages"),
         (Mutant::Io(io::Mutant::CutWithoutDirSync), "the directory is not synced after a log file's rename"),
-        (Mutant::Io(io::Mutant::NamesNotSettled), "names that were found are relied on without a sync"),
         (Mutant::Io(io::Mutant::StoreNameNotSynced), "the directory of the store is not synced"),
         (Mutant::Io(io::Mutant::TornTailAccepted), "a torn record at the log's end is taken"),
         (Mutant::Io(io::Mutant::HardStateNotWritten), "hard states are not written"),
@@ -97,6 +96,7 @@ mod with {
         ),
         (Mutant::Io(io::Mutant::OverlayDroppedAtSeal), "a batch leaves the overlay before it is durable"),
         (Mutant::ReadBeforeReplay, "reads are served before the log is replayed"),
+        (Mutant::Io(io::Mutant::NamesNotSettled), "names that were found are relied on without a sync"),
     ];
 
     impl Mutant {

@@ -15,7 +15,7 @@ use madsim::time::Instant;
 use crate::check::rows::Rows;
 use crate::check::{Promise, Violation, durability, linear, progress, replay};
 use crate::clients::Client;
-use crate::machine::{At, CrashPoint, Machine, Side, Trouble};
+use crate::machine::{At, Crash, CrashPoint, Machine, Side, Trouble};
 use crate::mutants::Mutant;
 use crate::options::{Faults, Options, chance, pick};
 use crate::record::{Lines, Recorder, Trace};
@@ -39,7 +39,7 @@ pub struct Verdict {
 /// The longest chosen distance, in calls, from a decision to crash to the crash.
 const CRASH_CALLS_MAX: u64 = 60;
 /// The mean of milliseconds from a restart to the crash that belongs to the one before it.
-const AFTERSHOCK_MILLIS: u64 = 1_200;
+const AFTERSHOCK_MILLIS: u64 = 400;
 /// How long after healing operations may still be in doubt: longer than any of them waits.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -206,7 +206,7 @@ impl Troubles {
 
     /// Crashes come in pairs: what the first left half-done, and its successor took for granted, shows at the second.
     fn expect_aftershock(&mut self) {
-        if self.faults.crash_millis > 0 && chance(&mut self.dice, 300) {
+        if self.faults.crash_millis > 0 && chance(&mut self.dice, 400) {
             self.aftershock = self.next(AFTERSHOCK_MILLIS);
         }
     }
@@ -231,7 +231,9 @@ impl Troubles {
         }
         if is_due(self.aftershock) {
             self.aftershock = None;
-            self.machine.crash(pick(&mut self.dice, &faults.crashes));
+            // The worst of the kinds that this run has.
+            let worst = if faults.crashes.contains(&Crash::PowerCut) { Crash::PowerCut } else { Crash::Kill };
+            self.machine.crash(worst);
         }
         if is_due(self.sync) {
             self.machine.look().trouble.failing_syncs = self.dice.draw(1, 2);
