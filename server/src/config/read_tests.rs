@@ -255,6 +255,9 @@ fn sources_set_what_they_say() {
         ("--name a --data-dir /d --wal-dir /w", "", "", dirs, "/d /w"),
         ("--name a", "", "", dirs, "a.etcd a.etcd/member/wal"),
         ("--heartbeat-interval 50 --election-timeout 999", "", "", ticks, "50ms 19"),
+        ("--heartbeat-interval 200 --election-timeout 1000", "", "", ticks, "200ms 5"),
+        ("--election-timeout 50000", "", "", ticks, "100ms 500"),
+        ("--listen-client-urls= --advertise-client-urls=http://a:1", "", "", client, "[\"http://localhost:2379\"]"),
         ("--backend-batch-interval 5ms --backend-batch-limit 7", "", "", batch, "5ms 7"),
         (
             "--max-txn-ops 1 --max-request-bytes 2 --max-concurrent-streams 3",
@@ -334,6 +337,12 @@ fn environments_and_files_are_refused_in_etcds_words() {
         ("", "ETCD_MAX_WALS=x", "", "1: invalid value \"x\" for ETCD_MAX_WALS: parse error".to_owned()),
         ("", "ETCD_PRE_VOTE=x", "", "1: invalid value \"x\" for ETCD_PRE_VOTE: parse error".to_owned()),
         ("", "ETCD_PRE_VOTE=x ETCD_MAX_WALS=y", "", "1: invalid value \"x\" for ETCD_PRE_VOTE: parse error".to_owned()),
+        (
+            "",
+            "ETCD_ELECTION_TIMEOUT=y ETCD_HEARTBEAT_INTERVAL=x",
+            "",
+            "1: invalid value \"x\" for ETCD_HEARTBEAT_INTERVAL: parse error".to_owned(),
+        ),
         ("", "ETCD_CERT_FILE=c ETCD_KEY_FILE=k", "", "1: --cert-file is not built yet in detcd".to_owned()),
         ("--config-file=f", "", "max-wals: x", format!("{json} string into Go struct field configYAML.Config.max-wals of type uint")),
         ("--config-file=f", "", "max-wals: -1", format!("{json} number -1 into Go struct field configYAML.Config.max-wals of type uint")),
