@@ -148,7 +148,7 @@ fn one(asked: &Asked, seed: u64) -> Verdict {
         let again = run(&options, asked.mutant, asked.lines);
         if again.hash != verdict.hash {
             let what = format!("trace {:016x}, then {:016x}", verdict.hash, again.hash);
-            verdict.violation = verdict.violation.or(Some(Violation::new(Promise::Determinism, what)));
+            verdict.violation = verdict.violation.or_else(|| Some(Violation::new(Promise::Determinism, what)));
         }
     }
     verdict

@@ -106,7 +106,6 @@ impl Recorder {
     }
 
     /// What was recorded so far.
-    #[must_use]
     pub fn history(&self) -> std::sync::MutexGuard<'_, History> {
         self.lock()
     }

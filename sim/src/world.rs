@@ -122,7 +122,7 @@ impl World {
             segment_bytes: options.member.segment_bytes,
             mutant,
             node,
-            dice: Entropy::seeded(options.seed ^ 0x776f_726c_64),
+            dice: Entropy::seeded(options.seed ^ 0x0077_6f72_6c64),
             news,
             tell,
             stop: None,
@@ -245,7 +245,7 @@ impl World {
     /// Nothing runs: what is on the disk must fit together.
     fn after_crash(&mut self) {
         let covers = crate::check::replay::covers(&self.machine, &self.config.data.places.wal_dir);
-        self.violation = self.violation.take().or(covers.err());
+        self.violation = self.violation.take().or_else(|| covers.err());
     }
 
     /// Everything is healed: brings the member up. Says whether it serves in time.

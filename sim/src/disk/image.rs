@@ -105,7 +105,7 @@ impl Image {
     /// The directory that holds the entry of `path`, and the entry's name.
     fn place(&self, path: &Path) -> io::Result<(Inode, OsString)> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-        Ok((self.directory(path.parent().unwrap_or(Path::new("/")))?, name))
+        Ok((self.directory(path.parent().unwrap_or_else(|| Path::new("/")))?, name))
     }
 
     /// The content of a file.
