@@ -22,13 +22,13 @@ fn sweep(log_apart: bool) {
             scope.spawn(move || {
                 for point in half {
                     if let Err(violation) = play(options, None, Some(*point), Lines::Forget) {
-                        failures.lock().unwrap().push((*point, violation.to_string()));
+                        failures.lock().expect("runs catch their panics").push((*point, violation.to_string()));
                     }
                 }
             });
         }
     });
-    let failed = failed.into_inner().unwrap();
+    let failed = failed.into_inner().expect("runs catch their panics");
     assert!(failed.is_empty(), "{} of {} points: {:?}", failed.len(), points.len(), &failed[..failed.len().min(6)]);
 }
 
