@@ -47,9 +47,9 @@ fn an_acknowledgement_that_leaves_before_it_is_durable() {
 #[test]
 fn an_own_copy_that_counts_before_it_is_durable() {
     let bounds = Bounds { proposals: 1, ..Bounds::default() };
-    is_found(Mutant::OwnMatchAtAppend, Promise::CommittedIsDurable, starts::led(3, bounds));
+    is_found(Mutant::OwnMatchAtAppend, Promise::AppliedIsDurable, starts::led(3, bounds));
     let bounds = Bounds { elections: 1, ..Bounds::default() };
-    is_found(Mutant::OwnMatchAtAppend, Promise::CommittedIsDurable, starts::empty(1, bounds));
+    is_found(Mutant::OwnMatchAtAppend, Promise::AppliedIsDurable, starts::empty(1, bounds));
 }
 
 #[test]
