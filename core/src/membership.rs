@@ -136,7 +136,7 @@ impl Membership {
                 self.removed.insert(*id);
             }
             Write::ClusterVersion(version) => self.cluster_version = Some(*version),
-            Write::Row { .. } | Write::Tombstone { .. } => {}
+            Write::Row { .. } | Write::Tombstone { .. } | Write::Compacted(_) => {}
         }
     }
 }

@@ -29,6 +29,19 @@ pub enum Reply {
     Empty,
 }
 
+impl Reply {
+    /// Whether the answer names rows, or ranges of them, that are still to be read.
+    #[must_use]
+    pub fn names_rows(&self) -> bool {
+        match self {
+            Self::Put(reply) => reply.prev.is_some(),
+            Self::DeleteRange(reply) => !reply.prev.is_empty(),
+            Self::Range(_) | Self::Txn(_) => true,
+            Self::Members(_) | Self::Empty => false,
+        }
+    }
+}
+
 /// The answer to a put, alone or inside a transaction.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct PutReply {

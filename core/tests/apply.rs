@@ -2,7 +2,8 @@
 
 use detcd_core::apply::{Application, Event, EventKind, Outcome, Step, Write};
 use detcd_core::command::{
-    AuthCommand, ClusterMemberAttrSetRequest, ClusterVersionSetRequest, Command, DeleteRangeRequest, PutRequest,
+    AuthCommand, ClusterMemberAttrSetRequest, ClusterVersionSetRequest, Command, CompactionRequest, DeleteRangeRequest,
+    PutRequest, RangeRequest,
 };
 use detcd_core::ids::{LeaseId, MemberId, Revision, Ticket};
 use detcd_core::membership::{ConfChange, ConfChangeKind, Member, Membership, Version};
@@ -51,6 +52,25 @@ fn a_put_that_is_refused_writes_nothing() {
         let outcome = store.outcome(Command::Put(request), &[1]);
         assert_eq!(outcome, Outcome { reply: Err(rejected), writes: vec![], events: vec![] });
     }
+}
+
+#[test]
+fn a_compaction_goes_forward_and_not_beyond_the_present() {
+    let mut store = Store::default();
+    let compact = |store: &mut Store, revision| {
+        store.apply(Command::Compaction(CompactionRequest { revision, physical: false }), &[1])
+    };
+    let done = |revision| Outcome { reply: Ok(Reply::Empty), writes: vec![Write::Compacted(revision)], events: vec![] };
+    let refused = |why| Outcome { reply: Err(why), writes: vec![], events: vec![] };
+    assert_eq!(compact(&mut store, -1), refused(Rejected::Compacted));
+    assert_eq!(compact(&mut store, 0), done(0));
+    assert_eq!(compact(&mut store, 0), refused(Rejected::Compacted));
+    assert_eq!(compact(&mut store, 2), refused(Rejected::FutureRevision));
+    store.put("k", "1");
+    store.put("k", "2");
+    assert_eq!(compact(&mut store, 3), done(3));
+    assert_eq!(store.range(&RangeRequest { revision: 2, ..range("k", "") }), Err(Rejected::Compacted));
+    assert_eq!(store.range(&RangeRequest { revision: 3, ..range("k", "") }).map(|reply| reply.kvs.len()), Ok(1));
 }
 
 #[test]
@@ -106,7 +126,6 @@ fn a_range_in_the_log_is_read_by_who_answers() {
 fn what_is_not_built_stops_the_member() {
     let store = Store::default();
     for (command, name) in [
-        (Command::Compaction(Default::default()), "compaction"),
         (Command::LeaseGrant(Default::default()), "lease grant"),
         (Command::LeaseRevoke(Default::default()), "lease revoke"),
         (Command::LeaseCheckpoint(Default::default()), "lease checkpoint"),

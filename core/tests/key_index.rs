@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use detcd_core::ids::Revision;
+use detcd_core::mvcc::hash::RowKind;
 use detcd_core::mvcc::index::{BadRow, RowFacts};
 use detcd_core::mvcc::{Facts, KeyAt, KeyIndex, Scan, Span};
 use proptest::prelude::*;
@@ -56,7 +57,10 @@ impl Slow {
         let all = self.clone();
         self.0.retain(|row| {
             let newest = all.newest(&row.key, Revision::end_of(upto)).map(|newest| newest.at) == Some(row.at);
-            upto < row.at.main || newest && (row.put.is_some() || row.at.main == upto)
+            let deletes_there = |other: &&Row| other.key == row.key && other.at.main == upto && other.put.is_none();
+            let first_delete = all.0.iter().find(deletes_there).map(|other| other.at);
+            let told_there = row.at.main == upto && first_delete.is_some_and(|first| first <= row.at);
+            upto < row.at.main || told_there || newest && row.put.is_some()
         });
     }
 }
@@ -188,6 +192,62 @@ proptest! {
         }
         agrees(&index, &whole, upto);
     }
+}
+
+/// Compacts in steps of `visits_max`; answers the dead rows in order.
+fn compact(index: &mut KeyIndex, upto: i64, visits_max: usize) -> Vec<(Revision, RowKind)> {
+    let (mut dead, mut after) = (Vec::new(), None::<Bytes>);
+    loop {
+        let swept = index.compact(upto, after.as_deref(), visits_max);
+        assert!(swept.visited <= visits_max);
+        dead.extend(swept.dead);
+        after = swept.resume;
+        if after.is_none() {
+            dead.sort_by_key(|(at, _)| *at);
+            return dead;
+        }
+    }
+}
+
+fn kind(row: &Row) -> RowKind {
+    if row.put.is_some() { RowKind::Put } else { RowKind::Tombstone }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn compacts_in_steps_to_what_a_restart_would_find(
+        history in any_history(),
+        upto in prop::collection::vec(0..16i64, 1..4),
+        visits_max in 1..5usize,
+    ) {
+        let (mut index, mut slow) = build(&history);
+        let whole = slow.clone();
+        let mut floor = 0;
+        for upto in upto {
+            floor = floor.max(upto);
+            let before = slow.clone();
+            slow.compact(floor);
+            let kept = |row: &&Row| slow.0.iter().any(|other| other.at == row.at);
+            let expected: Vec<_> = before.0.iter().filter(|row| !kept(row)).map(|row| (row.at, kind(row))).collect();
+            prop_assert_eq!(compact(&mut index, floor, visits_max), expected);
+            prop_assert_eq!(&restore(&slow), &index);
+            agrees(&index, &whole, floor);
+        }
+    }
+}
+
+#[test]
+fn a_compaction_keeps_a_delete_and_the_put_after_it_in_its_revision() {
+    let mut index = KeyIndex::default();
+    index.put(b"k", Revision::new(2, 0));
+    index.delete(b"k", Revision::new(3, 0));
+    index.put(b"k", Revision::new(3, 1));
+    assert_eq!(compact(&mut index, 3, 1), [(Revision::new(2, 0), RowKind::Put)]);
+    assert_eq!((index.live(), index.known()), (1, 1));
+    assert_eq!(compact(&mut index, 4, 1), [(Revision::new(3, 0), RowKind::Tombstone)]);
+    assert_eq!(index.get(b"k", Revision::end_of(4)).map(|facts| facts.version), Some(1));
 }
 
 proptest! {

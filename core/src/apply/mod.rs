@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use crate::command::{Command, PutRequest};
+use crate::command::{Command, CompactionRequest, PutRequest};
 use crate::ids::{MemberId, Revision};
 use crate::membership::{ConfChange, Member, Version};
 use crate::mvcc::delete::DeleteRun;
@@ -55,6 +55,8 @@ pub enum Write {
     MemberRemoved(MemberId),
     /// The version that all members speak.
     ClusterVersion(Version),
+    /// History before this revision is no longer readable, and its rows may be removed.
+    Compacted(i64),
 }
 
 /// A change of one key. Its row or tombstone is the write with the same revision.
@@ -169,7 +171,7 @@ fn apply_once<V: View>(view: &V, command: Command) -> Result<Step, V::Fault> {
         Command::ClusterVersionSet(request) => Step::wrote(Reply::Empty, Write::ClusterVersion(request.version)),
         Command::ClusterMemberAttrSet(request) => member::attributes(view.membership(), request),
         Command::DowngradeVersionTest(_) => Step::answer(Reply::Empty),
-        Command::Compaction(_) => Step::Unbuilt("compaction"),
+        Command::Compaction(request) => compact(view, &request),
         Command::LeaseGrant(_) => Step::Unbuilt("lease grant"),
         Command::LeaseRevoke(_) => Step::Unbuilt("lease revoke"),
         Command::LeaseCheckpoint(_) => Step::Unbuilt("lease checkpoint"),
@@ -178,6 +180,16 @@ fn apply_once<V: View>(view: &V, command: Command) -> Result<Step, V::Fault> {
         Command::DowngradeInfoSet(_) => Step::Unbuilt("downgrade"),
         Command::DeleteRange(_) | Command::Txn(_) => unreachable!("these are worked off in slices"),
     })
+}
+
+fn compact(view: &impl View, request: &CompactionRequest) -> Step {
+    if request.revision <= view.compacted() {
+        return Step::refuse(Rejected::Compacted);
+    }
+    if request.revision > view.current() {
+        return Step::refuse(Rejected::FutureRevision);
+    }
+    Step::wrote(Reply::Empty, Write::Compacted(request.revision))
 }
 
 fn apply_put<V: View>(view: &V, request: &PutRequest) -> Result<Step, V::Fault> {

@@ -18,8 +18,8 @@ pub struct HashRule {
     revision: i64,
     /// The last compaction; -1 if there was none.
     compacted: i64,
-    /// Whether any key is alive at the hashed revision. If none is, nothing is left out (etcd reads an empty set of kept
-    /// rows as "no compaction").
+    /// Whether any key is alive at the hashed revision. If none is, everything counts that the compaction has left (etcd
+    /// reads an empty set of kept rows as "no compaction").
     alive: Alive,
 }
 
@@ -44,6 +44,8 @@ pub struct HashStart {
     revision: i64,
     compacted: i64,
     after: Option<bytes::Bytes>,
+    /// Settled already, without a search.
+    alive: Option<Alive>,
 }
 
 impl HashStart {
@@ -56,11 +58,22 @@ impl HashStart {
             return Err(Rejected::FutureRevision);
         }
         let revision = if asked == 0 { current } else { asked };
-        Ok(Self { revision, compacted, after: None })
+        Ok(Self { revision, compacted, after: None, alive: None })
+    }
+
+    /// The hash that a compaction at `revision` takes on its way, before it removes a row; `previous` is the compaction
+    /// before it. A tombstone at exactly `revision` is kept by the compaction, and so counts as something alive.
+    #[must_use]
+    pub const fn of_compaction(revision: i64, previous: i64, deletes_there: bool) -> Self {
+        let alive = if deletes_there { Some(Alive::Some) } else { None };
+        Self { revision, compacted: previous, after: None, alive }
     }
 
     /// Looks at up to `budget` index entries; `None` means: advance it again.
     pub fn advance(&mut self, view: &impl View, budget: usize) -> Option<HashRule> {
+        if let Some(alive) = self.alive {
+            return Some(HashRule { revision: self.revision, compacted: self.compacted, alive });
+        }
         let (span, at) = (Span::all(), Revision::end_of(self.revision));
         let after = self.after.as_deref();
         let chunk = view.keys(&Scan { span: &span, at, after, keys_max: 1, visits_max: budget });
@@ -97,14 +110,16 @@ impl HashRule {
         if row.main == self.compacted && kind == RowKind::Tombstone {
             return Some(false);
         }
-        if row.main <= self.compacted && self.alive == Alive::Some {
+        if row.main <= self.compacted {
             return if kind == RowKind::Tombstone { Some(false) } else { None };
         }
         Some(true)
     }
 
-    /// Whether the row is what its key is at the hashed revision.
+    /// Whether the row is what its key is at the hashed revision; if no key is alive there, at the compaction, which is
+    /// what it leaves in the store.
     pub fn is_newest(&self, view: &impl View, key: &[u8], row: Revision) -> bool {
-        view.key_at(key, Revision::end_of(self.revision)).is_some_and(|facts| facts.modified == row)
+        let at = if self.alive == Alive::Some { self.revision } else { self.compacted };
+        view.key_at(key, Revision::end_of(at)).is_some_and(|facts| facts.modified == row)
     }
 }

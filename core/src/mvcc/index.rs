@@ -19,6 +19,10 @@ use super::span::{Span, SpanEnd};
 use super::view::{CountChunk, Facts, KeyAt, KeyChunk, Scan};
 use crate::ids::Revision;
 
+mod compact;
+
+pub use compact::Swept;
+
 /// All keys and their histories.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct KeyIndex {

@@ -5,7 +5,8 @@
 //! "no order" with a target other than the key takes the first keys by key order and sorts only those; an answer of keys
 //! only, not ordered by value, comes from the index and therefore tells no lease.
 //!
-//! Invariant: all slices read at one point, and a compaction that passes the point ends the read with `Compacted`.
+//! Invariant: all slices read at one point, and a compaction that removes rows from under it ends the read with
+//! `Compacted`.
 
 use alloc::vec::Vec;
 use core::cmp::Ordering;
@@ -160,7 +161,7 @@ impl RangeRead {
         assert!(0 < budget, "a step without budget would never end");
         let outcome = self.advance_unchecked(view, budget);
         // A compaction may have taken rows away under the read: then whatever was found, or missed, does not count.
-        if self.at.main < view.compacted() { Ok(Progress::Rejected(Rejected::Compacted)) } else { outcome }
+        if self.at < Revision::end_of(view.swept()) { Ok(Progress::Rejected(Rejected::Compacted)) } else { outcome }
     }
 
     fn advance_unchecked<V: View>(&mut self, view: &V, mut budget: usize) -> Result<Progress<RangeReply>, V::Fault> {

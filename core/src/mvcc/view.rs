@@ -23,6 +23,10 @@ pub trait View {
     /// The revision of the last compaction; -1 if there was none.
     fn compacted(&self) -> i64;
 
+    /// The newest compaction that has begun to remove rows; -1 if there was none. Never above [`View::compacted`]; a
+    /// read at a point before its end may already miss rows.
+    fn swept(&self) -> i64;
+
     /// What the index knows of a live key at a point (inclusive).
     fn key_at(&self, key: &[u8], at: Revision) -> Option<Facts>;
 

@@ -54,6 +54,10 @@ impl View for Store {
         self.compacted
     }
 
+    fn swept(&self) -> i64 {
+        self.compacted
+    }
+
     fn key_at(&self, key: &[u8], at: Revision) -> Option<Facts> {
         self.index.get(key, at)
     }
@@ -108,6 +112,7 @@ impl Store {
                     self.index.delete(key, *revision);
                     self.current = revision.main;
                 }
+                Write::Compacted(revision) => self.compacted = *revision,
                 Write::Member(_) | Write::MemberRemoved(_) | Write::ClusterVersion(_) => {}
             }
         }

@@ -1,0 +1,136 @@
+//! Compaction of the key index, in bounded steps.
+//!
+//! A compaction at revision C keeps, of each key, what a read at C or later can see: the newest change at or before C and
+//! everything after it. A tombstone before C says nothing any more and goes; one at exactly C stays until the next
+//! compaction, because a watch from C on must still see it (etcd issue 18089). A key that was deleted and written again
+//! within revision C keeps all from that tombstone on, for the same reason and so that the live row is never taken for dead (etcd issue
+//! 22376). Invariant: a step changes no answer for any point at or after C, and what it drops is told as dead rows.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::ops::Bound;
+
+use bytes::Bytes;
+
+use super::{Change, History, KeyIndex, Kind, Slot};
+use crate::ids::Revision;
+use crate::mvcc::hash::RowKind;
+
+/// What one step of a compaction found.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Swept {
+    /// Rows that nobody can read any more, key by key.
+    pub dead: Vec<(Revision, RowKind)>,
+    /// How many index entries the step looked at.
+    pub visited: usize,
+    /// Where the next step goes on; `None` if the index is done.
+    pub resume: Option<Bytes>,
+}
+
+impl KeyIndex {
+    /// Drops what a compaction at `revision` leaves behind, from the key after `after` on, for up to `visits_max` entries.
+    #[must_use]
+    pub fn compact(&mut self, revision: i64, after: Option<&[u8]>, visits_max: usize) -> Swept {
+        assert!(0 < visits_max, "a step without budget would never end");
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut swept = Swept::default();
+        let mut gone: Vec<Box<[u8]>> = Vec::new();
+        let mut entries = self.keys.range_mut::<[u8], _>((start, Bound::Unbounded));
+        while let Some((key, slot)) = entries.next() {
+            swept.visited += 1;
+            if slot.compact(revision, &mut swept.dead) == Left::Nothing {
+                gone.push(key.clone());
+            }
+            if swept.visited == visits_max {
+                swept.resume = entries.next().map(|_| Bytes::copy_from_slice(key));
+                break;
+            }
+        }
+        for key in gone {
+            self.keys.remove(&key);
+        }
+        swept
+    }
+}
+
+/// What a compaction leaves of a key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Left {
+    Something,
+    Nothing,
+}
+
+impl Slot {
+    fn compact(&mut self, revision: i64, dead: &mut Vec<(Revision, RowKind)>) -> Left {
+        // A single put is the newest change of a live key.
+        let Self::Often(history) = self else { return Left::Something };
+        if history.compact(revision, dead) == Left::Nothing {
+            return Left::Nothing;
+        }
+        if let Some(once) = history.as_once() {
+            *self = once;
+        }
+        Left::Something
+    }
+}
+
+impl History {
+    fn compact(&mut self, revision: i64, dead: &mut Vec<(Revision, RowKind)>) -> Left {
+        let Some(newest) = self.changes.partition_point(|change| change.main <= revision).checked_sub(1) else {
+            return Left::Something;
+        };
+        let first = self.first_kept(newest, revision);
+        dead.extend(self.changes[..first].iter().map(|change| (change.at(), change.kind.row_kind())));
+        if first == self.changes.len() {
+            return Left::Nothing;
+        }
+        self.drop_first(first);
+        Left::Something
+    }
+
+    /// The place of the first change that stays. `newest` is that of the newest change at or before `revision`.
+    fn first_kept(&self, newest: usize, revision: i64) -> usize {
+        let Change { main, kind, .. } = self.changes[newest];
+        if main < revision {
+            return if kind == Kind::Tombstone { newest + 1 } else { newest };
+        }
+        let there = self.changes.partition_point(|change| change.main < revision);
+        let tombstone = self.changes[there..newest].iter().position(|change| change.kind == Kind::Tombstone);
+        tombstone.map_or(newest, |place| there + place)
+    }
+
+    /// Forgets the changes before place `first`, which exists.
+    fn drop_first(&mut self, first: usize) {
+        if first == 0 {
+            return;
+        }
+        let facts = self.facts(self.changes[first].at());
+        (self.created, self.version) = facts.map_or((0, 0), |facts| (facts.created, facts.version));
+        self.changes.drain(..first);
+        self.changes.shrink_to_fit();
+        self.births.retain(|birth| first < *birth as usize);
+        for birth in &mut self.births {
+            *birth -= u32::try_from(first).expect("births are places");
+        }
+        self.births.shrink_to_fit();
+    }
+
+    /// The lean form, if this is no more than a first put.
+    fn as_once(&self) -> Option<Slot> {
+        match self.changes.as_slice() {
+            [Change { main, sub, kind: Kind::Put }] if self.created == *main && self.version == 1 => {
+                Some(Slot::Once { sub: *sub, main: *main })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Kind {
+    const fn row_kind(self) -> RowKind {
+        match self {
+            Self::Put => RowKind::Put,
+            Self::Tombstone => RowKind::Tombstone,
+        }
+    }
+}
