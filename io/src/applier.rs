@@ -9,12 +9,14 @@ use std::path::PathBuf;
 use detcd_core::apply::{Application, Outcome, Step};
 use detcd_core::ids::{Index, Term, Ticket};
 use detcd_core::raft::{Entry, EntryKind};
+use detcd_core::reply::Reply;
 
 use crate::codec::entry::{Undecodable, decode, decode_conf_change};
 use crate::driver::ask::Answer;
 use crate::fault::Fault;
 use crate::store::Store;
 use crate::store::backend::Backend;
+use crate::store::compaction::Pin;
 
 /// What one turn may cost.
 #[derive(Clone, Copy, Debug)]
@@ -85,12 +87,13 @@ impl<B: Backend> Applier<B> {
                 },
             };
             let Some(mut current) = current else { continue };
-            match current.application.advance(&self.store.view(), budget.keys)? {
+            let view = self.store.view();
+            match current.application.advance(&view, budget.keys)? {
                 Step::More => {
                     self.current = Some(current);
                     return Ok(());
                 }
-                Step::Done(outcome) => self.finish(&current, outcome, answers),
+                Step::Done(outcome) => self.finish(&current, outcome, view.pin(), answers),
                 Step::Unbuilt(what) => return Err(Fault::Unbuilt(what)),
             }
         }
@@ -124,10 +127,11 @@ impl<B: Backend> Applier<B> {
         Ok(Some(Current { index, term, ticket, application }))
     }
 
-    fn finish(&mut self, current: &Current, outcome: Outcome, answers: &mut Vec<(Ticket, Answer)>) {
+    fn finish(&mut self, current: &Current, outcome: Outcome, pin: Pin, answers: &mut Vec<(Ticket, Answer)>) {
+        let pin = outcome.reply.as_ref().is_ok_and(Reply::names_rows).then_some(pin);
         self.store.absorb(outcome.writes, current.index, current.term);
         self.applied = current.index;
         let revision = self.store.current();
-        answers.push((current.ticket, Answer { reply: outcome.reply, revision, term: current.term }));
+        answers.push((current.ticket, Answer { reply: outcome.reply, revision, term: current.term, pin }));
     }
 }

@@ -124,8 +124,8 @@ impl<B: Backend, D: Disk> Committer<B, D> {
         #[cfg(mutants)]
         if let Some(first) = crate::mutants::first_part(self.places.mutant, &self.backend, batch)? {
             self.backend.commit(&first).await?;
-            let is_rows = !first.rows.is_empty();
-            let rest = if is_rows { Batch { applied: batch.applied, ..Batch::default() } } else { batch.clone() };
+            let is_index = first.operations() == 0;
+            let rest = if !is_index { Batch { applied: batch.applied, ..Batch::default() } } else { batch.clone() };
             self.backend.commit(&rest).await?;
             let size = self.backend.size().await?;
             return Ok(Some(Completion::Committed { applied: batch.applied, size }));

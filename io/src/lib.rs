@@ -4,7 +4,8 @@
 //! out, in the order it was asked for, and an effect that failed stops the member instead of being tried again.
 //!
 //! Reading order: [`disk`] (what a disk can do, and what it may lose), [`fault`] (how a machine fails), [`wal`] (the log), [`snap`],
-//! [`store`] (the tables), [`codec`] (bytes to the engine's values), [`applier`], [`committer`], [`driver`] (the owner of the engine), [`boot`].
+//! [`store`] (the tables), [`codec`] (bytes to the engine's values), [`applier`], [`committer`], [`sweeper`], [`driver`] (the owner of the
+//! engine), [`boot`].
 
 pub mod applier;
 pub mod boot;
@@ -18,6 +19,7 @@ pub mod fault;
 pub mod mutants;
 pub mod snap;
 pub mod store;
+pub mod sweeper;
 pub mod wal;
 
 pub use fault::Fault;

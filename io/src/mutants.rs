@@ -30,6 +30,12 @@ pub enum Mutant {
     OverlayDroppedAtSeal,
     /// The directory of the store is not synced after its files were made.
     StoreNameNotSynced,
+    /// A sweep goes one revision too far.
+    SweepOneTooFar,
+    /// A compaction is marked as carried out before its rows are removed.
+    SweptBeforeRows,
+    /// The decision to compact is not stored.
+    CompactionNotStored,
 }
 
 /// What a committer with such a bug makes durable on its own, ahead of the rest of a batch.
@@ -51,6 +57,12 @@ pub(crate) fn first_part<B: crate::store::backend::Backend>(
             let index = index.as_ref().try_into().map_or(0, u64::from_be_bytes);
             let applied = Applied { index: detcd_core::ids::Index(index), ..batch.applied };
             Some(Batch { applied, ..batch.clone() })
+        }
+        Some(Mutant::CompactionNotStored) => {
+            let mut batch = batch.clone();
+            let decided =
+                batch.tables.remove(&(Bucket::Meta, bytes::Bytes::from_static(buckets::SCHEDULED_COMPACTION)));
+            if decided.is_some() { Some(batch) } else { None }
         }
         _ => None,
     })

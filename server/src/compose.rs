@@ -11,6 +11,7 @@ use detcd_io::driver::{Driver, Lines, Parts, Settings, bounds};
 use detcd_io::entropy::Entropy;
 use detcd_io::fault::Fault;
 use detcd_io::store::backend::Backend;
+use detcd_io::sweeper::Sweeper;
 use detcd_io::wal::Writer;
 use tokio::sync::{mpsc, oneshot};
 
@@ -30,6 +31,8 @@ pub struct Assembled<D: Disk, B> {
     pub writer: Writer<D>,
     /// Writes the store. Blocks.
     pub committer: Committer<B, D>,
+    /// Removes what compactions leave behind. Runs on the gRPC runtime.
+    pub sweeper: Sweeper<B>,
     /// What the services share.
     pub member: Member<B>,
     /// Ends the driver when it is sent to or dropped; the writer and the committer end after it.
@@ -89,11 +92,18 @@ pub fn assemble<D: Disk, B: Backend>(
         settings,
         stop: stopped,
     });
+    #[cfg_attr(not(mutants), expect(unused_mut, reason = "changed in builds with mutants"))]
+    let mut sweeper = Sweeper::new(booted.store.clone(), asker.clone(), config.store.sweeps, fault_line.clone());
+    #[cfg(mutants)]
+    {
+        sweeper.mutant = booted.mutant;
+    }
     let member = Member::new(asker, booted.store, identity, limits(config), fault_line);
     Assembled {
         driver,
         writer: Writer::new(booted.wal, batches, reporter),
         committer,
+        sweeper,
         member,
         stop,
         faults,

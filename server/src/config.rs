@@ -13,9 +13,11 @@ pub mod validate;
 
 use std::time::Duration;
 
+use detcd_core::mvcc::auto_compact::Retention;
 use detcd_io::boot::asked::Asked;
 use detcd_io::boot::inspect::Places;
 use detcd_io::boot::url::Url;
+use detcd_io::sweeper::Pace;
 
 use crate::log::{Format, Line, Output, Severity};
 pub use read::read;
@@ -99,6 +101,10 @@ pub struct Store {
     pub batch_interval: Duration,
     /// The most operations between two commits.
     pub batch_ops_max: u64,
+    /// How fast compactions remove rows.
+    pub sweeps: Pace,
+    /// How much history is kept; `None` for all of it.
+    pub retention: Option<Retention>,
 }
 
 /// Log lines.

@@ -4,8 +4,9 @@
 //! to the binary.
 //!
 //! Reading order: [`flags`] and [`config`] (what was asked), [`member`] (what all services share), [`status`] (the one table of errors), [`reply`],
-//! [`grpc`] (the services), [`publish`] (what a member tells the cluster about itself).
+//! [`grpc`] (the services), [`publish`] (what a member tells the cluster about itself), [`auto_compact`].
 
+pub mod auto_compact;
 pub mod compose;
 pub mod config;
 pub mod flags;

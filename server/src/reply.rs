@@ -2,8 +2,9 @@
 //!
 //! Rows are read here, outside apply and by the answering member alone, in bounded turns with yields between them.
 
+use detcd_core::ids::Revision;
 use detcd_core::mvcc::{KeyValue, Progress, RangeRead, RangeReply, View as _};
-use detcd_core::reply::{DeleteRangeReply, OpReply, PutReply, RangeAt, TxnReply};
+use detcd_core::reply::{DeleteRangeReply, OpReply, PutReply, RangeAt, Rejected, TxnReply};
 use detcd_io::driver::ask::Unanswered;
 use detcd_io::driver::bounds;
 use detcd_io::store::ReadView;
@@ -91,9 +92,16 @@ impl<'a, B: Backend> Replier<'a, B> {
     /// # Errors
     /// The machine failed.
     pub fn put(&self, reply: &PutReply) -> Result<pb::PutResponse, Status> {
-        let prev_kv = reply.prev.map(|prev| self.view.row(prev).map(key_value)).transpose();
-        let prev_kv = prev_kv.map_err(|fault| self.member.fail(fault))?;
+        let prev_kv = reply.prev.map(|prev| self.prev(prev).map(key_value)).transpose()?;
         Ok(pb::PutResponse { header: revision_header(reply.revision), prev_kv })
+    }
+
+    /// The row that a command replaced. It is missing only if a compaction lost its patience with this very reply.
+    fn prev(&self, at: Revision) -> Result<KeyValue, Status> {
+        self.view.row(at).map_err(|fault| {
+            let is_swept = at <= Revision::end_of(self.view.swept());
+            if is_swept { status::status(status::rejected(Rejected::Compacted)) } else { self.member.fail(fault) }
+        })
     }
 
     /// A range delete.
@@ -106,7 +114,7 @@ impl<'a, B: Backend> Replier<'a, B> {
             if count % bounds::READ_KEYS_PER_TURN == bounds::READ_KEYS_PER_TURN - 1 {
                 tokio::task::yield_now().await;
             }
-            let kv = self.view.row(*prev).map_err(|fault| self.member.fail(fault))?;
+            let kv = self.prev(*prev)?;
             self.hold(self.held_bytes + kv.key.len() + kv.value.len()).await?;
             prev_kvs.push(key_value(kv));
         }

@@ -21,6 +21,7 @@ use detcd_io::entropy::Entropy;
 use detcd_io::fault::Fault;
 use detcd_io::store::lmdb::Lmdb;
 use detcd_io::wal::SEGMENT_BYTES;
+use detcd_server::auto_compact;
 use detcd_server::compose::{Assembled, assemble};
 use detcd_server::config::Config;
 use detcd_server::log::{Line, Log, Severity};
@@ -188,14 +189,14 @@ impl Life<'_> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| Failure::Process(std::io::Error::other(error.to_string())))?;
         let assembled = assemble(booted, self.config, Entropy::from_bytes(seed), wall_millis());
-        let Assembled { driver, writer, committer, member, stop, faults, claim } = assembled;
+        let Assembled { driver, writer, committer, sweeper, member, stop, faults, claim } = assembled;
         let threads = [
             thread("detcd-wal", writer.run()).map_err(Failure::Process)?,
             thread("detcd-store", committer.run()).map_err(Failure::Process)?,
         ];
         let ended = runtime.block_on(async {
             let driver = tokio::spawn(driver.run());
-
+            tokio::spawn(sweeper.run());
             self.serve(member, bound, driver, faults, stop).await
         });
         // The driver is gone, and with it the other ends of their queues.
@@ -242,6 +243,9 @@ impl Life<'_> {
                     let limits = &self.config.limits;
                     clients = Some(listen::serve_clients(sockets, &member, metrics.clone(), limits, &ends));
                     self.ready(&metrics);
+                    if let Some(retention) = self.config.store.retention {
+                        tokio::spawn(auto_compact::run(member.clone(), retention));
+                    }
                     let deciding = member.clone();
                     tokio::spawn(async move { publish::decide_version(&deciding).await });
                 }

@@ -238,6 +238,8 @@ pub enum Field {
     DeleteRange = 5,
     /// `txn`.
     Txn = 6,
+    /// `compaction`.
+    Compaction = 7,
     /// `cluster_version_set`.
     ClusterVersionSet = 1300,
     /// `cluster_member_attr_set`.

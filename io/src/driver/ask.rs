@@ -11,6 +11,8 @@ use detcd_core::raft::Refusal;
 use detcd_core::reply::{Rejected, Reply};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::store::compaction::Pin;
+
 /// A request to the driver, with the way back to its caller.
 #[derive(Debug)]
 pub enum Ask {
@@ -24,6 +26,11 @@ pub enum Ask {
         only_in: Option<Term>,
         /// The way back.
         answer: oneshot::Sender<Result<Answer, Unanswered>>,
+    },
+    /// Commit what is applied to the store at once, and tell when it is durable there.
+    Flush {
+        /// The way back.
+        answer: oneshot::Sender<()>,
     },
     /// Tell when everything that was committed at this moment is applied here (Raft thesis, section 6.4).
     Read {
@@ -41,6 +48,8 @@ pub struct Answer {
     pub revision: i64,
     /// The term of the command's entry.
     pub term: Term,
+    /// Keeps the rows that the reply names, if it names any.
+    pub pin: Option<Pin>,
 }
 
 /// Why there is no answer from the log.
@@ -174,6 +183,22 @@ impl Asker {
         let (answer, answered) = oneshot::channel();
         self.ask(Ask::Read { answer })?;
         answered.await.unwrap_or(Err(Unanswered::Stopped))
+    }
+
+    /// Waits until everything that is applied is durable in the store.
+    ///
+    /// # Errors
+    /// [`Unanswered`].
+    pub async fn flush(&self) -> Result<(), Unanswered> {
+        let (answer, answered) = oneshot::channel();
+        // This one waits for room: it is the member's own housekeeping, and few ask for it.
+        self.asks.send(Ask::Flush { answer }).await.map_err(|_| Unanswered::Stopped)?;
+        answered.await.map_err(|_| Unanswered::Stopped)
+    }
+
+    /// Waits until the driver is gone.
+    pub async fn stopped(&self) {
+        self.asks.closed().await;
     }
 
     fn ask(&self, ask: Ask) -> Result<(), Unanswered> {

@@ -9,6 +9,7 @@ use detcd_core::ids::Index;
 use detcd_core::membership::Membership;
 use detcd_core::raft::{Mark, Raft, Write};
 use detcd_proto::raftpb;
+use tokio::sync::oneshot;
 
 use super::ask::Ask;
 use super::{Lines, Settings, bounds};
@@ -44,7 +45,17 @@ pub(super) struct Durable<B> {
     /// When to ask the log writer for room again, while there is none.
     room_due: Option<Instant>,
     store_full: bool,
+    flushes: Flushes,
     mark: MarkState,
+}
+
+/// Who waits until what is applied is durable in the store.
+#[derive(Debug, Default)]
+struct Flushes {
+    /// For the batch being filled.
+    open: Vec<oneshot::Sender<()>>,
+    /// For the batch that is being committed.
+    sealed: Vec<oneshot::Sender<()>>,
 }
 
 /// Where the next log snapshot stands.
@@ -70,6 +81,7 @@ impl<B: Backend> Durable<B> {
             log_room: Room::Enough,
             room_due: None,
             store_full: false,
+            flushes: Flushes::default(),
             mark: MarkState::At(settings.marked),
             settings,
         }
@@ -94,6 +106,15 @@ impl<B: Backend> Durable<B> {
     pub(super) fn has_room_to_apply(&self) -> bool {
         let (operations, bytes) = self.store.pending();
         operations < bounds::OVERLAY_OPERATIONS_MAX && bytes < bounds::OVERLAY_BYTES_MAX
+    }
+
+    /// Tells `answer` when everything that is applied now is durable in the store.
+    pub(super) fn flush(&mut self, answer: oneshot::Sender<()>) {
+        match self.store.open_batch() {
+            (0, false) => drop(answer.send(())),
+            (0, true) => self.flushes.sealed.push(answer),
+            _ => self.flushes.open.push(answer),
+        }
     }
 
     /// When something here is due.
@@ -130,6 +151,9 @@ impl<B: Backend> Durable<B> {
                     self.store.retire(size);
                 }
                 self.store_full = false;
+                for flushed in self.flushes.sealed.drain(..) {
+                    let _ = flushed.send(());
+                }
                 let behind = mutated!(self.settings, MarkBeforeStoreDurable);
                 self.consider_mark(if behind { self.store.applied() } else { applied })?;
             }
@@ -178,7 +202,10 @@ impl<B: Backend> Durable<B> {
         }
         let now = Instant::now();
         let due = *self.due.get_or_insert(now + self.settings.batch_interval);
-        let wanted = operations >= self.settings.batch_operations || due <= now || !self.has_room_to_apply();
+        let wanted = operations >= self.settings.batch_operations
+            || due <= now
+            || !self.flushes.open.is_empty()
+            || !self.has_room_to_apply();
         if committing {
             // The committer's completion wakes the driver; until then there is nothing to be early for.
             self.due = Some(due.max(now + self.settings.batch_interval));
@@ -188,6 +215,7 @@ impl<B: Backend> Durable<B> {
             assert!(pending.index <= raft.commit(), "only what is committed is applied");
             self.due = None;
             let batch = self.store.seal();
+            self.flushes.sealed = std::mem::take(&mut self.flushes.open);
             if mutated!(self.settings, OverlayDroppedAtSeal) {
                 self.store.retire(self.store.size());
             }

@@ -204,6 +204,7 @@ impl<B: Backend> Driver<B> {
                     self.raft.step(Input::Proposed { ticket, payload, only_in }, &mut self.effects);
                 }
                 Ask::Read { answer } => reads.push(answer),
+                Ask::Flush { answer } => self.durable.flush(answer),
             }
         }
         if !reads.is_empty() {

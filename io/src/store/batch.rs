@@ -62,6 +62,8 @@ pub struct Applied {
 pub struct Batch {
     /// New rows of bucket `key`, in ascending revision order.
     pub rows: Vec<Row>,
+    /// Rows of bucket `key` that a compaction removes; the rows above come first.
+    pub dead: Vec<RevisionKey>,
     /// Changes of the other buckets; `None` removes.
     pub tables: BTreeMap<(Bucket, Bytes), Option<Bytes>>,
     /// What the store has applied once this batch is durable. Always written with the rows: a store that knows its index but not
@@ -75,7 +77,7 @@ impl Batch {
     /// How many changes the batch holds.
     #[must_use]
     pub fn operations(&self) -> usize {
-        self.rows.len() + self.tables.len()
+        self.rows.len() + self.dead.len() + self.tables.len()
     }
 
     /// Adds a row after all others.

@@ -12,7 +12,7 @@ use detcd_core::mvcc::hash::{self, HashRule, HashStart};
 use detcd_core::reply::Rejected;
 
 use super::backend::{Backend, Slice, Visit};
-use super::batch::Row;
+use super::batch::{Change, Row};
 use super::buckets::{self, Bucket, RevisionKey, RowKind};
 use super::{ReadView, Store};
 use crate::fault::Fault;
@@ -38,6 +38,17 @@ pub struct HashKeys<B> {
     overlay: Vec<Row>,
 }
 
+/// How far a hash of the keys has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Hashed {
+    /// Advance it again.
+    More,
+    /// It is done.
+    Done(KeysHash),
+    /// A compaction has removed rows that it should have counted: begin again.
+    Overtaken,
+}
+
 impl<B: Backend> HashKeys<B> {
     /// A hash at `asked` (zero: now).
     ///
@@ -46,15 +57,29 @@ impl<B: Backend> HashKeys<B> {
     pub fn new(store: &Store<B>, asked: i64) -> Result<Self, Rejected> {
         let view = store.view();
         let start = HashStart::new(asked, view.current(), view.compacted())?;
-        let crc = crc32c::crc32c(Bucket::Key.name().as_bytes());
-        Ok(Self { view, start, rule: None, crc, after: None, overlay: Vec::new() })
+        Ok(Self::starting(view, start))
     }
 
-    /// Looks at up to `budget` rows; `None` means: advance it again.
+    /// The hash that a compaction at `revision` takes before it removes anything. `previous` is the compaction before it.
+    ///
+    /// # Errors
+    /// The backend failed.
+    pub fn of_compaction(store: &Store<B>, revision: i64, previous: i64) -> Result<Self, Fault> {
+        let view = store.view();
+        let deletes_there = has_tombstone(store, revision)?;
+        Ok(Self::starting(view, HashStart::of_compaction(revision, previous, deletes_there)))
+    }
+
+    fn starting(view: ReadView<B>, start: HashStart) -> Self {
+        let crc = crc32c::crc32c(Bucket::Key.name().as_bytes());
+        Self { view, start, rule: None, crc, after: None, overlay: Vec::new() }
+    }
+
+    /// Looks at up to `budget` rows.
     ///
     /// # Errors
     /// The backend failed, or holds what is no row.
-    pub fn advance(&mut self, budget: usize) -> Result<Option<KeysHash>, Fault> {
+    pub fn advance(&mut self, budget: usize) -> Result<Hashed, Fault> {
         let Some(rule) = self.rule else {
             self.rule = self.start.advance(&self.view, budget);
             if let Some(rule) = self.rule {
@@ -62,14 +87,17 @@ impl<B: Backend> HashKeys<B> {
                 let end = Revision::new(rule.revision(), i64::MAX);
                 self.overlay = self.view.store.read().overlay.rows(Revision::default(), end);
             }
-            return Ok(None);
+            return Ok(Hashed::More);
         };
         let visited = self.advance_backend(rule, budget)?;
         if visited == budget {
-            return Ok(None);
+            return Ok(Hashed::More);
         }
         self.add_overlay(rule);
-        Ok(Some(KeysHash { hash: self.crc, revision: rule.revision(), compacted: rule.compacted() }))
+        if rule.compacted() < self.view.store.swept() {
+            return Ok(Hashed::Overtaken);
+        }
+        Ok(Hashed::Done(KeysHash { hash: self.crc, revision: rule.revision(), compacted: rule.compacted() }))
     }
 
     fn advance_backend(&mut self, rule: HashRule, budget: usize) -> Result<usize, Fault> {
@@ -115,6 +143,21 @@ impl<B: Backend> HashKeys<B> {
             }
         }
     }
+}
+
+/// Whether any key was deleted at `main`.
+fn has_tombstone<B: Backend>(store: &Store<B>, main: i64) -> Result<bool, Fault> {
+    let (start, end) = (Revision::new(main, 0), Revision::end_of(main));
+    let above = store.read().overlay.rows(start, end);
+    let mut found = above.iter().any(|row| matches!(row.change, Change::Tombstone(_)));
+    let (start, end) = (RevisionKey::put(start), RevisionKey::tombstone(end));
+    let slice =
+        Slice { bucket: Bucket::Key, start: Bound::Included(start.as_slice()), end: Bound::Included(end.as_slice()) };
+    store.shared.backend.scan(slice, &mut |key, _| {
+        found |= matches!(RevisionKey::parse(key), Some((_, RowKind::Tombstone)));
+        if found { Visit::Enough } else { Visit::More }
+    })?;
+    Ok(found)
 }
 
 fn counts<B: Backend>(view: &ReadView<B>, rule: HashRule, revision: Revision, kind: RowKind, value: &[u8]) -> bool {

@@ -72,6 +72,9 @@ impl Lmdb {
             row.encode_value(&mut value);
             rows.put_with_flags(&mut transaction, PutFlags::APPEND, row.key().as_slice(), &value)?;
         }
+        for key in &batch.dead {
+            rows.delete(&mut transaction, key.as_slice())?;
+        }
         for (bucket, key, value) in batch.table_changes() {
             match value {
                 Some(value) => self.table(bucket).put(&mut transaction, key, &value)?,

@@ -11,10 +11,12 @@ use detcd_core::ids::{Index, MemberId, Term};
 use detcd_core::membership::{Member, Membership, Version};
 use detcd_core::mvcc::KeyIndex;
 use detcd_core::mvcc::index::RowFacts;
+use tokio::sync::Notify;
 
 use super::backend::{Backend, Slice, Visit};
 use super::batch::Applied;
 use super::buckets::{self, Bucket, RevisionKey, RowKind};
+use super::compaction::Compactions;
 use super::overlay::Overlay;
 use super::{STORAGE_VERSION, Shared, State, Store};
 use crate::codec::member;
@@ -39,7 +41,7 @@ impl<B: Backend> Store<B> {
             membership: Arc::new(load_membership(&backend)?),
             // A compaction may have removed the newest rows, tombstones (etcd issue 17780).
             current: last.max(scheduled).max(finished).max(1),
-            compacted: finished,
+            compactions: Compactions::restored(scheduled, finished),
             storage_version: version_row(&backend, Bucket::Meta, buckets::STORAGE_VERSION)?,
         };
         let size = backend.size().await?;
@@ -47,6 +49,7 @@ impl<B: Backend> Store<B> {
             shared: Arc::new(Shared {
                 backend,
                 state: RwLock::new(state),
+                compacted: Notify::new(),
                 allocated: AtomicU64::new(0),
                 in_use: AtomicU64::new(0),
             }),
@@ -73,9 +76,6 @@ fn refuse_unbuilt<B: Backend>(backend: &B) -> Result<(), Fault> {
         if found {
             return Err(Fault::Unbuilt(what));
         }
-    }
-    if backend.get(Bucket::Meta, buckets::SCHEDULED_COMPACTION)?.is_some() {
-        return Err(Fault::Unbuilt("compaction"));
     }
     match version_row(backend, Bucket::Meta, buckets::STORAGE_VERSION)? {
         Some(version) if version != STORAGE_VERSION => {

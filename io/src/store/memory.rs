@@ -46,6 +46,10 @@ pub fn apply_batch(tables: &mut Tables, batch: &Batch) {
         let fresh = tables.insert((Bucket::Key, Bytes::copy_from_slice(row.key().as_slice())), value.into());
         assert!(fresh.is_none(), "a revision is written once");
     }
+    for key in &batch.dead {
+        let dead = tables.remove(&(Bucket::Key, Bytes::copy_from_slice(key.as_slice())));
+        assert!(dead.is_some(), "a row is removed once");
+    }
     for (bucket, key, value) in batch.table_changes() {
         let place = (bucket, Bytes::copy_from_slice(key));
         match value {

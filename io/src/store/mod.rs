@@ -3,11 +3,13 @@
 //! One writer, the applier, absorbs outcomes; many readers look at points of history through [`ReadView`]. Index and overlay stand behind one
 //! lock that is held for one command or one bounded chunk, never across an await and never while the backend is read.
 //!
-//! Reading order: [`buckets`] (etcd's tables), [`batch`], [`overlay`], [`backend`] (the trait), [`lmdb`], [`memory`], [`load`] (start-up), [`hash`].
+//! Reading order: [`buckets`] (etcd's tables), [`batch`], [`overlay`], [`backend`] (the trait), [`lmdb`], [`memory`], [`load`] (start-up), [`hash`],
+//! [`compaction`].
 
 pub mod backend;
 pub mod batch;
 pub mod buckets;
+pub mod compaction;
 pub mod hash;
 pub mod lmdb;
 pub mod load;
@@ -23,10 +25,12 @@ use detcd_core::apply::Write;
 use detcd_core::ids::{Index, LeaseId, Revision, Term};
 use detcd_core::membership::{Membership, Version};
 use detcd_core::mvcc::{CountChunk, Facts, KeyChunk, KeyIndex, KeyValue, Scan, View};
+use tokio::sync::Notify;
 
 use self::backend::{Backend, Size};
 use self::batch::{Applied, Batch, Change, Row};
 use self::buckets::{Bucket, RevisionKey};
+use self::compaction::{Compactions, Pin};
 use self::overlay::Overlay;
 use crate::codec::member;
 use crate::fault::Fault;
@@ -48,18 +52,19 @@ impl<B> Clone for Store<B> {
 struct Shared<B> {
     backend: B,
     state: RwLock<State>,
+    /// Told when a compaction is applied.
+    compacted: Notify,
     allocated: AtomicU64,
     in_use: AtomicU64,
 }
 
 /// What the lock guards.
-#[derive(Default)]
 struct State {
     index: KeyIndex,
     overlay: Overlay,
     membership: Arc<Membership>,
     current: i64,
-    compacted: i64,
+    compactions: Compactions,
     storage_version: Option<Version>,
 }
 
@@ -79,7 +84,7 @@ impl<B: Backend> Store<B> {
     /// The revision of the last compaction; -1 if there was none.
     #[must_use]
     pub fn compacted(&self) -> i64 {
-        self.read().compacted
+        self.read().compactions.compacted()
     }
 
     /// Who belongs to the cluster now.
@@ -118,7 +123,10 @@ impl<B: Backend> Store<B> {
     /// A view of the present for one command or one read.
     #[must_use]
     pub fn view(&self) -> ReadView<B> {
-        ReadView { store: self.clone(), membership: self.membership() }
+        let state = self.read();
+        let (membership, pin) = (Arc::clone(&state.membership), state.compactions.pin());
+        drop(state);
+        ReadView { store: self.clone(), membership, pin }
     }
 
     /// Takes in what one entry wrote; the entry's place goes with it into the same transaction.
@@ -128,6 +136,9 @@ impl<B: Backend> Store<B> {
         assert!(before.index < index && before.term <= term, "entries are applied once and in order");
         state.overlay.open().applied = Applied { index, term };
         for write in writes {
+            if matches!(write, Write::Compacted(_)) {
+                self.shared.compacted.notify_one();
+            }
             state.absorb_one(write);
         }
     }
@@ -211,6 +222,11 @@ impl State {
                 batch.tables.insert(place, Some(STORAGE_VERSION.to_string().into()));
                 self.storage_version = Some(STORAGE_VERSION);
             }
+            Write::Compacted(revision) => {
+                let place = (Bucket::Meta, Bytes::from_static(buckets::SCHEDULED_COMPACTION));
+                batch.tables.insert(place, Some(compaction::mark(revision)));
+                self.compactions.on_compacted(revision);
+            }
         }
     }
 }
@@ -219,6 +235,15 @@ impl State {
 pub struct ReadView<B> {
     store: Store<B>,
     membership: Arc<Membership>,
+    pin: Pin,
+}
+
+impl<B> ReadView<B> {
+    /// Keeps the rows that this view sees, for as long as a compaction may wait.
+    #[must_use]
+    pub fn pin(&self) -> Pin {
+        self.pin.clone()
+    }
 }
 
 impl<B: Backend> View for ReadView<B> {
@@ -230,6 +255,10 @@ impl<B: Backend> View for ReadView<B> {
 
     fn compacted(&self) -> i64 {
         self.store.compacted()
+    }
+
+    fn swept(&self) -> i64 {
+        self.store.swept()
     }
 
     fn key_at(&self, key: &[u8], at: Revision) -> Option<Facts> {

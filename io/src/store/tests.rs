@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use detcd_core::apply::{Application, Step};
-use detcd_core::command::{Command, DeleteRangeRequest, Op, PutRequest, TxnRequest};
+use detcd_core::command::{Command, CompactionRequest, DeleteRangeRequest, Op, PutRequest, TxnRequest};
 use detcd_core::ids::MemberId;
 use detcd_core::membership::Member;
 use proptest::prelude::*;
 
-use super::hash::{HashAll, HashKeys};
+use super::hash::{HashAll, HashKeys, Hashed};
 use super::memory::{MemoryBackend, Tables};
 use super::*;
 use crate::wal::fuzz::ready;
@@ -22,6 +22,10 @@ enum Act {
     AddMember(u64),
     RemoveMember(u64),
     AgreeOnVersion,
+    /// A compaction so far behind the newest revision.
+    Compact(i64),
+    /// Every compaction that is due is carried out, in steps of so many keys.
+    Sweep(usize),
     Seal,
     Commit,
 }
@@ -34,6 +38,8 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (1_u64..5).prop_map(Act::AddMember),
         1 => (1_u64..5).prop_map(Act::RemoveMember),
         1 => Just(Act::AgreeOnVersion),
+        2 => (0_i64..4).prop_map(Act::Compact),
+        2 => (1_usize..4).prop_map(Act::Sweep),
         3 => Just(Act::Seal),
         3 => Just(Act::Commit),
     ]
@@ -55,7 +61,7 @@ fn delete(number: u8, end: u8) -> DeleteRangeRequest {
 struct Twins {
     store: Store<MemoryBackend>,
     index: u64,
-    /// Every row ever written, as the key and the value in bucket `key`.
+    /// Every row that no sweep has removed, as the key and the value in bucket `key`.
     rows: BTreeMap<Bytes, Bytes>,
     removed: Vec<u64>,
     sealed: Option<Arc<Batch>>,
@@ -89,6 +95,11 @@ impl Twins {
             }
             Act::AgreeOnVersion => vec![Write::ClusterVersion(Version::new(3, 7, self.index))],
             Act::AddMember(_) | Act::RemoveMember(_) => Vec::new(),
+            Act::Compact(back) => {
+                let request = CompactionRequest { revision: self.store.current() - back, physical: false };
+                self.outcome(Command::Compaction(request))
+            }
+            Act::Sweep(visits) => return self.sweep(*visits),
             Act::Seal => return self.seal(),
             Act::Commit => return self.commit(),
         };
@@ -132,15 +143,39 @@ impl Twins {
         }
     }
 
-    /// etcd's hash over the twin's rows up to a revision: without a compaction, every row counts.
-    fn slow_hash(&self, revision: i64) -> u32 {
-        let mut crc = crc32c::crc32c(b"key");
-        for (key, value) in &self.rows {
-            if RevisionKey::parse(key).unwrap().0.main <= revision {
-                crc = crc32c::crc32c_append(crc32c::crc32c_append(crc, key), value);
+    /// Carries out what compactions left to do, and holds it against the twin.
+    fn sweep(&mut self, visits: usize) {
+        while let Some(due) = self.store.sweep_due() {
+            let hash = due.hashed_from.map(|previous| {
+                let hashing = HashKeys::of_compaction(&self.store, due.revision, previous).unwrap();
+                let hash = finished(hashing, visits);
+                let keep = kept(&self.rows, due.revision, Told::DeletesThere);
+                assert_eq!(hash.hash, slow_hash(&self.rows, due.revision, previous, &keep));
+                hash
+            });
+            self.store.begin_sweep(due.revision);
+            let (mut after, mut dead) = (None::<Bytes>, 0);
+            loop {
+                let (rows, resume) = self.store.sweep(due.revision, after.as_deref(), visits);
+                dead += rows;
+                after = resume;
+                if after.is_none() {
+                    break;
+                }
             }
+            drop(self.store.end_sweep(due.revision, hash));
+            let before = self.rows.len();
+            self.rows = left_by(&self.rows, due.revision);
+            assert_eq!(before - self.rows.len(), dead);
+            assert_eq!(self.store.compaction_hash(due.revision), hash);
         }
-        crc
+    }
+
+    /// etcd's hash at a revision, as it is once every compaction is carried out.
+    fn slow_hash(&self, revision: i64) -> u32 {
+        let compacted = self.store.compacted();
+        let left = left_by(&self.rows, compacted);
+        slow_hash(&left, revision, compacted, &kept(&left, revision, Told::LiveOnly))
     }
 
     /// What a key holds now, by the twin's rows.
@@ -161,18 +196,73 @@ impl Twins {
     }
 }
 
+/// Whether a set of kept rows holds the tombstones of the very revision.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Told {
+    LiveOnly,
+    DeletesThere,
+}
+
+type Rows = BTreeMap<Bytes, Bytes>;
+
+fn place(key: &Bytes) -> (Revision, buckets::RowKind) {
+    RevisionKey::parse(key).unwrap()
+}
+
+/// The newest row of each key at a revision, if it says something.
+fn kept(rows: &Rows, revision: i64, told: Told) -> Vec<Bytes> {
+    let mut newest = BTreeMap::new();
+    for (key, value) in rows {
+        if place(key).0.main <= revision {
+            newest.insert(buckets::decode_key_value(value.clone()).unwrap().key, key.clone());
+        }
+    }
+    let says = |key: &Bytes| {
+        let (at, kind) = place(key);
+        kind == buckets::RowKind::Put || told == Told::DeletesThere && at.main == revision
+    };
+    newest.into_values().filter(says).collect()
+}
+
+/// What a compaction leaves: no transaction here deletes a key and writes it again.
+fn left_by(rows: &Rows, compacted: i64) -> Rows {
+    let keep = kept(rows, compacted, Told::DeletesThere);
+    let stays = |(key, _): &(&Bytes, &Bytes)| compacted < place(key).0.main || keep.contains(key);
+    rows.iter().filter(stays).map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// etcd's hash, by its own words: a set of kept rows, and what counts beside it.
+fn slow_hash(rows: &Rows, revision: i64, compacted: i64, keep: &[Bytes]) -> u32 {
+    let mut crc = crc32c::crc32c(b"key");
+    for (key, value) in rows {
+        let (at, kind) = place(key);
+        let is_dropped = at.main <= compacted && !keep.is_empty() && !keep.contains(key);
+        let is_boundary = at.main == compacted && kind == buckets::RowKind::Tombstone;
+        if at.main <= revision && !is_dropped && !is_boundary {
+            crc = crc32c::crc32c_append(crc32c::crc32c_append(crc, key), value);
+        }
+    }
+    crc
+}
+
+fn finished(mut hashing: HashKeys<MemoryBackend>, budget: usize) -> hash::KeysHash {
+    loop {
+        match hashing.advance(budget).unwrap() {
+            Hashed::Done(hash) => return hash,
+            Hashed::More => {}
+            Hashed::Overtaken => panic!("nobody sweeps meanwhile"),
+        }
+    }
+}
+
 /// Carries a hash to its end, with `between` in the middle of it.
 fn hashed(store: &Store<MemoryBackend>, asked: i64, budget: usize, between: impl FnOnce()) -> hash::KeysHash {
     let mut hashing = HashKeys::new(store, asked).unwrap();
     let mut between = Some(between);
-    loop {
-        if let Some(done) = hashing.advance(budget).unwrap() {
-            return done;
-        }
-        if let Some(between) = between.take() {
-            between();
-        }
+    if hashing.advance(budget).unwrap() == Hashed::More {
+        between.take().expect("once")();
     }
+    finished(hashing, budget)
 }
 
 fn facts(store: &Store<MemoryBackend>) -> impl PartialEq + std::fmt::Debug {
@@ -194,7 +284,7 @@ proptest! {
             twins.check();
         }
         let revision = twins.store.current();
-        let asked = (revision - back).max(1);
+        let asked = (revision - back).max(twins.store.compacted()).max(1);
         let hash = |twins: &Twins, asked| hashed(&twins.store, asked, budget, || {}).hash;
         prop_assert_eq!(hash(&twins, 0), twins.slow_hash(revision));
         prop_assert_eq!(hash(&twins, asked), twins.slow_hash(asked));
@@ -210,6 +300,10 @@ proptest! {
         twins.commit();
         prop_assert_eq!(twins.store.pending(), (0, 0));
 
+        let stored = twins.store.backend().tables();
+        let stored: Rows = stored.into_iter().filter(|((bucket, _), _)| *bucket == Bucket::Key).map(|((_, key), value)| (key, value)).collect();
+        prop_assert_eq!(&stored, &twins.rows);
+
         let loaded = ready(Store::load(twins.store.backend().clone())).unwrap();
         prop_assert_eq!(facts(&loaded), facts(&twins.store));
         let before = std::mem::replace(&mut twins.store, loaded);
@@ -224,6 +318,12 @@ proptest! {
             }
         };
         prop_assert_eq!(all(&twins.store), all(&before));
+        // A sweep that was cut off is due again, without a hash.
+        if twins.store.sweep_due().is_some() {
+            prop_assert_eq!(twins.store.sweep_due().and_then(|due| due.hashed_from), None);
+            twins.sweep(budget);
+            prop_assert_eq!(hash(&twins, 0), twins.slow_hash(revision));
+        }
     }
 }
 
@@ -241,12 +341,10 @@ fn refusal(rows: &[TableRow<'_>]) -> String {
 
 #[test]
 fn what_is_not_built_is_refused_by_name() {
-    let compaction = RevisionKey::put(Revision::new(5, 0));
-    let rows: [(Bucket, &[u8], &[u8], &str); 5] = [
+    let rows: [(Bucket, &[u8], &[u8], &str); 4] = [
         (Bucket::Auth, b"authEnabled", &[1], "authentication, which this store has enabled"),
         (Bucket::Lease, &[0; 8], b"", "leases"),
         (Bucket::Alarm, b"\x08\x01", b"", "alarms"),
-        (Bucket::Meta, b"scheduledCompactRev", compaction.as_slice(), "compaction"),
         (Bucket::Meta, b"finishedCompactRev", b"no revision", "finishedCompactRev: not a revision"),
     ];
     for (bucket, key, value, cause) in rows {

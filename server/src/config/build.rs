@@ -9,8 +9,9 @@ use std::time::Duration;
 use detcd_io::boot::asked::{Asked, ClusterState, Recovery, cluster_of_one};
 use detcd_io::boot::inspect::Places;
 use detcd_io::boot::url::{Scheme, Url};
+use detcd_io::sweeper::Pace;
 
-use super::validate::{DEFAULT_CLUSTER, Invalid, Keep, retention};
+use super::validate::{DEFAULT_CLUSTER, Invalid, retention};
 use super::{Config, Data, Limits, Logging, Raft, Refused, Store, Urls};
 use crate::flags::settings::Settings;
 use crate::flags::table::Support;
@@ -53,7 +54,7 @@ pub fn build(settings: &Settings, lines: &mut Vec<Line>) -> Result<Config, Refus
             streams_max: u32::try_from(settings.unsigned("max-concurrent-streams")).unwrap_or(u32::MAX),
             quota_bytes: QUOTA_BYTES,
         },
-        store: store(settings),
+        store: store(settings)?,
         logging,
     })
 }
@@ -73,9 +74,6 @@ fn refuse_unbuilt(settings: &Settings) -> Result<(), Refused> {
             }
             Support::Built | Support::Later => not_built(&format!("--{}", flag.name)),
         };
-    }
-    if retention(settings)? == Keep::Some {
-        return not_built("--auto-compaction-retention");
     }
     // Anything shorter is raised to the default, as in etcd.
     for name in ["raft-read-timeout", "raft-write-timeout"] {
@@ -166,11 +164,23 @@ fn raft(settings: &Settings) -> Raft {
     }
 }
 
-fn store(settings: &Settings) -> Store {
+fn store(settings: &Settings) -> Result<Store, Refused> {
     let interval = settings.nanos("backend-batch-interval").unsigned_abs();
     let limit = settings.signed("backend-batch-limit").unsigned_abs();
-    Store {
+    Ok(Store {
         batch_interval: if interval == 0 { Duration::from_millis(100) } else { Duration::from_nanos(interval) },
         batch_ops_max: if limit == 0 { 10_000 } else { limit },
+        sweeps: sweeps(settings),
+        retention: retention(settings)?,
+    })
+}
+
+/// Zero, and what is less, means the default.
+fn sweeps(settings: &Settings) -> Pace {
+    let rows = usize::try_from(settings.signed("compaction-batch-limit")).unwrap_or(0);
+    let pause = u64::try_from(settings.nanos("compaction-sleep-interval")).unwrap_or(0);
+    Pace {
+        rows: if rows == 0 { 1_000 } else { rows },
+        pause: if pause == 0 { Duration::from_millis(10) } else { Duration::from_nanos(pause) },
     }
 }

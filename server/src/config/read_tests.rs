@@ -177,11 +177,6 @@ fn what_is_not_built_is_refused_by_name_and_taken_at_its_default() {
         ("--bcrypt-cost=3", "--bcrypt-cost is not built yet in detcd"),
         ("--discovery-srv=d", "--discovery-srv is not built yet in detcd"),
         ("--discovery-endpoints=e --discovery-token=t", "--discovery-endpoints is not built yet in detcd"),
-        ("--auto-compaction-retention=1", "--auto-compaction-retention is not built yet in detcd"),
-        (
-            "--auto-compaction-mode=revision --auto-compaction-retention=5m",
-            "--auto-compaction-retention is not built yet in detcd",
-        ),
         ("--feature-gates=InitialCorruptCheck=true", "--feature-gates is not built yet in detcd"),
         ("--quota-backend-bytes=1", "--quota-backend-bytes is not built yet in detcd"),
         ("--metrics=extensive", "--metrics is not built yet in detcd"),
@@ -228,8 +223,19 @@ fn sources_set_what_they_say() {
         let data = &config.data;
         format!("{} {} {}", data.snapshot_entries, data.wals_max, data.snapshots_max)
     };
+    let compaction: Fact = |config| format!("{:?} {:?}", config.store.retention, config.store.sweeps);
     let votes: Fact = |config| format!("{}", config.raft.pre_vote);
     let rows: Vec<(&str, &str, &str, Fact, &str)> = vec![
+        ("", "", "", compaction, "None Pace { rows: 1000, pause: 10ms }"),
+        ("--auto-compaction-retention=2", "", "", compaction, "Some(Period(7200000)) Pace { rows: 1000, pause: 10ms }"),
+        ("--auto-compaction-retention=5m", "", "", compaction, "Some(Period(300000)) Pace { rows: 1000, pause: 10ms }"),
+        (
+            "--auto-compaction-mode=revision --auto-compaction-retention=7 --compaction-batch-limit=5 --compaction-sleep-interval=1s",
+            "",
+            "",
+            compaction,
+            "Some(Revisions(7)) Pace { rows: 5, pause: 1s }",
+        ),
         ("", "", "", name, "default"),
         ("", "", "", cluster, "default=http://localhost:2380"),
         ("", "", "", dirs, "default.etcd default.etcd/member/wal"),

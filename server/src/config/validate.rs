@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use detcd_core::mvcc::auto_compact::Retention;
 use detcd_io::boot::url::{Scheme, Url, join, split_host_port};
 
 use crate::flags::settings::Settings;
@@ -405,27 +406,29 @@ const REQUEST_BYTES_RECOMMENDED: u64 = 10 * 1024 * 1024;
 /// Larger quotas are taken, with a warning.
 const QUOTA_BYTES_RECOMMENDED: i64 = 8 * 1024 * 1024 * 1024;
 
-/// Whether the history is kept whole. A bare number means hours or revisions, anything else is a duration.
+/// How much history is kept; `None` for all of it. A bare number means hours or revisions, anything else is a duration, whose nanoseconds count as revisions
+/// where those are asked for, as in etcd.
 ///
 /// # Errors
 /// A text that is neither.
-pub fn retention(settings: &Settings) -> Result<Keep, Invalid> {
+pub fn retention(settings: &Settings) -> Result<Option<Retention>, Invalid> {
     let text = settings.text("auto-compaction-retention");
-    let number = match text.parse::<i64>() {
-        Ok(number) if number >= 0 => number,
+    let by_revision = settings.text("auto-compaction-mode") == "revision";
+    let nanos = match text.parse::<i64>() {
+        Ok(number) if number >= 0 && by_revision => number,
+        Ok(number) if number >= 0 => number.saturating_mul(HOUR_NANOS),
         _ => parse_duration(text).map_err(Invalid::CompactionRetention)?,
     };
-    Ok(if number == 0 { Keep::All } else { Keep::Some })
+    Ok(match u64::try_from(nanos).unwrap_or(0) {
+        // Less than nothing is nothing.
+        0 => None,
+        _ if by_revision => Some(Retention::Revisions(nanos)),
+        nanos => Some(Retention::Period((nanos / MILLI_NANOS).max(1))),
+    })
 }
 
-/// How much history is kept.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Keep {
-    /// All of it.
-    All,
-    /// Some of it.
-    Some,
-}
+const HOUR_NANOS: i64 = 3_600_000_000_000;
+const MILLI_NANOS: u64 = 1_000_000;
 
 fn token(options: &str, lines: &mut Vec<Line>) -> Result<(), Invalid> {
     let mut parts = options.split(',');

@@ -8,6 +8,7 @@ use detcd_io::codec::entry::Field;
 use detcd_io::codec::request;
 use detcd_io::driver::bounds;
 use detcd_io::store::backend::Backend;
+use detcd_io::store::compaction::Pin;
 use detcd_proto::etcdserverpb as pb;
 use detcd_proto::etcdserverpb::kv_server::Kv;
 use tokio::sync::mpsc;
@@ -38,14 +39,14 @@ impl<B: Backend> KvService<B> {
         if serializable { Ok(()) } else { self.member.read_barrier().await }
     }
 
-    /// Takes a request through the log and picks the reply.
-    async fn apply(&self, field: Field, message: &impl prost::Message) -> Result<Reply, Status> {
+    /// Takes a request through the log and picks the reply, with what keeps the rows that it names.
+    async fn apply(&self, field: Field, message: &impl prost::Message) -> Result<(Reply, Option<Pin>), Status> {
         let answer = self.member.propose(field, message).await?;
-        answer.reply.map_err(refuse)
+        Ok((answer.reply.map_err(refuse)?, answer.pin))
     }
 
     /// Runs a transaction that writes nothing on this member's own state.
-    async fn read_only(&self, request: TxnRequest) -> Result<TxnReply, Status> {
+    async fn read_only(&self, request: TxnRequest) -> Result<(TxnReply, Option<Pin>), Status> {
         let view = self.member.store().view();
         let mut application = Application::begin(Command::Txn(request));
         loop {
@@ -55,7 +56,7 @@ impl<B: Backend> KvService<B> {
                 Step::Done(outcome) => {
                     assert!(outcome.writes.is_empty(), "a read-only transaction writes nothing");
                     return match outcome.reply.map_err(refuse)? {
-                        Reply::Txn(reply) => Ok(reply),
+                        Reply::Txn(reply) => Ok((reply, Some(view.pin()))),
                         other => unreachable!("a transaction is answered by one, not by {other:?}"),
                     };
                 }
@@ -111,7 +112,7 @@ impl<B: Backend> Kv for KvService<B> {
         self.member.check_metadata(request.metadata())?;
         let request = request.into_inner();
         validate::put(&request::put(request.clone())).map_err(refuse)?;
-        let reply = self.apply(Field::Put, &request).await?;
+        let (reply, _pin) = self.apply(Field::Put, &request).await?;
         let Reply::Put(reply) = reply else { unreachable!("a put is answered by a put, not by {reply:?}") };
         let mut response = Replier::new(&self.member).put(&reply)?;
         response.header = Some(self.member.header(reply.revision));
@@ -125,7 +126,7 @@ impl<B: Backend> Kv for KvService<B> {
         self.member.check_metadata(request.metadata())?;
         let request = request.into_inner();
         validate::delete_range(&request::delete_range(request.clone())).map_err(refuse)?;
-        let reply = self.apply(Field::DeleteRange, &request).await?;
+        let (reply, _pin) = self.apply(Field::DeleteRange, &request).await?;
         let Reply::DeleteRange(reply) = reply else { unreachable!("a delete is answered by one, not by {reply:?}") };
         let mut response = Replier::new(&self.member).delete_range(&reply).await?;
         response.header = Some(self.member.header(reply.revision));
@@ -137,13 +138,13 @@ impl<B: Backend> Kv for KvService<B> {
         let request = request.into_inner();
         let checked = request::txn(request.clone());
         validate::txn(&checked, self.member.limits().txn_ops_max).map_err(refuse)?;
-        let reply = if checked.is_read_only() {
+        let (reply, _pin) = if checked.is_read_only() {
             self.barrier(checked.is_serializable()).await?;
             self.read_only(checked).await?
         } else {
-            let reply = self.apply(Field::Txn, &request).await?;
+            let (reply, pin) = self.apply(Field::Txn, &request).await?;
             let Reply::Txn(reply) = reply else { unreachable!("a transaction is answered by one, not by {reply:?}") };
-            reply
+            (reply, pin)
         };
         let mut response = Replier::new(&self.member).txn(&reply).await?;
         response.header = Some(self.member.header(reply.revision));
@@ -152,9 +153,19 @@ impl<B: Backend> Kv for KvService<B> {
 
     async fn compact(
         &self,
-        _request: Request<pb::CompactionRequest>,
+        request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
-        Err(Status::unimplemented("compaction is not built yet"))
+        self.member.check_metadata(request.metadata())?;
+        let request = request.into_inner();
+        let answer = self.member.propose(Field::Compaction, &request).await?;
+        // One that comes too late waits as well: its caller wants the rows to be gone.
+        if request.physical && matches!(answer.reply, Ok(_) | Err(Rejected::Compacted)) {
+            self.member.store().compactions_done().await;
+            let flushed = self.member.asker().flush().await;
+            flushed.map_err(|why| status::status(status::unanswered(why)))?;
+        }
+        answer.reply.map_err(refuse)?;
+        respond(pb::CompactionResponse { header: Some(self.member.header(answer.revision)) })
     }
 }
 
@@ -164,10 +175,10 @@ async fn stream_range<B: Backend>(
     mut read: StreamRead,
     chunks: &mpsc::Sender<Result<pb::RangeStreamResponse, Status>>,
 ) -> Result<(), Status> {
-    let view = member.store().view();
     let mut size = ChunkSize::new(member.limits().request_bytes_max);
     loop {
-        let progress = read.advance(&view, size.keys(), bounds::READ_KEYS_PER_TURN);
+        // Taken anew for each turn: a slow client holds no compaction up.
+        let progress = read.advance(&member.store().view(), size.keys(), bounds::READ_KEYS_PER_TURN);
         match progress.map_err(|fault| member.fail(fault))? {
             Progress::More => tokio::task::yield_now().await,
             Progress::Rejected(why) => return Err(refuse(why)),

@@ -2,7 +2,7 @@
 
 use detcd_io::driver::bounds;
 use detcd_io::store::backend::Backend;
-use detcd_io::store::hash::{HashAll, HashKeys};
+use detcd_io::store::hash::{HashAll, HashKeys, Hashed, KeysHash};
 use detcd_proto::etcdserverpb as pb;
 use detcd_proto::etcdserverpb::maintenance_server::Maintenance;
 use tokio_stream::wrappers::ReceiverStream;
@@ -21,6 +21,23 @@ impl<B: Backend> MaintenanceService<B> {
     #[must_use]
     pub const fn new(member: Member<B>) -> Self {
         Self { member }
+    }
+}
+
+impl<B: Backend> MaintenanceService<B> {
+    async fn hash_keys(&self, asked: i64) -> Result<KeysHash, Status> {
+        let begin = || {
+            let hashing = HashKeys::new(self.member.store(), asked);
+            hashing.map_err(|why| status::status(status::rejected(why)))
+        };
+        let mut hashing = begin()?;
+        loop {
+            match hashing.advance(bounds::READ_KEYS_PER_TURN).map_err(|fault| self.member.fail(fault))? {
+                Hashed::Done(hashed) => return Ok(hashed),
+                Hashed::More => tokio::task::yield_now().await,
+                Hashed::Overtaken => hashing = begin()?,
+            }
+        }
     }
 }
 
@@ -55,13 +72,10 @@ impl<B: Backend> Maintenance for MaintenanceService<B> {
     async fn hash_kv(&self, request: Request<pb::HashKvRequest>) -> Result<Response<pb::HashKvResponse>, Status> {
         self.member.check_metadata(request.metadata())?;
         let store = self.member.store();
-        let hashing = HashKeys::new(store, request.get_ref().revision);
-        let mut hashing = hashing.map_err(|why| status::status(status::rejected(why)))?;
-        let hashed = loop {
-            match hashing.advance(bounds::READ_KEYS_PER_TURN).map_err(|fault| self.member.fail(fault))? {
-                Some(hashed) => break hashed,
-                None => tokio::task::yield_now().await,
-            }
+        let asked = request.get_ref().revision;
+        let hashed = match store.compaction_hash(asked) {
+            Some(hashed) => hashed,
+            None => self.hash_keys(asked).await?,
         };
         respond(pb::HashKvResponse {
             header: Some(self.member.header(store.current())),

@@ -3,6 +3,7 @@
 //! `KILLS=200 cargo test -p detcd-server --test process` makes the long run of kills; the default is a sample.
 #![allow(clippy::unwrap_used)]
 
+mod compaction;
 mod load;
 mod member;
 

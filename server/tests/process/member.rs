@@ -18,6 +18,8 @@ pub(crate) struct Home {
     pub directory: PathBuf,
     pub client_port: u16,
     pub peer_port: u16,
+    /// More arguments.
+    args: Vec<String>,
 }
 
 /// A running process.
@@ -31,7 +33,13 @@ fn free_port() -> u16 {
 
 impl Home {
     pub(crate) fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), client_port: free_port(), peer_port: free_port() }
+        Self { directory: directory.to_owned(), client_port: free_port(), peer_port: free_port(), args: Vec::new() }
+    }
+
+    /// The same with more arguments.
+    pub(crate) fn with(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
@@ -55,6 +63,7 @@ impl Home {
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .arg(format!("--initial-cluster=a={peer}"))
+            .args(&self.args)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);

@@ -1,0 +1,160 @@
+//! The sweeper: removes the rows that a compaction has left behind, without getting into anybody's way.
+//!
+//! One sweep at a time, in steps of bounded work with a pause after each, so that neither the applier nor a client waits for it. On its way it takes the hash
+//! that etcd's compactions take, which members compare. A crash in between loses nothing: the decision is in the store, and the next start sweeps again.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::clock::Instant;
+use crate::driver::ask::{Asker, Unanswered};
+use crate::fault::Fault;
+use crate::mutants::mutated;
+use crate::store::Store;
+use crate::store::backend::Backend;
+use crate::store::compaction::Due;
+use crate::store::hash::{HashKeys, Hashed, KeysHash};
+
+/// How long a sweep waits for readers that began before its compaction. Who reads on is told that the revision is compacted.
+const READERS_PATIENCE: Duration = Duration::from_secs(5);
+/// The pause between two looks at those readers.
+const READERS_PAUSE: Duration = Duration::from_millis(10);
+/// Index entries per step: the index is locked that long.
+const ENTRIES_PER_STEP: usize = 500;
+
+/// How fast a sweep goes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Pace {
+    /// Rows hashed or removed between two pauses (`--compaction-batch-limit`).
+    pub rows: usize,
+    /// The pause (`--compaction-sleep-interval`).
+    pub pause: Duration,
+}
+
+/// The task that sweeps.
+pub struct Sweeper<B> {
+    store: Store<B>,
+    asker: Asker,
+    pace: Pace,
+    faults: mpsc::Sender<Fault>,
+    /// The known bug that it carries, in builds that prove the checkers can fail.
+    #[cfg(mutants)]
+    pub mutant: Option<crate::mutants::Mutant>,
+}
+
+/// Why a sweep did not come to its end.
+enum Ended {
+    /// The member is stopping.
+    Stopped,
+    /// The machine failed.
+    Faulted(Fault),
+}
+
+impl From<Unanswered> for Ended {
+    fn from(_: Unanswered) -> Self {
+        Self::Stopped
+    }
+}
+
+impl From<Fault> for Ended {
+    fn from(fault: Fault) -> Self {
+        Self::Faulted(fault)
+    }
+}
+
+impl<B: Backend> Sweeper<B> {
+    /// A sweeper over `store`, whose driver is asked to make its work durable. A failure of the machine goes to `faults`.
+    #[must_use]
+    pub fn new(store: Store<B>, asker: Asker, pace: Pace, faults: mpsc::Sender<Fault>) -> Self {
+        assert!(0 < pace.rows, "a step without budget would never end");
+        Self {
+            store,
+            asker,
+            pace,
+            faults,
+            #[cfg(mutants)]
+            mutant: None,
+        }
+    }
+
+    /// Works until the driver is gone, or the machine fails.
+    pub async fn run(self) {
+        loop {
+            while let Some(due) = self.store.sweep_due() {
+                match self.sweep(due).await {
+                    Ok(()) => {}
+                    Err(Ended::Stopped) => return,
+                    Err(Ended::Faulted(fault)) => {
+                        // If the queue is full, another fault is already on its way.
+                        let _ = self.faults.try_send(fault);
+                        return;
+                    }
+                }
+            }
+            tokio::select! {
+                biased;
+                () = self.asker.stopped() => return,
+                () = self.store.compaction_applied() => {}
+            }
+        }
+    }
+
+    async fn sweep(&self, due: Due) -> Result<(), Ended> {
+        let began = Instant::now();
+        while self.store.has_earlier_readers() && Instant::now() < began + READERS_PATIENCE {
+            tokio::time::sleep(READERS_PAUSE).await;
+        }
+        let hash = match due.hashed_from {
+            Some(previous) => Some(self.hash(due.revision, previous).await?),
+            None => None,
+        };
+        let revision = due.revision;
+        self.store.begin_sweep(revision);
+        if mutated!(self, SweptBeforeRows) {
+            self.store.mark_swept(revision);
+            self.asker.flush().await?;
+        }
+        let (mut after, mut rows, mut rows_in_all) = (None::<Bytes>, 0, 0);
+        loop {
+            let floor = if mutated!(self, SweepOneTooFar) { revision + 1 } else { revision };
+            let (dead, resume) = self.store.sweep(floor, after.as_deref(), ENTRIES_PER_STEP);
+            rows += dead;
+            rows_in_all += dead;
+            after = resume;
+            if after.is_none() {
+                break;
+            }
+            if rows < self.pace.rows {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            rows = 0;
+            self.asker.flush().await?;
+            tokio::time::sleep(self.pace.pause).await;
+        }
+        let ended = self.store.end_sweep(revision, hash);
+        self.asker.flush().await?;
+        drop(ended);
+        tracing::info!(
+            revision,
+            rows = rows_in_all,
+            took = ?(Instant::now() - began),
+            hash = hash.map(|hash| hash.hash),
+            "finished scheduled compaction"
+        );
+        Ok(())
+    }
+
+    async fn hash(&self, revision: i64, previous: i64) -> Result<KeysHash, Fault> {
+        let mut hashing = HashKeys::of_compaction(&self.store, revision, previous)?;
+        loop {
+            match hashing.advance(self.pace.rows)? {
+                Hashed::Done(hash) => return Ok(hash),
+                Hashed::Overtaken => unreachable!("nobody else sweeps"),
+                Hashed::More => tokio::time::sleep(self.pace.pause).await,
+            }
+        }
+    }
+}
