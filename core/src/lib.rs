@@ -13,10 +13,12 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod alarm;
 pub mod apply;
 pub mod command;
 pub mod ids;
 pub mod membership;
 pub mod mvcc;
+pub mod quota;
 pub mod raft;
 pub mod reply;

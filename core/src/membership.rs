@@ -136,7 +136,11 @@ impl Membership {
                 self.removed.insert(*id);
             }
             Write::ClusterVersion(version) => self.cluster_version = Some(*version),
-            Write::Row { .. } | Write::Tombstone { .. } | Write::Compacted(_) => {}
+            Write::Row { .. }
+            | Write::Tombstone { .. }
+            | Write::Compacted(_)
+            | Write::AlarmRaised(_)
+            | Write::AlarmLowered(_) => {}
         }
     }
 }

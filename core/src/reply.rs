@@ -7,6 +7,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use crate::alarm::Alarm;
 use crate::command::RangeRequest;
 use crate::ids::Revision;
 use crate::membership::Member;
@@ -25,6 +26,8 @@ pub enum Reply {
     Txn(TxnReply),
     /// To a membership change: the members after it.
     Members(Vec<Member>),
+    /// To an alarm request: the alarms that it was about.
+    Alarms(Vec<Alarm>),
     /// To a command whose answer carries nothing.
     Empty,
 }
@@ -37,7 +40,7 @@ impl Reply {
             Self::Put(reply) => reply.prev.is_some(),
             Self::DeleteRange(reply) => !reply.prev.is_empty(),
             Self::Range(_) | Self::Txn(_) => true,
-            Self::Members(_) | Self::Empty => false,
+            Self::Members(_) | Self::Alarms(_) | Self::Empty => false,
         }
     }
 }

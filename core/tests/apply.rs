@@ -1,9 +1,10 @@
 //! Single commands through the one door: what they write, what they answer, and which stop the member.
 
+use detcd_core::alarm::Alarm;
 use detcd_core::apply::{Application, Event, EventKind, Outcome, Step, Write};
 use detcd_core::command::{
-    AuthCommand, ClusterMemberAttrSetRequest, ClusterVersionSetRequest, Command, CompactionRequest, DeleteRangeRequest,
-    PutRequest, RangeRequest,
+    AlarmAction, AlarmKind, AlarmRequest, AuthCommand, ClusterMemberAttrSetRequest, ClusterVersionSetRequest, Command,
+    CompactionRequest, DeleteRangeRequest, Op, PutRequest, RangeRequest, TxnRequest,
 };
 use detcd_core::ids::{LeaseId, MemberId, Revision, Ticket};
 use detcd_core::membership::{ConfChange, ConfChangeKind, Member, Membership, Version};
@@ -74,6 +75,66 @@ fn a_compaction_goes_forward_and_not_beyond_the_present() {
 }
 
 #[test]
+fn alarms_are_raised_listed_and_lowered() {
+    let mut store = Store::default();
+    let ask = |store: &mut Store, action, member, alarm| {
+        let outcome = store.apply(Command::Alarm(AlarmRequest { action, member: MemberId(member), alarm }), &[1]);
+        match outcome.reply {
+            Ok(Reply::Alarms(alarms)) => (alarms, outcome.writes.len()),
+            other => panic!("{other:?}"),
+        }
+    };
+    use AlarmAction::{Activate, Deactivate, Get};
+    use AlarmKind::{Corrupt, NoSpace};
+    let alarm = |member, kind| Alarm { member: MemberId(member), kind };
+    assert_eq!(ask(&mut store, Get, 0, AlarmKind::None), (vec![], 0));
+    assert_eq!(ask(&mut store, Activate, 7, AlarmKind::None), (vec![], 0));
+    assert_eq!(ask(&mut store, Activate, 7, NoSpace), (vec![alarm(7, NoSpace)], 1));
+    assert_eq!(ask(&mut store, Activate, 7, NoSpace), (vec![alarm(7, NoSpace)], 0));
+    assert_eq!(ask(&mut store, Activate, 8, AlarmKind::Unknown(9)), (vec![alarm(8, AlarmKind::Unknown(9))], 1));
+    let all = vec![alarm(7, NoSpace), alarm(8, AlarmKind::Unknown(9))];
+    assert_eq!(ask(&mut store, Get, 3, AlarmKind::None), (all, 0));
+    assert_eq!(ask(&mut store, Get, 3, NoSpace), (vec![alarm(7, NoSpace)], 0));
+    assert_eq!(ask(&mut store, Get, 7, Corrupt), (vec![], 0));
+    assert_eq!(ask(&mut store, Deactivate, 0, NoSpace), (vec![], 0), "zero is no wildcard");
+    assert_eq!(ask(&mut store, Deactivate, 7, NoSpace), (vec![alarm(7, NoSpace)], 1));
+    assert_eq!(ask(&mut store, Get, 0, NoSpace), (vec![], 0));
+}
+
+#[test]
+fn a_raised_alarm_forbids_what_etcd_forbids() {
+    let mut store = Store::default();
+    store.put("k", "v");
+    let txn = |op: Op| Command::Txn(TxnRequest { failure: vec![], success: vec![op], ..TxnRequest::default() });
+    let (dear, cheap) = (txn(Op::Put(put("k", ""))), txn(Op::DeleteRange(delete("k", ""))));
+    let commands = [
+        (Command::Put(put("k", "v")), true),
+        (dear, true),
+        (cheap, false),
+        (txn(Op::Range(range("k", ""))), false),
+        (Command::DeleteRange(delete("k", "")), false),
+        (Command::Compaction(CompactionRequest { revision: 1, physical: false }), false),
+        (Command::Range(range("k", "")), false),
+    ];
+    let raise = |store: &mut Store, alarm| {
+        let request = AlarmRequest { action: AlarmAction::Activate, member: MemberId(1), alarm };
+        store.apply(Command::Alarm(request), &[1]);
+    };
+    raise(&mut store, AlarmKind::NoSpace);
+    for (command, costs) in &commands {
+        let refused = store.outcome(command.clone(), &[9]).reply == Err(Rejected::NoSpace);
+        assert_eq!(refused, *costs, "{command:?}");
+    }
+    raise(&mut store, AlarmKind::Corrupt);
+    for (command, _) in &commands {
+        let outcome = store.outcome(command.clone(), &[9]);
+        assert_eq!(outcome, Outcome { reply: Err(Rejected::Corrupt), writes: vec![], events: vec![] }, "{command:?}");
+    }
+    let set = ClusterVersionSetRequest { version: Version::new(3, 7, 0) };
+    assert!(store.outcome(Command::ClusterVersionSet(set), &[1]).reply.is_ok());
+}
+
+#[test]
 fn a_range_delete_numbers_its_tombstones_in_key_order() {
     let mut store = Store::default();
     for key in ["c", "a", "b", "d"] {
@@ -129,7 +190,6 @@ fn what_is_not_built_stops_the_member() {
         (Command::LeaseGrant(Default::default()), "lease grant"),
         (Command::LeaseRevoke(Default::default()), "lease revoke"),
         (Command::LeaseCheckpoint(Default::default()), "lease checkpoint"),
-        (Command::Alarm(Default::default()), "alarm"),
         (Command::Auth(AuthCommand::Enable), "authentication"),
         (Command::DowngradeInfoSet(Default::default()), "downgrade"),
     ] {

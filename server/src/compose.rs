@@ -116,6 +116,6 @@ fn limits(config: &Config) -> RequestLimits {
         request_bytes_max: usize::try_from(config.limits.request_bytes_max).unwrap_or(usize::MAX),
         txn_ops_max: usize::try_from(config.limits.txn_ops_max).unwrap_or(usize::MAX),
         timeout: Duration::from_secs(5) + 2 * config.raft.election,
-        quota_bytes: i64::try_from(config.limits.quota_bytes).unwrap_or(i64::MAX),
+        quota_bytes: config.limits.quota_bytes,
     }
 }

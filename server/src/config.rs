@@ -90,8 +90,8 @@ pub struct Limits {
     pub request_bytes_max: u64,
     /// Streams of one connection.
     pub streams_max: u32,
-    /// Bytes of the store at which writes stop.
-    pub quota_bytes: u64,
+    /// Bytes of the store at which writes stop; below zero: never.
+    pub quota_bytes: i64,
 }
 
 /// How the store gathers writes.

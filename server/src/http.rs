@@ -11,7 +11,7 @@ use axum::http::header::{ALLOW, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use axum::middleware::{self, Next};
 use axum::routing::any;
-use detcd_core::command::RangeRequest;
+use detcd_core::command::{AlarmKind, RangeRequest};
 use detcd_core::mvcc::{RangeRead, ReadPoint};
 use detcd_io::store::backend::Backend;
 use detcd_server::member::{Member, VERSION};
@@ -149,7 +149,10 @@ async fn health<B: Backend>(
         return refused;
     }
     let serializable = parameters(query.as_deref(), "serializable").any(|value| value == "true");
-    let reason = if !serializable && client.member.asker().gauges().leader().is_none() {
+    let excluded: Vec<&str> = parameters(query.as_deref(), "exclude").collect();
+    let reason = if let Some(alarm) = alarm(&client.member, &excluded) {
+        Some(format!("ALARM {alarm}"))
+    } else if !serializable && client.member.asker().gauges().leader().is_none() {
         Some("RAFT NO LEADER".to_owned())
     } else {
         probe(&client.member, serializable).await.err().map(|error| format!("RANGE ERROR:{error}"))
@@ -162,6 +165,16 @@ async fn health<B: Backend>(
     };
     let body = serde_json::json!({ "health": "false", "reason": reason });
     text(StatusCode::SERVICE_UNAVAILABLE, format!("{body}\n"))
+}
+
+/// The name of a raised alarm that is not excluded.
+fn alarm<B: Backend>(member: &Member<B>, excluded: &[&str]) -> Option<&'static str> {
+    let name = |kind| match kind {
+        AlarmKind::NoSpace => "NOSPACE",
+        AlarmKind::Corrupt => "CORRUPT",
+        AlarmKind::None | AlarmKind::Unknown(_) => "UNKNOWN",
+    };
+    member.store().alarms().iter().map(|alarm| name(alarm.kind)).find(|name| !excluded.contains(name))
 }
 
 /// Reads at most one key, as a client would.
@@ -200,7 +213,9 @@ impl Check {
 
     async fn run<B: Backend>(self, member: &Member<B>) -> Result<(), String> {
         match self {
-            // A store with alarms is refused at start, and none can be raised yet.
+            Self::DataCorruption if member.store().alarms().any(AlarmKind::Corrupt) => {
+                Err("alarm activated: CORRUPT".to_owned())
+            }
             Self::DataCorruption => Ok(()),
             Self::SerializableRead => probe(member, true).await,
             Self::LinearizableRead => probe(member, false).await,

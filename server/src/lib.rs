@@ -4,7 +4,7 @@
 //! to the binary.
 //!
 //! Reading order: [`flags`] and [`config`] (what was asked), [`member`] (what all services share), [`status`] (the one table of errors), [`reply`],
-//! [`grpc`] (the services), [`publish`] (what a member tells the cluster about itself), [`auto_compact`].
+//! [`quota`], [`grpc`] (the services), [`publish`] (what a member tells the cluster about itself), [`auto_compact`].
 
 pub mod auto_compact;
 pub mod compose;
@@ -14,6 +14,7 @@ pub mod grpc;
 pub mod log;
 pub mod member;
 pub mod publish;
+pub mod quota;
 pub mod reply;
 pub mod room;
 pub mod status;

@@ -49,7 +49,7 @@ pub struct RequestLimits {
     pub txn_ops_max: usize,
     /// How long a request may wait for the log: 5 s and two election timeouts.
     pub timeout: Duration,
-    /// What Status tells as the store's quota.
+    /// Bytes of the store at which writes stop; below zero: never.
     pub quota_bytes: i64,
 }
 

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use crate::alarm::Alarm;
 use crate::command::{Command, CompactionRequest, PutRequest};
 use crate::ids::{MemberId, Revision};
 use crate::membership::{ConfChange, Member, Version};
@@ -19,6 +20,7 @@ use crate::mvcc::txn::TxnRun;
 use crate::mvcc::{KeyValue, ReadPoint, View, put};
 use crate::reply::{RangeAt, Rejected, Reply};
 
+mod alarm;
 mod member;
 
 /// What applying one command comes to.
@@ -57,6 +59,10 @@ pub enum Write {
     ClusterVersion(Version),
     /// History before this revision is no longer readable, and its rows may be removed.
     Compacted(i64),
+    /// An alarm is raised.
+    AlarmRaised(Alarm),
+    /// An alarm is lowered.
+    AlarmLowered(Alarm),
 }
 
 /// A change of one key. Its row or tombstone is the write with the same revision.
@@ -98,6 +104,7 @@ pub struct Application {
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 enum Task {
+    Begun(Command),
     Once(Command),
     ConfChange(ConfChange),
     Delete(DeleteRun, Option<Draft>),
@@ -109,12 +116,7 @@ impl Application {
     /// Begins to apply a command; nothing is looked at yet.
     #[must_use]
     pub fn begin(command: Command) -> Self {
-        let task = match command {
-            Command::DeleteRange(request) => Task::Delete(DeleteRun::new(&request), None),
-            Command::Txn(request) => Task::Txn(Box::new(TxnRun::new(request)), None),
-            command => Task::Once(command),
-        };
-        Self { task }
+        Self { task: Task::Begun(command) }
     }
 
     /// Begins to apply a membership change.
@@ -126,6 +128,14 @@ impl Application {
     /// Works on up to `budget` keys or operations. Must not be called again once it is done.
     pub fn advance<V: View>(&mut self, view: &V, mut budget: usize) -> Result<Step, V::Fault> {
         assert!(0 < budget, "a step without budget would never end");
+        if let Task::Begun(command) = &mut self.task {
+            if let Some(why) = alarm::refuse(view.alarms(), command) {
+                self.task = Task::Finished;
+                return Ok(Step::refuse(why));
+            }
+            let command = core::mem::replace(command, Command::DowngradeVersionTest(Default::default()));
+            self.task = Task::of(command);
+        }
         match &mut self.task {
             Task::Delete(run, draft) => {
                 let draft = draft.get_or_insert_with(|| Draft::new(view, Reread::Never));
@@ -144,8 +154,9 @@ impl Application {
             Task::Once(_) | Task::ConfChange(_) => match core::mem::replace(&mut self.task, Task::Finished) {
                 Task::Once(command) => apply_once(view, command),
                 Task::ConfChange(change) => Ok(member::conf_change(view.membership(), change)),
-                Task::Delete(..) | Task::Txn(..) | Task::Finished => unreachable!("just matched"),
+                Task::Begun(_) | Task::Delete(..) | Task::Txn(..) | Task::Finished => unreachable!("just matched"),
             },
+            Task::Begun(_) => unreachable!("begun above"),
             Task::Finished => unreachable!("an application that is done is advanced no more"),
         }
     }
@@ -157,6 +168,16 @@ impl Application {
         };
         let draft = draft.expect("an advanced task has its draft");
         Step::Done(outcome(draft, reply))
+    }
+}
+
+impl Task {
+    fn of(command: Command) -> Self {
+        match command {
+            Command::DeleteRange(request) => Self::Delete(DeleteRun::new(&request), None),
+            Command::Txn(request) => Self::Txn(Box::new(TxnRun::new(request)), None),
+            command => Self::Once(command),
+        }
     }
 }
 
@@ -175,7 +196,7 @@ fn apply_once<V: View>(view: &V, command: Command) -> Result<Step, V::Fault> {
         Command::LeaseGrant(_) => Step::Unbuilt("lease grant"),
         Command::LeaseRevoke(_) => Step::Unbuilt("lease revoke"),
         Command::LeaseCheckpoint(_) => Step::Unbuilt("lease checkpoint"),
-        Command::Alarm(_) => Step::Unbuilt("alarm"),
+        Command::Alarm(request) => alarm::apply(view.alarms(), &request),
         Command::Auth(_) => Step::Unbuilt("authentication"),
         Command::DowngradeInfoSet(_) => Step::Unbuilt("downgrade"),
         Command::DeleteRange(_) | Command::Txn(_) => unreachable!("these are worked off in slices"),

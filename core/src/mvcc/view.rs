@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::span::Span;
+use crate::alarm::Alarms;
 use crate::ids::{LeaseId, Revision};
 use crate::membership::Membership;
 
@@ -41,6 +42,9 @@ pub trait View {
 
     /// Whether a lease is alive.
     fn lease_exists(&self, id: LeaseId) -> bool;
+
+    /// Which alarms are raised.
+    fn alarms(&self) -> &Alarms;
 
     /// Who belongs to the cluster.
     fn membership(&self) -> &Membership;

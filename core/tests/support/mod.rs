@@ -8,6 +8,7 @@ pub(crate) mod slow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use detcd_core::alarm::Alarms;
 use detcd_core::apply::{Application, Outcome, Step, Write};
 use detcd_core::command::{
     Command, Compare, CompareOperand, CompareResult, CompareTarget, DeleteRangeRequest, Op, PutRequest, RangeRequest,
@@ -34,12 +35,21 @@ pub(crate) struct Store {
     pub(crate) compacted: i64,
     pub(crate) leases: BTreeSet<LeaseId>,
     pub(crate) membership: Membership,
+    pub(crate) alarms: Alarms,
 }
 
 impl Default for Store {
     fn default() -> Self {
         let (index, rows, membership) = (KeyIndex::default(), BTreeMap::new(), Membership::default());
-        Self { index, rows, current: 1, compacted: -1, leases: [LeaseId(1), LeaseId(-2)].into(), membership }
+        Self {
+            index,
+            rows,
+            current: 1,
+            compacted: -1,
+            leases: [LeaseId(1), LeaseId(-2)].into(),
+            membership,
+            alarms: Alarms::default(),
+        }
     }
 }
 
@@ -78,6 +88,10 @@ impl View for Store {
         self.leases.contains(&id)
     }
 
+    fn alarms(&self) -> &Alarms {
+        &self.alarms
+    }
+
     fn membership(&self) -> &Membership {
         &self.membership
     }
@@ -102,6 +116,7 @@ impl Store {
     pub(crate) fn carry_out(&mut self, outcome: &Outcome) {
         for write in &outcome.writes {
             self.membership.on_write(write);
+            self.alarms.on_write(write);
             match write {
                 Write::Row { revision, kv } => {
                     self.index.put(&kv.key, *revision);
@@ -113,7 +128,11 @@ impl Store {
                     self.current = revision.main;
                 }
                 Write::Compacted(revision) => self.compacted = *revision,
-                Write::Member(_) | Write::MemberRemoved(_) | Write::ClusterVersion(_) => {}
+                Write::Member(_)
+                | Write::MemberRemoved(_)
+                | Write::ClusterVersion(_)
+                | Write::AlarmRaised(_)
+                | Write::AlarmLowered(_) => {}
             }
         }
     }

@@ -240,6 +240,8 @@ pub enum Field {
     Txn = 6,
     /// `compaction`.
     Compaction = 7,
+    /// `alarm`.
+    Alarm = 10,
     /// `cluster_version_set`.
     ClusterVersionSet = 1300,
     /// `cluster_member_attr_set`.

@@ -4,8 +4,11 @@
 //! Facts: `docs/format/store.md`.
 
 use bytes::{Bytes, BytesMut};
-use detcd_core::ids::Revision;
+use detcd_core::alarm::Alarm;
+use detcd_core::command::AlarmKind;
+use detcd_core::ids::{MemberId, Revision};
 use detcd_core::mvcc::KeyValue;
+use detcd_proto::etcdserverpb as pb;
 use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
@@ -209,9 +212,25 @@ fn int_field(tag: u32, value: i64, out: &mut Vec<u8>) {
     }
 }
 
+/// The key of an alarm's row: the protobuf `etcdserverpb.AlarmMember`. Its value is empty.
+#[must_use]
+pub fn alarm_key(alarm: Alarm) -> Bytes {
+    let member = pb::AlarmMember { member_id: alarm.member.0, alarm: alarm.kind.number() };
+    member.encode_to_vec().into()
+}
+
+/// Reads such a key.
+///
+/// # Errors
+/// The bytes are no such message.
+pub fn parse_alarm_key(bytes: &[u8]) -> Result<Alarm, prost::DecodeError> {
+    let member = pb::AlarmMember::decode(bytes)?;
+    Ok(Alarm { member: MemberId(member.member_id), kind: AlarmKind::from_number(member.alarm) })
+}
+
 /// The key of a member's row: its id in lower-case hex, unpadded.
 #[must_use]
-pub fn member_key(id: detcd_core::ids::MemberId) -> Bytes {
+pub fn member_key(id: MemberId) -> Bytes {
     let mut out = BytesMut::new();
     std::fmt::Write::write_fmt(&mut out, format_args!("{:x}", id.0)).expect("a buffer grows");
     out.freeze()

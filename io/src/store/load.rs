@@ -7,6 +7,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
+use detcd_core::alarm::Alarms;
+use detcd_core::command::AlarmKind;
 use detcd_core::ids::{Index, MemberId, Term};
 use detcd_core::membership::{Member, Membership, Version};
 use detcd_core::mvcc::KeyIndex;
@@ -39,6 +41,7 @@ impl<B: Backend> Store<B> {
             index,
             overlay,
             membership: Arc::new(load_membership(&backend)?),
+            alarms: Arc::new(load_alarms(&backend)?),
             // A compaction may have removed the newest rows, tombstones (etcd issue 17780).
             current: last.max(scheduled).max(finished).max(1),
             compactions: Compactions::restored(scheduled, finished),
@@ -67,15 +70,13 @@ fn refuse_unbuilt<B: Backend>(backend: &B) -> Result<(), Fault> {
     if backend.get(Bucket::Auth, buckets::AUTH_ENABLED)?.is_some_and(|on| on.as_ref() == [1]) {
         return Err(Fault::Unbuilt("authentication, which this store has enabled"));
     }
-    for (bucket, what) in [(Bucket::Lease, "leases"), (Bucket::Alarm, "alarms")] {
-        let mut found = false;
-        all(backend, bucket, &mut |_, _| {
-            found = true;
-            Visit::Enough
-        })?;
-        if found {
-            return Err(Fault::Unbuilt(what));
-        }
+    let mut has_leases = false;
+    all(backend, Bucket::Lease, &mut |_, _| {
+        has_leases = true;
+        Visit::Enough
+    })?;
+    if has_leases {
+        return Err(Fault::Unbuilt("leases"));
     }
     match version_row(backend, Bucket::Meta, buckets::STORAGE_VERSION)? {
         Some(version) if version != STORAGE_VERSION => {
@@ -141,6 +142,19 @@ fn version_row<B: Backend>(backend: &B, bucket: Bucket, key: &[u8]) -> Result<Op
     let text = std::str::from_utf8(&bytes).ok();
     let version = text.and_then(Version::parse);
     version.map(Some).ok_or_else(|| damaged(&key.escape_ascii().to_string(), "not a version"))
+}
+
+fn load_alarms<B: Backend>(backend: &B) -> Result<Alarms, Fault> {
+    let (mut alarms, mut broken) = (Vec::new(), None);
+    all(backend, Bucket::Alarm, &mut |key, _| {
+        match buckets::parse_alarm_key(key) {
+            Ok(alarm) if alarm.kind != AlarmKind::None => alarms.push(alarm),
+            Ok(_) => broken = Some(damaged(&format!("alarm {}", key.escape_ascii()), "no kind")),
+            Err(error) => broken = Some(damaged(&format!("alarm {}", key.escape_ascii()), error)),
+        }
+        Visit::More
+    })?;
+    broken.map_or_else(|| Ok(alarms.into_iter().collect()), Err)
 }
 
 fn load_membership<B: Backend>(backend: &B) -> Result<Membership, Fault> {

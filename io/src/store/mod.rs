@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
+use detcd_core::alarm::Alarms;
 use detcd_core::apply::Write;
 use detcd_core::ids::{Index, LeaseId, Revision, Term};
 use detcd_core::membership::{Membership, Version};
@@ -63,6 +64,7 @@ struct State {
     index: KeyIndex,
     overlay: Overlay,
     membership: Arc<Membership>,
+    alarms: Arc<Alarms>,
     current: i64,
     compactions: Compactions,
     storage_version: Option<Version>,
@@ -91,6 +93,12 @@ impl<B: Backend> Store<B> {
     #[must_use]
     pub fn membership(&self) -> Arc<Membership> {
         Arc::clone(&self.read().membership)
+    }
+
+    /// Which alarms are raised now.
+    #[must_use]
+    pub fn alarms(&self) -> Arc<Alarms> {
+        Arc::clone(&self.read().alarms)
     }
 
     /// The version of the layout, once decided.
@@ -124,9 +132,10 @@ impl<B: Backend> Store<B> {
     #[must_use]
     pub fn view(&self) -> ReadView<B> {
         let state = self.read();
-        let (membership, pin) = (Arc::clone(&state.membership), state.compactions.pin());
+        let (membership, alarms) = (Arc::clone(&state.membership), Arc::clone(&state.alarms));
+        let pin = state.compactions.pin();
         drop(state);
-        ReadView { store: self.clone(), membership, pin }
+        ReadView { store: self.clone(), membership, alarms, pin }
     }
 
     /// Takes in what one entry wrote; the entry's place goes with it into the same transaction.
@@ -222,6 +231,14 @@ impl State {
                 batch.tables.insert(place, Some(STORAGE_VERSION.to_string().into()));
                 self.storage_version = Some(STORAGE_VERSION);
             }
+            Write::AlarmRaised(alarm) => {
+                Arc::make_mut(&mut self.alarms).on_write(&write);
+                batch.tables.insert((Bucket::Alarm, buckets::alarm_key(alarm)), Some(Bytes::new()));
+            }
+            Write::AlarmLowered(alarm) => {
+                Arc::make_mut(&mut self.alarms).on_write(&write);
+                batch.tables.insert((Bucket::Alarm, buckets::alarm_key(alarm)), None);
+            }
             Write::Compacted(revision) => {
                 let place = (Bucket::Meta, Bytes::from_static(buckets::SCHEDULED_COMPACTION));
                 batch.tables.insert(place, Some(compaction::mark(revision)));
@@ -235,6 +252,7 @@ impl State {
 pub struct ReadView<B> {
     store: Store<B>,
     membership: Arc<Membership>,
+    alarms: Arc<Alarms>,
     pin: Pin,
 }
 
@@ -287,6 +305,10 @@ impl<B: Backend> View for ReadView<B> {
     fn lease_exists(&self, _id: LeaseId) -> bool {
         // No lease can be granted yet: LeaseGrant is UNIMPLEMENTED and a committed grant stops the member.
         false
+    }
+
+    fn alarms(&self) -> &Alarms {
+        &self.alarms
     }
 
     fn membership(&self) -> &Membership {

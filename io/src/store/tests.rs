@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use detcd_core::apply::{Application, Step};
-use detcd_core::command::{Command, CompactionRequest, DeleteRangeRequest, Op, PutRequest, TxnRequest};
+use detcd_core::command::{
+    AlarmAction, AlarmKind, AlarmRequest, Command, CompactionRequest, DeleteRangeRequest, Op, PutRequest, TxnRequest,
+};
 use detcd_core::ids::MemberId;
 use detcd_core::membership::Member;
 use proptest::prelude::*;
@@ -22,6 +24,7 @@ enum Act {
     AddMember(u64),
     RemoveMember(u64),
     AgreeOnVersion,
+    Alarm(u64, bool),
     /// A compaction so far behind the newest revision.
     Compact(i64),
     /// Every compaction that is due is carried out, in steps of so many keys.
@@ -38,6 +41,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (1_u64..5).prop_map(Act::AddMember),
         1 => (1_u64..5).prop_map(Act::RemoveMember),
         1 => Just(Act::AgreeOnVersion),
+        1 => (1_u64..4, any::<bool>()).prop_map(|(member, raise)| Act::Alarm(member, raise)),
         2 => (0_i64..4).prop_map(Act::Compact),
         2 => (1_usize..4).prop_map(Act::Sweep),
         3 => Just(Act::Seal),
@@ -94,6 +98,12 @@ impl Twins {
                 vec![Write::MemberRemoved(MemberId(*id))]
             }
             Act::AgreeOnVersion => vec![Write::ClusterVersion(Version::new(3, 7, self.index))],
+            Act::Alarm(member, raise) => {
+                let action = if *raise { AlarmAction::Activate } else { AlarmAction::Deactivate };
+                // A kind that forbids nothing.
+                let (member, alarm) = (MemberId(*member), AlarmKind::Unknown(9));
+                self.outcome(Command::Alarm(AlarmRequest { action, member, alarm }))
+            }
             Act::AddMember(_) | Act::RemoveMember(_) => Vec::new(),
             Act::Compact(back) => {
                 let request = CompactionRequest { revision: self.store.current() - back, physical: false };
@@ -268,7 +278,7 @@ fn hashed(store: &Store<MemoryBackend>, asked: i64, budget: usize, between: impl
 fn facts(store: &Store<MemoryBackend>) -> impl PartialEq + std::fmt::Debug {
     let membership = (*store.membership()).clone();
     let keys = store.live_keys();
-    (store.current(), store.compacted(), membership, store.storage_version(), store.applied(), keys)
+    (store.current(), store.compacted(), membership, store.alarms(), store.storage_version(), store.applied(), keys)
 }
 
 proptest! {
@@ -341,10 +351,9 @@ fn refusal(rows: &[TableRow<'_>]) -> String {
 
 #[test]
 fn what_is_not_built_is_refused_by_name() {
-    let rows: [(Bucket, &[u8], &[u8], &str); 4] = [
+    let rows: [(Bucket, &[u8], &[u8], &str); 3] = [
         (Bucket::Auth, b"authEnabled", &[1], "authentication, which this store has enabled"),
         (Bucket::Lease, &[0; 8], b"", "leases"),
-        (Bucket::Alarm, b"\x08\x01", b"", "alarms"),
         (Bucket::Meta, b"finishedCompactRev", b"no revision", "finishedCompactRev: not a revision"),
     ];
     for (bucket, key, value, cause) in rows {
@@ -363,7 +372,9 @@ fn damaged_rows_are_typed_errors() {
     let (at, next) = (RevisionKey::put(Revision::new(2, 0)), RevisionKey::put(Revision::new(-1, 0)));
     let kv = b"\x0a\x01k\x10\x02\x18\x02\x20\x01";
     let member = br#"{"id":10,"peerURLs":[]}"#;
-    let damaged: [(&str, &[TableRow<'_>]); 12] = [
+    let damaged: [(&str, &[TableRow<'_>]); 14] = [
+        ("no kind", &[(Bucket::Alarm, b"\x08\x01", b"")]),
+        ("alarm \\xff: ", &[(Bucket::Alarm, b"\xff", b"")]),
         ("not a revision", &[(Bucket::Key, b"short", kv)]),
         ("not a revision", &[(Bucket::Key, &[at.as_slice(), b"x"].concat(), kv)]),
         ("row ", &[(Bucket::Key, at.as_slice(), b"\xff\xff")]),

@@ -52,15 +52,18 @@ pub fn build(settings: &Settings, lines: &mut Vec<Line>) -> Result<Config, Refus
             txn_ops_max: settings.unsigned("max-txn-ops"),
             request_bytes_max: settings.unsigned("max-request-bytes"),
             streams_max: u32::try_from(settings.unsigned("max-concurrent-streams")).unwrap_or(u32::MAX),
-            quota_bytes: QUOTA_BYTES,
+            quota_bytes: match settings.signed("quota-backend-bytes") {
+                0 => QUOTA_BYTES,
+                bytes => bytes,
+            },
         },
         store: store(settings)?,
         logging,
     })
 }
 
-/// The quota. Another one is refused until the quota is built.
-const QUOTA_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// The quota if none was set.
+const QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;
 
 fn refuse_unbuilt(settings: &Settings) -> Result<(), Refused> {
     let not_built = |what: &str| Err(Refused::NotBuilt { what: what.to_owned() });

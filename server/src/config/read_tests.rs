@@ -178,7 +178,6 @@ fn what_is_not_built_is_refused_by_name_and_taken_at_its_default() {
         ("--discovery-srv=d", "--discovery-srv is not built yet in detcd"),
         ("--discovery-endpoints=e --discovery-token=t", "--discovery-endpoints is not built yet in detcd"),
         ("--feature-gates=InitialCorruptCheck=true", "--feature-gates is not built yet in detcd"),
-        ("--quota-backend-bytes=1", "--quota-backend-bytes is not built yet in detcd"),
         ("--metrics=extensive", "--metrics is not built yet in detcd"),
         ("--force-new-cluster", "--force-new-cluster is not built yet in detcd"),
         ("--raft-read-timeout=6s", "--raft-read-timeout is not built yet in detcd"),
@@ -266,11 +265,11 @@ fn sources_set_what_they_say() {
         ("--listen-client-urls= --advertise-client-urls=http://a:1", "", "", client, "[\"http://localhost:2379\"]"),
         ("--backend-batch-interval 5ms --backend-batch-limit 7", "", "", batch, "5ms 7"),
         (
-            "--max-txn-ops 1 --max-request-bytes 2 --max-concurrent-streams 3",
+            "--max-txn-ops 1 --max-request-bytes 2 --max-concurrent-streams 3 --quota-backend-bytes -4",
             "",
             "",
             limits,
-            "Limits { txn_ops_max: 1, request_bytes_max: 2, streams_max: 3, quota_bytes: 2147483648 }",
+            "Limits { txn_ops_max: 1, request_bytes_max: 2, streams_max: 3, quota_bytes: -4 }",
         ),
         (
             "--log-level debug --log-format console --log-outputs stdout",

@@ -188,7 +188,7 @@ pub const FLAGS: &[Flag] = &[
     built("heartbeat-interval", Uint, "100", Member, "milliseconds between two heartbeats of a leader"),
     built("election-timeout", Uint, "1000", Member, "milliseconds without a leader before an election"),
     later("initial-election-tick-advance", Bool, "true", Member, "shorten the first wait for a leader after a start"),
-    later("quota-backend-bytes", Int64, "0", Member, "size of the store at which writes stop; 0 means 2 GiB").also(&["2147483648"]),
+    built("quota-backend-bytes", Int64, "0", Member, "size of the store at which writes stop; 0 means 2 GiB, a negative one never"),
     later("backend-bbolt-freelist-type", Text, "", Member, "has no meaning for the embedded store").also(&["map"]),
     built("backend-batch-interval", Duration, "0s", Member, "longest time between two commits of the store; 0 means 100ms"),
     built("backend-batch-limit", Int, "0", Member, "most operations between two commits of the store; 0 means 10000"),

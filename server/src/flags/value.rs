@@ -344,8 +344,8 @@ mod tests {
         for (flag, value) in FLAGS.iter().zip(defaults()) {
             assert!(is_default(flag, &value), "{}", flag.name);
         }
-        let quota = &FLAGS[position("quota-backend-bytes").expect("listed")];
-        assert!(is_default(quota, &Value::Signed(2_147_483_648)));
-        assert!(!is_default(quota, &Value::Signed(1)));
+        let validity = &FLAGS[position("self-signed-cert-validity").expect("listed")];
+        assert!(is_default(validity, &Value::Unsigned(0)));
+        assert!(!is_default(validity, &Value::Unsigned(2)));
     }
 }

@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status};
 
 use super::stream_chunk::ChunkSize;
 use crate::member::{Member, respond};
+use crate::quota::Cost;
 use crate::reply::{Replier, key_value, range_response};
 use crate::status;
 
@@ -111,9 +112,13 @@ impl<B: Backend> Kv for KvService<B> {
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
         self.member.check_metadata(request.metadata())?;
         let request = request.into_inner();
-        validate::put(&request::put(request.clone())).map_err(refuse)?;
+        let checked = request::put(request.clone());
+        let cost = Cost::of_put(&checked);
+        self.member.check_quota(cost).await?;
+        validate::put(&checked).map_err(refuse)?;
         let (reply, _pin) = self.apply(Field::Put, &request).await?;
         let Reply::Put(reply) = reply else { unreachable!("a put is answered by a put, not by {reply:?}") };
+        self.member.recheck_quota(cost).await?;
         let mut response = Replier::new(&self.member).put(&reply)?;
         response.header = Some(self.member.header(reply.revision));
         respond(response)
@@ -137,6 +142,8 @@ impl<B: Backend> Kv for KvService<B> {
         self.member.check_metadata(request.metadata())?;
         let request = request.into_inner();
         let checked = request::txn(request.clone());
+        let cost = Cost::of_txn(&checked);
+        self.member.check_quota(cost).await?;
         validate::txn(&checked, self.member.limits().txn_ops_max).map_err(refuse)?;
         let (reply, _pin) = if checked.is_read_only() {
             self.barrier(checked.is_serializable()).await?;
@@ -144,6 +151,7 @@ impl<B: Backend> Kv for KvService<B> {
         } else {
             let (reply, pin) = self.apply(Field::Txn, &request).await?;
             let Reply::Txn(reply) = reply else { unreachable!("a transaction is answered by one, not by {reply:?}") };
+            self.member.recheck_quota(cost).await?;
             (reply, pin)
         };
         let mut response = Replier::new(&self.member).txn(&reply).await?;

@@ -1,5 +1,9 @@
-//! The Maintenance service: status and hashes. The rest comes with its features.
+//! The Maintenance service: status, hashes and alarms. The rest comes with its features.
 
+use detcd_core::alarm::{Alarm, Alarms};
+use detcd_core::command::AlarmAction;
+use detcd_core::reply::Reply;
+use detcd_io::codec::entry::Field;
 use detcd_io::driver::bounds;
 use detcd_io::store::backend::Backend;
 use detcd_io::store::hash::{HashAll, HashKeys, Hashed, KeysHash};
@@ -41,6 +45,26 @@ impl<B: Backend> MaintenanceService<B> {
     }
 }
 
+fn alarm_member(alarm: Alarm) -> pb::AlarmMember {
+    pb::AlarmMember { member_id: alarm.member.0, alarm: alarm.kind.number() }
+}
+
+/// What is wrong, for Status. Alarms come in Go's text form of a protobuf message.
+fn errors(leaderless: bool, alarms: &Alarms) -> Vec<String> {
+    let mut errors = Vec::new();
+    if leaderless {
+        errors.push("etcdserver: no leader".to_owned());
+    }
+    errors.extend(alarms.iter().map(|Alarm { member, kind }| {
+        let member = if member.0 == 0 { String::new() } else { format!("memberID:{} ", member.0) };
+        match pb::AlarmType::try_from(kind.number()) {
+            Ok(kind) => format!("{member}alarm:{}", kind.as_str_name()),
+            Err(_) => format!("{member}alarm:{}", kind.number()),
+        }
+    }));
+    errors
+}
+
 fn unbuilt<T>(what: &str) -> Result<Response<T>, Status> {
     Err(Status::unimplemented(format!("{what} is not built yet")))
 }
@@ -60,7 +84,7 @@ impl<B: Backend> Maintenance for MaintenanceService<B> {
             raft_index: gauges.committed().0,
             raft_term: gauges.term().0,
             raft_applied_index: gauges.applied().0,
-            errors: leader.is_none().then(|| "etcdserver: no leader".to_owned()).into_iter().collect(),
+            errors: errors(leader.is_none(), &store.alarms()),
             db_size_in_use: i64::try_from(size.in_use).unwrap_or(i64::MAX),
             is_learner: false,
             storage_version: store.storage_version().map_or(String::new(), |version| version.to_string()),
@@ -98,8 +122,20 @@ impl<B: Backend> Maintenance for MaintenanceService<B> {
         respond(pb::HashResponse { header: Some(self.member.header(store.current())), hash })
     }
 
-    async fn alarm(&self, _: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
-        unbuilt("alarm")
+    async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
+        self.member.check_metadata(request.metadata())?;
+        let request = request.into_inner();
+        // etcd proposes any number and then panics.
+        if let AlarmAction::Unknown(number) = AlarmAction::from_number(request.action) {
+            return Err(Status::invalid_argument(format!("etcdserver: unknown alarm action {number}")));
+        }
+        let answer = self.member.propose(Field::Alarm, &request).await?;
+        let reply = answer.reply.map_err(|why| status::status(status::rejected(why)))?;
+        let Reply::Alarms(alarms) = reply else {
+            unreachable!("an alarm request is answered by one, not by {reply:?}")
+        };
+        let alarms = alarms.into_iter().map(alarm_member).collect();
+        respond(pb::AlarmResponse { header: Some(self.member.header(answer.revision)), alarms })
     }
 
     async fn defragment(&self, _: Request<pb::DefragmentRequest>) -> Result<Response<pb::DefragmentResponse>, Status> {

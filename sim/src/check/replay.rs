@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use detcd_core::alarm::Alarms;
 use detcd_core::apply::{Application, Step, Write};
 use detcd_core::ids::{Index, LeaseId, Revision};
 use detcd_core::membership::Membership;
@@ -21,6 +22,7 @@ use detcd_io::store::STORAGE_VERSION;
 use detcd_io::store::buckets::{self, Bucket, RevisionKey};
 use detcd_io::wal::{self, Recovered, WalError};
 
+use super::rows::{Table, left_by};
 use super::{Promise, Violation};
 use crate::machine::Machine;
 use crate::store::Tables;
@@ -90,16 +92,15 @@ pub fn covers(machine: &Machine, dir: &Path) -> Result<(), Violation> {
     }
 }
 
-/// At the end: the tables are what the log makes.
+/// At the end: everything that was committed, once more.
 ///
 /// # Errors
-/// They are not.
-pub fn check(machine: &Machine, dir: &Path) -> Result<(), Violation> {
+/// The log cannot be read, or the engine does not take it.
+pub fn replay(machine: &Machine, dir: &Path) -> Result<Replay, Violation> {
     let broken = |what: String| Violation::new(Promise::Replay, what);
     let recovered = read_log(machine, dir, Files::Ever).map_err(|error| broken(format!("the log: {error}")))?;
     let recovered = recovered.ok_or_else(|| broken("there is no log".to_owned()))?;
-    let tables = machine.look().tables.clone();
-    let applied = number(&tables, buckets::APPLIED_INDEX);
+    let applied = number(&machine.look().tables, buckets::APPLIED_INDEX);
     let mut replay = Replay::new();
     for entry in recovered.entries.into_iter().filter(|entry| entry.index.0 <= applied) {
         replay.apply(entry).map_err(broken)?;
@@ -107,7 +108,37 @@ pub fn check(machine: &Machine, dir: &Path) -> Result<(), Violation> {
     if replay.applied != Index(applied) {
         return Err(broken(format!("the store has applied {applied}, the log ends at {}", replay.applied)));
     }
-    compare(&replay.tables, &tables)
+    Ok(replay)
+}
+
+/// The tables are what the log makes.
+///
+/// # Errors
+/// They are not.
+pub fn check(machine: &Machine, replay: &Replay) -> Result<(), Violation> {
+    let stored = machine.look().tables.clone();
+    let mut expected = replay.tables.clone();
+    let finished = stored.get(&Bucket::Meta).and_then(|meta| meta.get(buckets::FINISHED_COMPACTION));
+    let finished = finished.and_then(|mark| RevisionKey::parse(mark)).map_or(-1, |(revision, _)| revision.main);
+    if finished != replay.compacted {
+        // A compaction that the end cut short: it has removed nothing but what it may.
+        let is_known = finished == -1 || replay.compactions.contains(&finished);
+        let (key, empty) = (Bucket::Key, Table::new());
+        let rows = stored.get(&key).unwrap_or(&empty);
+        let left = expected.get(&key).unwrap_or(&empty);
+        let is_between = rows.iter().all(|(place, value)| replay.history.get(place) == Some(value))
+            && left.keys().all(|place| rows.contains_key(place));
+        if !is_known || !is_between {
+            let what = format!("a compaction at {} left {finished} as its mark, or wrong rows", replay.compacted);
+            return Err(Violation::new(Promise::Replay, what));
+        }
+        expected.insert(key, rows.clone());
+    }
+    if finished >= 0 {
+        let mark = RevisionKey::put(Revision::new(finished, 0)).as_slice().to_vec();
+        set(&mut expected, Bucket::Meta, buckets::FINISHED_COMPACTION, mark);
+    }
+    compare(&expected, &stored)
 }
 
 fn compare(replayed: &Tables, stored: &Tables) -> Result<(), Violation> {
@@ -135,13 +166,18 @@ fn compare(replayed: &Tables, stored: &Tables) -> Result<(), Violation> {
 }
 
 /// A store of plain maps under the engine's apply.
-struct Replay {
+pub struct Replay {
     index: KeyIndex,
     rows: BTreeMap<Revision, KeyValue>,
     membership: Membership,
+    alarms: Alarms,
     current: i64,
     applied: Index,
     tables: Tables,
+    compacted: i64,
+    compactions: Vec<i64>,
+    /// Table `key` as if nothing had ever been compacted.
+    pub history: Table,
 }
 
 impl Replay {
@@ -150,9 +186,13 @@ impl Replay {
             index: KeyIndex::default(),
             rows: BTreeMap::new(),
             membership: Membership::default(),
+            alarms: Alarms::default(),
             current: 1,
             applied: Index::ZERO,
             tables: Tables::new(),
+            compacted: -1,
+            compactions: Vec::new(),
+            history: Table::new(),
         }
     }
 
@@ -188,6 +228,7 @@ impl Replay {
 
     fn write(&mut self, write: &Write) {
         self.membership.on_write(write);
+        self.alarms.on_write(write);
         match write {
             Write::Row { revision, kv } => {
                 self.index.put(&kv.key, *revision);
@@ -195,14 +236,14 @@ impl Replay {
                 self.current = revision.main;
                 let mut value = Vec::new();
                 buckets::encode_key_value(kv, &mut value);
-                self.set(Bucket::Key, RevisionKey::put(*revision).as_slice(), value);
+                self.add_row(RevisionKey::put(*revision), value);
             }
             Write::Tombstone { revision, key } => {
                 self.index.delete(key, *revision);
                 self.current = revision.main;
                 let mut value = Vec::new();
                 buckets::encode_tombstone(key, &mut value);
-                self.set(Bucket::Key, RevisionKey::tombstone(*revision).as_slice(), value);
+                self.add_row(RevisionKey::tombstone(*revision), value);
             }
             Write::Member(row) => {
                 self.set(Bucket::Members, &buckets::member_key(row.id), member::encode(row));
@@ -216,17 +257,38 @@ impl Replay {
                 self.set(Bucket::Cluster, buckets::CLUSTER_VERSION, version.to_string().into_bytes());
                 self.set(Bucket::Meta, buckets::STORAGE_VERSION, STORAGE_VERSION.to_string().into_bytes());
             }
+            Write::AlarmRaised(alarm) => self.set(Bucket::Alarm, &buckets::alarm_key(*alarm), Vec::new()),
+            Write::AlarmLowered(alarm) => {
+                self.tables.entry(Bucket::Alarm).or_default().remove(&buckets::alarm_key(*alarm));
+            }
+            Write::Compacted(revision) => {
+                self.compacted = *revision;
+                self.compactions.push(*revision);
+                let mark = RevisionKey::put(Revision::new(*revision, 0)).as_slice().to_vec();
+                self.set(Bucket::Meta, buckets::SCHEDULED_COMPACTION, mark);
+                let rows = self.tables.entry(Bucket::Key).or_default();
+                *rows = left_by(rows, *revision);
+            }
         }
     }
 
-    fn set(&mut self, bucket: Bucket, key: &[u8], value: Vec<u8>) {
-        self.tables.entry(bucket).or_default().insert(Bytes::copy_from_slice(key), value.into());
+    fn add_row(&mut self, place: RevisionKey, value: Vec<u8>) {
+        self.history.insert(Bytes::copy_from_slice(place.as_slice()), value.clone().into());
+        self.set(Bucket::Key, place.as_slice(), value);
     }
+
+    fn set(&mut self, bucket: Bucket, key: &[u8], value: Vec<u8>) {
+        set(&mut self.tables, bucket, key, value);
+    }
+}
+
+fn set(tables: &mut Tables, bucket: Bucket, key: &[u8], value: Vec<u8>) {
+    tables.entry(bucket).or_default().insert(Bytes::copy_from_slice(key), value.into());
 }
 
 /// The row at this revision is not there.
 #[derive(Debug)]
-struct Missing;
+pub struct Missing;
 
 impl View for Replay {
     type Fault = Missing;
@@ -236,7 +298,11 @@ impl View for Replay {
     }
 
     fn compacted(&self) -> i64 {
-        -1
+        self.compacted
+    }
+
+    fn swept(&self) -> i64 {
+        self.compacted
     }
 
     fn key_at(&self, key: &[u8], at: Revision) -> Option<Facts> {
@@ -257,6 +323,10 @@ impl View for Replay {
 
     fn lease_exists(&self, _id: LeaseId) -> bool {
         false
+    }
+
+    fn alarms(&self) -> &Alarms {
+        &self.alarms
     }
 
     fn membership(&self) -> &Membership {
