@@ -5,7 +5,7 @@
 //! and model checking.
 //!
 //! Reading order: [`ids`] (the newtypes), [`raft`] (agreement on a log), `command` and `reply` (what the log carries and what
-//! comes back), `mvcc` (the store's rules), `apply` (one command against one view).
+//! comes back), `mvcc` (the store's rules), `apply` (one command against one view), `watch` (who learns of it).
 #![no_std]
 
 extern crate alloc;
@@ -22,3 +22,4 @@ pub mod mvcc;
 pub mod quota;
 pub mod raft;
 pub mod reply;
+pub mod watch;
