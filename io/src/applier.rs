@@ -73,11 +73,20 @@ impl<B: Backend> Applier<B> {
         self.waiting.extend(entries.into_iter().filter(|entry| after < entry.index));
     }
 
-    /// Works for one turn. What was answered is added to `answers`.
+    /// Works for one turn. What was answered is added to `answers`; watchers are woken once.
     ///
     /// # Errors
     /// The machine failed, or an entry cannot be carried out.
     pub fn work(&mut self, budget: Budget, answers: &mut Vec<(Ticket, Answer)>) -> Result<(), Fault> {
+        let before = self.store.current();
+        self.work_on(budget, answers)?;
+        if before != self.store.current() {
+            self.store.tell_news();
+        }
+        Ok(())
+    }
+
+    fn work_on(&mut self, budget: Budget, answers: &mut Vec<(Ticket, Answer)>) -> Result<(), Fault> {
         for _ in 0..budget.commands {
             let current = match self.current.take() {
                 Some(current) => Some(current),
@@ -110,7 +119,7 @@ impl<B: Backend> Applier<B> {
         };
         let (ticket, application) = match entry.kind {
             EntryKind::Normal if entry.payload.is_empty() => {
-                self.store.absorb(Vec::new(), index, term);
+                self.store.absorb(Vec::new(), &[], index, term);
                 self.applied = index;
                 return Ok(None);
             }
@@ -129,7 +138,7 @@ impl<B: Backend> Applier<B> {
 
     fn finish(&mut self, current: &Current, outcome: Outcome, pin: Pin, answers: &mut Vec<(Ticket, Answer)>) {
         let pin = outcome.reply.as_ref().is_ok_and(Reply::names_rows).then_some(pin);
-        self.store.absorb(outcome.writes, current.index, current.term);
+        self.store.absorb(outcome.writes, &outcome.events, current.index, current.term);
         self.applied = current.index;
         let revision = self.store.current();
         answers.push((current.ticket, Answer { reply: outcome.reply, revision, term: current.term, pin }));

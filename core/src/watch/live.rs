@@ -26,7 +26,7 @@ impl Watchers {
                     continue;
                 }
                 if mutated!(self, RevisionTorn) {
-                    events = Arc::new(events[..1].to_vec());
+                    events = Arc::new(events.iter().take(1).cloned().collect());
                 }
                 watcher.on_events();
                 let what = What::Events { revision, events, interest: watcher.interest };

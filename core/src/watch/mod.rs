@@ -31,7 +31,7 @@ use crate::mvcc::span::{Span, SpanEnd};
 use crate::mvcc::view::KeyValue;
 
 pub use self::catch_up::Chunk;
-pub use self::watcher::{Filter, Interest};
+pub use self::watcher::{Events, Filter, Interest, Selection};
 
 /// A stream of watchers: one client connection's worth of them.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -94,7 +94,7 @@ pub enum What {
         /// The revision that the response tells: that of the changes if it follows, the newest one if it lags.
         revision: i64,
         /// The changes, in order, never empty. Watchers that get the same share them.
-        events: watcher::Events,
+        events: Events,
         /// How it wants them.
         interest: Interest,
     },

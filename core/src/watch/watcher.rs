@@ -8,7 +8,38 @@ use super::progress::Reporting;
 use crate::apply::EventKind;
 
 /// Changes that several watchers may share.
-pub type Events = Arc<Vec<Change>>;
+pub type Events = Arc<Selection>;
+
+/// Some changes, in order.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Selection {
+    changes: Vec<Change>,
+    bytes: usize,
+}
+
+impl FromIterator<Change> for Selection {
+    fn from_iter<I: IntoIterator<Item = Change>>(changes: I) -> Self {
+        let changes: Vec<Change> = changes.into_iter().collect();
+        let bytes = changes.iter().map(Change::cost_bytes).sum();
+        Self { changes, bytes }
+    }
+}
+
+impl core::ops::Deref for Selection {
+    type Target = [Change];
+
+    fn deref(&self) -> &[Change] {
+        &self.changes
+    }
+}
+
+impl Selection {
+    /// What they count for where memory is bounded.
+    #[must_use]
+    pub const fn cost_bytes(&self) -> usize {
+        self.bytes
+    }
+}
 
 /// Which kinds of changes a watcher does not want.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -24,9 +24,26 @@ pub const CATCH_UP_ENTRIES: u64 = 5_000;
 pub const REPLY_BYTES_MAX: usize = 512 << 20;
 /// Keys that a read looks at between two yields to others.
 pub const READ_KEYS_PER_TURN: usize = 1_000;
+/// Bytes of the newest revisions that are kept for watchers. Beyond it the oldest go; who still needs them reads the store.
+pub const WATCH_RECENT_BYTES_MAX: usize = 32 << 20;
+/// Revisions that watchers are offered between two looks at their requests.
+pub const WATCH_REVISIONS_PER_TURN: usize = 256;
+/// Requests of watch streams on their way. Full: streams wait before they take another one.
+pub const WATCH_ASKS_MAX: usize = 1024;
+/// Requests of one watch stream whose answers its client has not taken. Full: the stream takes no more requests.
+pub const WATCH_CONTROLS_MAX: usize = 16;
+/// Bytes of changes waiting for the client of one watch stream. Beyond it its watchers lag. A single message may be larger.
+pub const WATCH_STREAM_BYTES_MAX: usize = 4 << 20;
+/// Messages waiting for the client of one watch stream. Beyond it its watchers lag.
+pub const WATCH_STREAM_MESSAGES_MAX: usize = 1024;
+/// Rows that laggards are given at once (etcd's batch of revisions). A revision is never cut.
+pub const WATCH_CHUNK_ROWS: usize = 1_000;
+/// Bytes that laggards are given at once. A revision is never cut.
+pub const WATCH_CHUNK_BYTES: usize = 1 << 20;
 
 const _: () = {
     assert!(ASKS_PER_TURN <= ASKS_MAX);
     assert!(APPLY_COMMANDS_PER_TURN as u64 <= UNAPPLIED_MAX);
     assert!(UNAPPLIED_MAX <= OVERLAY_OPERATIONS_MAX as u64);
+    assert!(WATCH_CHUNK_BYTES <= WATCH_STREAM_BYTES_MAX && WATCH_STREAM_BYTES_MAX <= WATCH_RECENT_BYTES_MAX);
 };

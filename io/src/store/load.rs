@@ -40,6 +40,7 @@ impl<B: Backend> Store<B> {
         let state = State {
             index,
             overlay,
+            recent: super::recent::Recent::default(),
             membership: Arc::new(load_membership(&backend)?),
             alarms: Arc::new(load_alarms(&backend)?),
             // A compaction may have removed the newest rows, tombstones (etcd issue 17780).
@@ -55,6 +56,7 @@ impl<B: Backend> Store<B> {
                 compacted: Notify::new(),
                 allocated: AtomicU64::new(0),
                 in_use: AtomicU64::new(0),
+                news: tokio::sync::Notify::new(),
             }),
         };
         store.tell_size(size);

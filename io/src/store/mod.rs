@@ -4,25 +4,27 @@
 //! lock that is held for one command or one bounded chunk, never across an await and never while the backend is read.
 //!
 //! Reading order: [`buckets`] (etcd's tables), [`batch`], [`overlay`], [`backend`] (the trait), [`lmdb`], [`memory`], [`load`] (start-up), [`hash`],
-//! [`compaction`].
+//! [`compaction`], [`recent`] and [`history`] (what watchers read).
 
 pub mod backend;
 pub mod batch;
 pub mod buckets;
 pub mod compaction;
 pub mod hash;
+pub mod history;
 pub mod lmdb;
 pub mod load;
 pub mod memory;
 pub mod meta;
 pub mod overlay;
+pub mod recent;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 use detcd_core::alarm::Alarms;
-use detcd_core::apply::Write;
+use detcd_core::apply::{Event, Write};
 use detcd_core::ids::{Index, LeaseId, Revision, Term};
 use detcd_core::membership::{Membership, Version};
 use detcd_core::mvcc::{CountChunk, Facts, KeyChunk, KeyIndex, KeyValue, Scan, View};
@@ -33,6 +35,7 @@ use self::batch::{Applied, Batch, Change, Row};
 use self::buckets::{Bucket, RevisionKey};
 use self::compaction::{Compactions, Pin};
 use self::overlay::Overlay;
+use self::recent::Recent;
 use crate::codec::member;
 use crate::fault::Fault;
 
@@ -57,12 +60,15 @@ struct Shared<B> {
     compacted: Notify,
     allocated: AtomicU64,
     in_use: AtomicU64,
+    /// Rings when there is news for those who watch.
+    news: Notify,
 }
 
 /// What the lock guards.
 struct State {
     index: KeyIndex,
     overlay: Overlay,
+    recent: Recent,
     membership: Arc<Membership>,
     alarms: Arc<Alarms>,
     current: i64,
@@ -138,12 +144,14 @@ impl<B: Backend> Store<B> {
         ReadView { store: self.clone(), membership, alarms, pin }
     }
 
-    /// Takes in what one entry wrote; the entry's place goes with it into the same transaction.
-    pub(crate) fn absorb(&self, writes: Vec<Write>, index: Index, term: Term) {
+    /// Takes in what one entry wrote; the entry's place goes with it into the same transaction. The events are there for watchers from the moment on
+    /// at which reads see the revision, and not before.
+    pub(crate) fn absorb(&self, writes: Vec<Write>, events: &[Event], index: Index, term: Term) {
         let mut state = self.write();
         let before = state.overlay.open().applied;
         assert!(before.index < index && before.term <= term, "entries are applied once and in order");
         state.overlay.open().applied = Applied { index, term };
+        state.recent.absorb(&writes, events);
         for write in writes {
             if matches!(write, Write::Compacted(_)) {
                 self.shared.compacted.notify_one();

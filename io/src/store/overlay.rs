@@ -81,6 +81,26 @@ impl Overlay {
         sealed.iter().chain(&self.open.rows).filter(wanted).cloned().collect()
     }
 
+    /// Where the overlay begins: everything older is in the backend.
+    #[must_use]
+    pub fn first(&self) -> Option<Revision> {
+        let sealed = self.sealed.as_deref().and_then(|batch| batch.rows.first());
+        sealed.or_else(|| self.open.rows.first()).map(|row| row.revision)
+    }
+
+    /// The next rows from `start` to `end` (both included), oldest first, at most so many.
+    #[must_use]
+    pub fn next_rows(&self, start: Revision, end: Revision, most: usize) -> Vec<Row> {
+        let part = |rows: &[Row]| {
+            let first = rows.partition_point(|row| row.revision < start);
+            rows[first..].iter().take_while(|row| row.revision <= end).take(most).cloned().collect::<Vec<_>>()
+        };
+        let mut rows = self.sealed.as_deref().map(|batch| part(&batch.rows)).unwrap_or_default();
+        rows.extend(part(&self.open.rows));
+        rows.truncate(most);
+        rows
+    }
+
     /// Table changes of one bucket, older batch first, so that the last one of a key counts.
     #[must_use]
     pub fn table_changes(&self, bucket: Bucket) -> Vec<(Bytes, Option<Bytes>)> {

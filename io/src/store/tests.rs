@@ -69,12 +69,14 @@ struct Twins {
     rows: BTreeMap<Bytes, Bytes>,
     removed: Vec<u64>,
     sealed: Option<Arc<Batch>>,
+    /// The events of the outcome at hand.
+    events: Vec<Event>,
 }
 
 impl Twins {
     fn new() -> Self {
         let store = ready(Store::load(MemoryBackend::default())).unwrap();
-        Self { store, index: 0, rows: BTreeMap::new(), removed: Vec::new(), sealed: None }
+        Self { store, index: 0, rows: BTreeMap::new(), removed: Vec::new(), sealed: None, events: Vec::new() }
     }
 
     fn play(&mut self, act: &Act) {
@@ -116,9 +118,12 @@ impl Twins {
         self.absorb(writes);
     }
 
-    fn outcome(&self, command: Command) -> Vec<Write> {
+    fn outcome(&mut self, command: Command) -> Vec<Write> {
         match Application::begin(command).advance(&self.store.view(), usize::MAX).unwrap() {
-            Step::Done(outcome) => outcome.writes,
+            Step::Done(outcome) => {
+                self.events = outcome.events;
+                outcome.writes
+            }
             step => panic!("not carried out: {step:?}"),
         }
     }
@@ -137,7 +142,8 @@ impl Twins {
             self.rows.insert(Bytes::copy_from_slice(row.key().as_slice()), value.into());
         }
         self.index += 1;
-        self.store.absorb(writes, Index(self.index), Term(1 + self.index / 7));
+        let events = std::mem::take(&mut self.events);
+        self.store.absorb(writes, &events, Index(self.index), Term(1 + self.index / 7));
     }
 
     fn seal(&mut self) {
@@ -195,6 +201,32 @@ impl Twins {
             (kv.key == *key).then(|| (RevisionKey::parse(place).unwrap().1, kv))
         });
         newest.filter(|(kind, _)| *kind == buckets::RowKind::Put).map(|(_, kv)| kv)
+    }
+
+    /// What watchers are to learn: every row, with what its key held before its revision.
+    fn slow_changes(&self) -> Vec<(detcd_core::watch::Change, Option<KeyValue>)> {
+        let mut lives: BTreeMap<Bytes, KeyValue> = BTreeMap::new();
+        let mut before = lives.clone();
+        let mut last = 0;
+        let change = |(place, value): (&Bytes, &Bytes)| {
+            let (revision, kind) = RevisionKey::parse(place).unwrap();
+            if last < revision.main {
+                (last, before) = (revision.main, lives.clone());
+            }
+            let kv = KeyValue { modified: revision.main, ..buckets::decode_key_value(value.clone()).unwrap() };
+            let kind = match kind {
+                buckets::RowKind::Put => detcd_core::apply::EventKind::Put,
+                buckets::RowKind::Tombstone => detcd_core::apply::EventKind::Delete,
+            };
+            match kind {
+                detcd_core::apply::EventKind::Put => drop(lives.insert(kv.key.clone(), kv.clone())),
+                detcd_core::apply::EventKind::Delete => drop(lives.remove(&kv.key)),
+            }
+            let change = detcd_core::watch::Change { kind, kv, before: detcd_core::watch::Before::LookUp };
+            let prev = before.get(&change.kv.key).filter(|_| !change.is_creation()).cloned();
+            (change, prev)
+        };
+        self.rows.iter().map(change).collect()
     }
 
     fn check(&self) {
@@ -282,6 +314,55 @@ fn facts(store: &Store<MemoryBackend>) -> impl PartialEq + std::fmt::Debug {
 }
 
 proptest! {
+    #[test]
+    fn watchers_read_every_row_once_and_revisions_whole(
+        acts in prop::collection::vec(act(), 0..60),
+        rows in 1_usize..6,
+        bytes in 1_usize..600,
+        from in 1_i64..6,
+    ) {
+        let mut twins = Twins::new();
+        prop_assert_eq!(twins.store.keep_news(1 << 20), 1);
+        acts.iter().for_each(|act| twins.play(act));
+        let expected = twins.slow_changes();
+        let plain = |change: &detcd_core::watch::Change| (change.kind, change.kv.clone());
+        let recent::News::Next(news) = twins.store.news(1, usize::MAX) else { panic!("there is room for all") };
+        let live: Vec<_> = news.iter().flat_map(|happened| &happened.changes).cloned().collect();
+        prop_assert_eq!(live.iter().map(plain).collect::<Vec<_>>(), expected.iter().map(|(change, _)| plain(change)).collect::<Vec<_>>());
+        for (change, (_, prev)) in live.iter().zip(&expected) {
+            prop_assert_eq!(twins.store.before(change).unwrap(), prev.clone());
+        }
+        // Rows move to the backend while they are read.
+        let upto = twins.store.current();
+        let (mut at, mut read) = (from, Vec::new());
+        while at <= upto {
+            let size = history::ChunkSize { rows, bytes };
+            let mut reading = history::HistoryRead::new(&twins.store, at, upto, size);
+            let chunk = loop {
+                match reading.advance().unwrap() {
+                    history::Step::Done(chunk) => break chunk,
+                    history::Step::More => {}
+                    history::Step::Compacted => panic!("nothing is compacted"),
+                }
+                twins.seal();
+                twins.commit();
+            };
+            prop_assert_eq!(chunk.from, at);
+            prop_assert!(at <= chunk.upto && chunk.upto <= upto);
+            prop_assert!(chunk.changes.iter().all(|change| at <= change.kv.modified && change.kv.modified <= chunk.upto));
+            let before_last = chunk.changes.iter().filter(|change| change.kv.modified < chunk.upto);
+            prop_assert!(before_last.count() < rows.max(1), "a full chunk ends with its revision");
+            at = chunk.upto + 1;
+            read.extend(chunk.changes);
+        }
+        let expected = expected.into_iter().filter(|(change, _)| from <= change.kv.modified);
+        for (found, (change, prev)) in read.iter().zip(expected.clone()) {
+            prop_assert_eq!(found, &change);
+            prop_assert_eq!(twins.store.before(found).unwrap(), prev);
+        }
+        prop_assert_eq!(read.len(), expected.count());
+    }
+
     #[test]
     fn wherever_the_rows_are_they_read_hash_and_load_alike(
         acts in prop::collection::vec(act(), 0..60),
