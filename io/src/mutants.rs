@@ -36,6 +36,20 @@ pub enum Mutant {
     SweptBeforeRows,
     /// The decision to compact is not stored.
     CompactionNotStored,
+    /// One of watching.
+    Watch(detcd_core::watch::Mutant),
+}
+
+#[cfg(mutants)]
+impl Mutant {
+    /// The bug of watching that this is, if it is one.
+    #[must_use]
+    pub const fn of_watching(self) -> Option<detcd_core::watch::Mutant> {
+        match self {
+            Self::Watch(mutant) => Some(mutant),
+            _ => None,
+        }
+    }
 }
 
 /// What a committer with such a bug makes durable on its own, ahead of the rest of a batch.

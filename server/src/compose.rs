@@ -16,6 +16,7 @@ use detcd_io::wal::Writer;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
+use crate::fanout::{self, Fanout};
 use crate::member::{Identity, Member, RequestLimits};
 
 /// Log files that stay at least, whatever was asked.
@@ -33,6 +34,8 @@ pub struct Assembled<D: Disk, B> {
     pub committer: Committer<B, D>,
     /// Removes what compactions leave behind. Runs on the gRPC runtime.
     pub sweeper: Sweeper<B>,
+    /// Tells watchers what happens. Runs on the gRPC runtime.
+    pub fanout: Fanout<B>,
     /// What the services share.
     pub member: Member<B>,
     /// Ends the driver when it is sent to or dropped; the writer and the committer end after it.
@@ -48,7 +51,7 @@ pub struct Assembled<D: Disk, B> {
 pub fn assemble<D: Disk, B: Backend>(
     booted: Booted<D, B>,
     config: &Config,
-    entropy: Entropy,
+    mut entropy: Entropy,
     wall_millis: u64,
 ) -> Assembled<D, B> {
     let (log, batches) = mpsc::channel(bounds::LOG_BATCHES_MAX);
@@ -84,6 +87,8 @@ pub fn assemble<D: Disk, B: Backend>(
     let committer = Committer::new(booted.store.backend().clone(), disk, places, job_queue, completer);
     let identity =
         Identity { cluster: booted.metadata.cluster, member: booted.metadata.member, name: config.asked.name.clone() };
+    let watching = watching(config, &booted);
+    let dice = Entropy::seeded(entropy.draw(0, u64::MAX));
     let (driver, asker) = Driver::new(Parts {
         raft: booted.raft,
         store: booted.store.clone(),
@@ -98,16 +103,29 @@ pub fn assemble<D: Disk, B: Backend>(
     {
         sweeper.mutant = booted.mutant;
     }
-    let member = Member::new(asker, booted.store, identity, limits(config), fault_line);
+    let (fanout, handle) = Fanout::new(booted.store.clone(), asker.clone(), dice, watching, fault_line.clone());
+    let member = Member::new(asker, booted.store, identity, limits(config), handle, fault_line);
     Assembled {
         driver,
         writer: Writer::new(booted.wal, batches, reporter),
         committer,
         sweeper,
+        fanout,
         member,
         stop,
         faults,
         claim: booted.claim,
+    }
+}
+
+#[cfg_attr(not(mutants), expect(unused_variables, reason = "asked in builds with mutants"))]
+fn watching<D: Disk, B: Backend>(config: &Config, booted: &Booted<D, B>) -> fanout::Settings {
+    fanout::Settings {
+        progress_interval: config.watch.progress_interval,
+        election: config.raft.election,
+        limits: config.watch.limits,
+        #[cfg(mutants)]
+        mutant: booted.mutant.and_then(detcd_io::mutants::Mutant::of_watching),
     }
 }
 

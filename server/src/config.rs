@@ -19,6 +19,7 @@ use detcd_io::boot::inspect::Places;
 use detcd_io::boot::url::Url;
 use detcd_io::sweeper::Pace;
 
+use crate::fanout;
 use crate::log::{Format, Line, Output, Severity};
 pub use read::read;
 pub use refused::Refused;
@@ -38,6 +39,8 @@ pub struct Config {
     pub limits: Limits,
     /// How the store gathers writes.
     pub store: Store,
+    /// How watchers are served.
+    pub watch: Watch,
     /// Log lines.
     pub logging: Logging,
 }
@@ -105,6 +108,15 @@ pub struct Store {
     pub sweeps: Pace,
     /// How much history is kept; `None` for all of it.
     pub retention: Option<Retention>,
+}
+
+/// How watchers are served.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Watch {
+    /// The time between two reports of progress.
+    pub progress_interval: Duration,
+    /// What all of it may use; no flag sets it.
+    pub limits: fanout::Limits,
 }
 
 /// Log lines.

@@ -4,11 +4,12 @@
 //! to the binary.
 //!
 //! Reading order: [`flags`] and [`config`] (what was asked), [`member`] (what all services share), [`status`] (the one table of errors), [`reply`],
-//! [`quota`], [`grpc`] (the services), [`publish`] (what a member tells the cluster about itself), [`auto_compact`].
+//! [`quota`], [`fanout`] (who watches what), [`grpc`] (the services), [`publish`] (what a member tells the cluster about itself), [`auto_compact`].
 
 pub mod auto_compact;
 pub mod compose;
 pub mod config;
+pub mod fanout;
 pub mod flags;
 pub mod grpc;
 pub mod log;

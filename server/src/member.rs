@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tonic::metadata::MetadataMap;
 use tonic::{Response, Status};
 
+use crate::fanout::handle::Handle;
 use crate::room::Room;
 use crate::status::{self, Refused};
 
@@ -76,6 +77,7 @@ struct Inner<B> {
     limits: RequestLimits,
     counts: Counts,
     room: Room,
+    fanout: Handle,
     faults: mpsc::Sender<Fault>,
 }
 
@@ -93,10 +95,12 @@ impl<B: Backend> Member<B> {
         store: Store<B>,
         identity: Identity,
         limits: RequestLimits,
+        fanout: Handle,
         faults: mpsc::Sender<Fault>,
     ) -> Self {
         let room = Room::new(bounds::REPLY_BYTES_MAX, limits.timeout);
-        Self { inner: Arc::new(Inner { asker, store, identity, limits, counts: Counts::default(), room, faults }) }
+        let counts = Counts::default();
+        Self { inner: Arc::new(Inner { asker, store, identity, limits, counts, room, fanout, faults }) }
     }
 
     /// The way to the log.
@@ -129,6 +133,12 @@ impl<B: Backend> Member<B> {
         &self.inner.room
     }
 
+    /// The way to the watchers.
+    #[must_use]
+    pub fn fanout(&self) -> &Handle {
+        &self.inner.fanout
+    }
+
     /// The counters.
     #[must_use]
     pub fn counts(&self) -> &Counts {
@@ -156,11 +166,16 @@ impl<B: Backend> Member<B> {
         {
             return Err(Refused::ClientApiVersion.into());
         }
-        let wants_leader = metadata.get("hasleader").is_some_and(|value| value.as_bytes() == b"true");
-        if wants_leader && self.inner.asker.gauges().leader().is_none() {
+        if self.wants_leader(metadata) && self.inner.asker.gauges().leader().is_none() {
             return Err(Refused::NoLeader.into());
         }
         Ok(())
+    }
+
+    /// Whether a client wants to be served only while there is a leader.
+    #[must_use]
+    pub fn wants_leader(&self, metadata: &MetadataMap) -> bool {
+        metadata.get("hasleader").is_some_and(|value| value.as_bytes() == b"true")
     }
 
     /// Takes `message` through the log, as the request of `field`, and waits until it is applied here.

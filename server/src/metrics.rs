@@ -3,7 +3,7 @@
 //! The registry is a value, not a global: two members in one process would not share it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use detcd_io::boot::journal::Journal;
 use detcd_io::store::backend::Backend;
@@ -20,6 +20,7 @@ pub(crate) struct Metrics {
 struct Inner {
     registry: Registry,
     sampled: Sampled,
+    watching: Watching,
     ready_seconds: Gauge,
     health_success: IntCounter,
     health_failures: IntCounter,
@@ -41,6 +42,16 @@ struct Sampled {
     db_size: IntGauge,
     db_in_use: IntGauge,
     cluster_version: IntGaugeVec,
+}
+
+/// What is told about watching.
+struct Watching {
+    streams: IntGauge,
+    watchers: IntGauge,
+    slow_watchers: IntGauge,
+    pending_events: IntGauge,
+    events: IntCounter,
+    failures: IntCounterVec,
 }
 
 /// Makes and registers one metric.
@@ -81,6 +92,7 @@ impl Metrics {
         registry.register(Box::new(process)).expect("each name once");
         let inner = Inner {
             sampled: Sampled::new(&maker),
+            watching: Watching::new(&maker),
             ready_seconds: maker.add(Gauge::new(
                 "etcd_bootstrap_ready_seconds",
                 "Seconds from the start of the process until clients were served.",
@@ -122,6 +134,7 @@ impl Metrics {
     /// The text of a scrape.
     pub(crate) fn text<B: Backend>(&self, member: &Member<B>) -> String {
         self.inner.sampled.sample(member);
+        self.inner.watching.sample(member);
         let mut text = String::new();
         // Only a metric without a name or help fails to encode.
         let encoded = TextEncoder::new().encode_utf8(&self.inner.registry.gather(), &mut text);
@@ -208,6 +221,38 @@ impl Sampled {
         if let Some(version) = member.store().membership().cluster_version() {
             let label = format!("{}.{}", version.major, version.minor);
             self.cluster_version.with_label_values(&[label.as_str()]).set(1);
+        }
+    }
+}
+
+impl Watching {
+    fn new(maker: &Maker<'_>) -> Self {
+        let gauge = |name: &str, help: &str| maker.gauge(&format!("etcd_debugging_mvcc_{name}"), help);
+        Self {
+            streams: gauge("watch_stream_total", "Total number of watch streams."),
+            watchers: gauge("watcher_total", "Total number of watchers."),
+            slow_watchers: gauge("slow_watcher_total", "Total number of unsynced slow watchers."),
+            pending_events: gauge("pending_events_total", "Total number of pending events to be sent."),
+            events: maker.counter("etcd_debugging_mvcc_events_total", "Total number of events sent by this member."),
+            failures: maker.counters(
+                "etcd_network_server_stream_failures_total",
+                "The total number of stream failures from the local server.",
+                &["Type", "API"],
+            ),
+        }
+    }
+
+    fn sample<B: Backend>(&self, member: &Member<B>) {
+        let counts = member.fanout().counts();
+        let number = |value: &AtomicU64| i64::try_from(value.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
+        self.streams.set(number(&counts.streams));
+        self.watchers.set(number(&counts.watchers));
+        self.slow_watchers.set(number(&counts.slow_watchers));
+        self.pending_events.set(number(&counts.pending_events));
+        raise(&self.events, counts.events.load(Ordering::Relaxed));
+        let failures = counts.receive_failures.load(Ordering::Relaxed);
+        if failures > 0 {
+            raise(&self.failures.with_label_values(&["receive", "watch"]), failures);
         }
     }
 }

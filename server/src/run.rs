@@ -6,7 +6,7 @@
 use std::net::ToSocketAddrs as _;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use detcd_core::ids::MemberId;
 use detcd_core::raft;
@@ -35,8 +35,6 @@ use crate::listen::{self, Bound, Ends};
 use crate::metrics::Metrics;
 use crate::notify;
 
-/// How long replies under way may take after a signal.
-const DRAIN: Duration = Duration::from_secs(5);
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 
@@ -189,7 +187,7 @@ impl Life<'_> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| Failure::Process(std::io::Error::other(error.to_string())))?;
         let assembled = assemble(booted, self.config, Entropy::from_bytes(seed), wall_millis());
-        let Assembled { driver, writer, committer, sweeper, member, stop, faults, claim } = assembled;
+        let Assembled { driver, writer, committer, sweeper, fanout, member, stop, faults, claim } = assembled;
         let threads = [
             thread("detcd-wal", writer.run()).map_err(Failure::Process)?,
             thread("detcd-store", committer.run()).map_err(Failure::Process)?,
@@ -197,6 +195,7 @@ impl Life<'_> {
         let ended = runtime.block_on(async {
             let driver = tokio::spawn(driver.run());
             tokio::spawn(sweeper.run());
+            tokio::spawn(fanout.run());
             self.serve(member, bound, driver, faults, stop).await
         });
         // The driver is gone, and with it the other ends of their queues.
@@ -256,7 +255,8 @@ impl Life<'_> {
         }
         // Nobody listens only if nothing was served yet.
         let _ = closing.send(true);
-        let _ = tokio::time::timeout(DRAIN, async {
+        // Watch streams are served as long as requests may wait, as etcd does.
+        let _ = tokio::time::timeout(member.limits().timeout, async {
             peers.finished().await;
             if let Some(clients) = clients {
                 clients.finished().await;

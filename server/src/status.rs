@@ -4,6 +4,7 @@
 
 use detcd_core::raft::Refusal;
 use detcd_core::reply::Rejected;
+use detcd_core::watch;
 use detcd_io::driver::ask::Unanswered;
 use tonic::{Code, Status};
 
@@ -22,6 +23,8 @@ pub enum Refused {
     ClientApiVersion,
     /// The member is stopping.
     Stopped,
+    /// The client gave its watch stream up.
+    WatchCanceled,
 }
 
 /// What a rejection says to a client.
@@ -83,6 +86,7 @@ pub const fn refused(why: Refused) -> (Code, &'static str) {
         Refused::DeadlineExceeded => (Code::DeadlineExceeded, "context deadline exceeded"),
         Refused::ClientApiVersion => (Code::InvalidArgument, "etcdserver: invalid client api version"),
         Refused::Stopped => (Code::Unavailable, "etcdserver: server stopped"),
+        Refused::WatchCanceled => (Code::Cancelled, "etcdserver: watch canceled"),
     }
 }
 
@@ -99,6 +103,16 @@ pub const fn unanswered(why: Unanswered) -> (Code, &'static str) {
         Unanswered::Refused(Refusal::TooMany) => (Code::Unknown, "etcdserver: too many requests"),
         Unanswered::Refused(Refusal::NoLeader) => refused(Refused::DeadlineExceeded),
         Unanswered::Refused(Refusal::NotInTerm | Refusal::Empty) => (Code::Unknown, "raft proposal dropped"),
+    }
+}
+
+/// Why a watcher was not created: the reason in an answer, not a status.
+#[must_use]
+pub const fn watch_refused(why: watch::Refusal) -> &'static str {
+    match why {
+        watch::Refusal::NegativeStart => rejected(Rejected::Compacted).1,
+        watch::Refusal::EmptyRange => "mvcc: watcher range is empty",
+        watch::Refusal::DuplicateId => "mvcc: duplicate watch ID provided on the WatchStream",
     }
 }
 

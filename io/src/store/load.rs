@@ -56,7 +56,7 @@ impl<B: Backend> Store<B> {
                 compacted: Notify::new(),
                 allocated: AtomicU64::new(0),
                 in_use: AtomicU64::new(0),
-                news: tokio::sync::Notify::new(),
+                news: Notify::new(),
             }),
         };
         store.tell_size(size);

@@ -12,7 +12,8 @@ use detcd_io::boot::url::{Scheme, Url};
 use detcd_io::sweeper::Pace;
 
 use super::validate::{DEFAULT_CLUSTER, Invalid, retention};
-use super::{Config, Data, Limits, Logging, Raft, Refused, Store, Urls};
+use super::{Config, Data, Limits, Logging, Raft, Refused, Store, Urls, Watch};
+use crate::fanout;
 use crate::flags::settings::Settings;
 use crate::flags::table::Support;
 use crate::flags::value::is_default;
@@ -58,6 +59,7 @@ pub fn build(settings: &Settings, lines: &mut Vec<Line>) -> Result<Config, Refus
             },
         },
         store: store(settings)?,
+        watch: watch(settings, lines),
         logging,
     })
 }
@@ -186,4 +188,20 @@ fn sweeps(settings: &Settings) -> Pace {
         rows: if rows == 0 { 1_000 } else { rows },
         pause: if pause == 0 { Duration::from_millis(10) } else { Duration::from_nanos(pause) },
     }
+}
+
+/// The time between two reports of progress if nothing else is asked for, and the shortest.
+const PROGRESS_INTERVAL: Duration = Duration::from_mins(10);
+const PROGRESS_INTERVAL_LEAST: Duration = Duration::from_millis(100);
+
+fn watch(settings: &Settings, lines: &mut Vec<Line>) -> Watch {
+    // Zero or less keeps the default, as in etcd.
+    let asked = u64::try_from(settings.nanos("watch-progress-notify-interval")).ok().filter(|nanos| *nanos > 0);
+    let mut progress_interval = asked.map_or(PROGRESS_INTERVAL, Duration::from_nanos);
+    if progress_interval < PROGRESS_INTERVAL_LEAST {
+        progress_interval = PROGRESS_INTERVAL_LEAST;
+        let message = "adjusting watch progress notify interval to minimum period";
+        lines.push(Line::new(Severity::Warn, message).with("min-watch-progress-notify-interval", "100ms"));
+    }
+    Watch { progress_interval, limits: fanout::Limits::default() }
 }

@@ -272,7 +272,7 @@ pub const FLAGS: &[Flag] = &[
     later("compact-hash-check-time", Duration, "1m0s", Tuning, "time between two comparisons of compaction hashes"),
     built("compaction-batch-limit", Int, "0", Tuning, "revisions removed in one step of a compaction"),
     built("compaction-sleep-interval", Duration, "0s", Tuning, "pause between two steps of a compaction"),
-    later("watch-progress-notify-interval", Duration, "0s", Tuning, "time between two progress reports to a watcher").also(&["10m"]),
+    built("watch-progress-notify-interval", Duration, "0s", Tuning, "time between two progress reports to a watcher; 0 means 10m, at least 100ms"),
     later("downgrade-check-time", Duration, "5s", Tuning, "time between two looks at a downgrade"),
     later("warning-apply-duration", Duration, "100ms", Tuning, "an apply that takes longer is logged"),
     later("warning-unary-request-duration", Duration, "300ms", Tuning, "a request that takes longer is logged").also(&["0s"]),

@@ -5,3 +5,4 @@ pub mod health;
 pub mod kv;
 pub mod maintenance;
 mod stream_chunk;
+pub mod watch;

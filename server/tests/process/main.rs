@@ -7,6 +7,7 @@ mod compaction;
 mod load;
 mod member;
 mod quota;
+mod watch;
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::time::Duration;

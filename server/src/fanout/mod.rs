@@ -1,0 +1,374 @@
+//! The fan-out: one task that owns all watchers, reads what happened, and hands it to the streams that want it.
+//!
+//! Apply adds to a shared log and rings once per batch; it never waits for anyone here. This task offers the news to followers, brings laggards up in
+//! bounded chunks between two looks at the news, answers requests, and ticks. A stream whose client does not read costs the others nothing: its outbox is full,
+//! its watchers lag, and when it drains they go on at their cursors.
+//!
+//! Reading order: [`handle`] (what services use), [`outbox`] (one stream's queue), this file. The rules are [`detcd_core::watch`].
+
+pub mod handle;
+pub mod outbox;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use detcd_core::watch::{Delivery, StreamId, Taken, WatcherId, Watchers, What};
+use detcd_io::clock::Instant;
+use detcd_io::driver::ask::Asker;
+use detcd_io::driver::bounds;
+use detcd_io::entropy::Entropy;
+use detcd_io::fault::Fault;
+use detcd_io::store::Store;
+use detcd_io::store::backend::Backend;
+use detcd_io::store::history::{ChunkSize, HistoryRead, Step};
+use detcd_io::store::recent::News;
+use tokio::sync::mpsc;
+
+use self::handle::{Ask, Handle, Wish};
+use self::outbox::{Line, Message, Outbox, OutboxSize};
+use crate::status::Refused;
+
+/// Looks for a leader that must fail before streams that want one end (etcd's number).
+const LEADERLESS_MAX: u32 = 3;
+
+/// The id that stands for all watchers of a stream, and for none.
+const NO_ID: i64 = -1;
+
+/// How the fan-out behaves.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// The time between two reports of progress to a watcher that wants them; up to a tenth is added for each stream.
+    pub progress_interval: Duration,
+    /// The time between two looks for a leader.
+    pub election: Duration,
+    /// What it may use.
+    pub limits: Limits,
+    /// The known bug that it carries, in builds that prove the checkers can fail.
+    #[cfg(mutants)]
+    pub mutant: Option<detcd_core::watch::Mutant>,
+}
+
+/// What the fan-out may use. The defaults are the bounds of [`bounds`]; simulations use smaller ones.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Bytes of the newest revisions.
+    pub recent_bytes: usize,
+    /// Of each stream.
+    pub outbox: OutboxSize,
+    /// What laggards are given at once.
+    pub chunk: ChunkSize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            recent_bytes: bounds::WATCH_RECENT_BYTES_MAX,
+            outbox: OutboxSize { bytes: bounds::WATCH_STREAM_BYTES_MAX, messages: bounds::WATCH_STREAM_MESSAGES_MAX },
+            chunk: ChunkSize { rows: bounds::WATCH_CHUNK_ROWS, bytes: bounds::WATCH_CHUNK_BYTES },
+        }
+    }
+}
+
+/// The owner of all watchers.
+pub struct Fanout<B> {
+    store: Store<B>,
+    asker: Asker,
+    watchers: Watchers,
+    streams: BTreeMap<StreamId, Client>,
+    /// When streams with watchers that want reports are due.
+    ticks: BTreeSet<(Instant, StreamId)>,
+    leader: LeaderCheck,
+    asks: mpsc::Receiver<Ask>,
+    line: Arc<Line>,
+    reading: Option<HistoryRead<B>>,
+    dice: Entropy,
+    settings: Settings,
+    faults: mpsc::Sender<Fault>,
+}
+
+/// One stream.
+struct Client {
+    outbox: Arc<Outbox>,
+    wants_leader: bool,
+    /// When its ticks began, and how far apart they are.
+    opened: Instant,
+    interval: Duration,
+    next_tick: Option<Instant>,
+}
+
+/// The look for a leader, while some stream wants one.
+#[derive(Default)]
+struct LeaderCheck {
+    due: Option<Instant>,
+    failed: u32,
+}
+
+impl<B: Backend> Fanout<B> {
+    /// A fan-out over `store`, and the services' end of it. A failure of the machine goes to `faults`.
+    #[must_use]
+    pub fn new(
+        store: Store<B>,
+        asker: Asker,
+        dice: Entropy,
+        settings: Settings,
+        faults: mpsc::Sender<Fault>,
+    ) -> (Self, Handle) {
+        let (sender, asks) = mpsc::channel(bounds::WATCH_ASKS_MAX);
+        let line = Arc::new(Line::default());
+        let handle = Handle::new(sender, Arc::clone(&line), settings.limits.outbox);
+        let fanout = Self {
+            watchers: Watchers::new(store.current()),
+            store,
+            asker,
+            streams: BTreeMap::new(),
+            ticks: BTreeSet::new(),
+            leader: LeaderCheck::default(),
+            asks,
+            line,
+            reading: None,
+            dice,
+            settings,
+            faults,
+        };
+        (fanout, handle)
+    }
+
+    /// Runs until every service is gone, or the machine fails.
+    pub async fn run(mut self) {
+        loop {
+            let Some(ask) = self.wait().await else { return };
+            if let Err(fault) = self.turn(ask) {
+                // If the queue is full, another fault is already ending the member.
+                let _ = self.faults.try_send(fault);
+                return;
+            }
+        }
+    }
+
+    /// Waits for something to do: a request, or something else (`Some(None)`). `None`: nobody will ask again.
+    async fn wait(&mut self) -> Option<Option<Ask>> {
+        if self.reading.is_some() || self.watchers.wanted().is_some() || self.watchers.position() < self.known() {
+            // Others get their turn between two steps.
+            tokio::task::yield_now().await;
+            return Some(None);
+        }
+        let tick = self.ticks.first().map(|(due, _)| *due);
+        let deadline = [tick, self.leader.due].into_iter().flatten().min();
+        let sleep = tokio::time::sleep_until(deadline.unwrap_or_else(|| Instant::now() + IDLE));
+        tokio::select! {
+            biased;
+            ask = self.asks.recv() => ask.map(Some),
+            () = self.line.wait() => Some(None),
+            () = self.store.wait_for_news() => Some(None),
+            () = sleep => Some(None),
+        }
+    }
+
+    /// The revision that watchers should be offered everything up to.
+    fn known(&self) -> i64 {
+        if self.streams.is_empty() { self.watchers.position() } else { self.store.current() }
+    }
+
+    /// Everything that is ready, in bounded parts.
+    fn turn(&mut self, first: Option<Ask>) -> Result<(), Fault> {
+        self.take_turns();
+        let mut ask = first;
+        for _ in 0..bounds::WATCH_ASKS_MAX {
+            let Some(next) = ask.take().or_else(|| self.asks.try_recv().ok()) else { break };
+            self.on_ask(next);
+        }
+        self.advance();
+        self.catch_up()?;
+        let now = Instant::now();
+        self.tick(now);
+        self.look_for_leader(now);
+        self.tell();
+        Ok(())
+    }
+
+    /// What streams have told: they are gone, or have room again.
+    fn take_turns(&mut self) {
+        let turns = self.line.take();
+        for stream in turns.closed {
+            self.close(stream);
+        }
+        for stream in turns.drained {
+            self.watchers.drained(stream);
+        }
+    }
+
+    fn on_ask(&mut self, ask: Ask) {
+        let Ask { stream, wish } = ask;
+        if let Wish::Open { outbox, wants_leader } = wish {
+            self.open(stream, outbox, wants_leader);
+            return;
+        }
+        // A stream that is gone needs no answers.
+        let Some(client) = self.streams.get(&stream) else { return };
+        let outbox = Arc::clone(&client.outbox);
+        match wish {
+            Wish::Open { .. } => unreachable!("it was looked at first"),
+            Wish::Create(create, credit) => {
+                let (current, compacted) = (self.store.current(), self.store.compacted());
+                match self.watchers.create(stream, create, current, compacted) {
+                    Ok(created) => {
+                        outbox.answer(Message::Created { id: created.id, revision: current }, credit);
+                        if let Some(compacted) = created.compacted {
+                            let to = WatcherId { stream, id: created.id };
+                            outbox.add(Delivery { to, what: What::Compacted { compacted } });
+                        }
+                        self.schedule(stream, Instant::now());
+                    }
+                    Err(why) => outbox.answer(Message::Refused { why, revision: current }, credit),
+                }
+            }
+            Wish::Cancel(id, credit) => {
+                if self.watchers.cancel(WatcherId { stream, id }) {
+                    outbox.answer(Message::Cancelled { id, revision: self.store.current() }, credit);
+                }
+            }
+            Wish::Progress(credit) => {
+                // What the client knows to be written is told first.
+                self.advance_to(self.store.current());
+                if let Some(revision) = self.watchers.progress(stream) {
+                    outbox.offer_progress(NO_ID, revision);
+                }
+                drop(credit);
+            }
+        }
+    }
+
+    fn open(&mut self, stream: StreamId, outbox: Arc<Outbox>, wants_leader: bool) {
+        if self.streams.is_empty() {
+            self.watchers = Watchers::new(self.store.keep_news(self.settings.limits.recent_bytes));
+            #[cfg(mutants)]
+            {
+                self.watchers.mutant = self.settings.mutant;
+            }
+        }
+        self.watchers.open(stream);
+        let nanos = u64::try_from(self.settings.progress_interval.as_nanos()).unwrap_or(u64::MAX);
+        let interval = Duration::from_nanos(nanos.saturating_add(self.dice.draw(0, nanos / 10)));
+        let opened = Instant::now();
+        if wants_leader && self.leader.due.is_none() {
+            self.leader.due = Some(opened + self.settings.election);
+        }
+        self.streams.insert(stream, Client { outbox, wants_leader, opened, interval, next_tick: None });
+    }
+
+    fn close(&mut self, stream: StreamId) {
+        let Some(client) = self.streams.remove(&stream) else { return };
+        self.watchers.close(stream);
+        if let Some(tick) = client.next_tick {
+            self.ticks.remove(&(tick, stream));
+        }
+        if self.streams.is_empty() {
+            self.store.forget_news();
+            self.reading = None;
+            self.leader = LeaderCheck::default();
+        }
+    }
+
+    /// Offers followers the next news.
+    fn advance(&mut self) {
+        let upto = self.known().min(self.watchers.position() + bounds::WATCH_REVISIONS_PER_TURN as i64);
+        self.advance_to(upto);
+    }
+
+    fn advance_to(&mut self, upto: i64) {
+        while self.watchers.position() < upto {
+            let wanted = usize::try_from(upto - self.watchers.position()).unwrap_or(usize::MAX);
+            match self.store.news(self.watchers.position(), wanted.min(bounds::WATCH_REVISIONS_PER_TURN)) {
+                News::Lost { current } => self.watchers.fell_behind(current),
+                News::Next(next) => {
+                    for happened in next {
+                        self.watchers.on_revision(&happened, &mut offer(&self.streams));
+                    }
+                }
+            }
+        }
+    }
+
+    /// One step for laggards.
+    fn catch_up(&mut self) -> Result<(), Fault> {
+        self.watchers.on_compacted(self.store.compacted(), &mut offer(&self.streams));
+        let mut reading = match self.reading.take() {
+            Some(reading) => reading,
+            None => {
+                let Some(from) = self.watchers.wanted() else { return Ok(()) };
+                HistoryRead::new(&self.store, from, self.watchers.position(), self.settings.limits.chunk)
+            }
+        };
+        match reading.advance()? {
+            Step::More => self.reading = Some(reading),
+            Step::Done(chunk) => self.watchers.on_chunk(&chunk, &mut offer(&self.streams)),
+            // The next step ends whoever needed it.
+            Step::Compacted => {}
+        }
+        Ok(())
+    }
+
+    /// Sets the next tick of a stream that has watchers to report on.
+    fn schedule(&mut self, stream: StreamId, now: Instant) {
+        let Some(client) = self.streams.get_mut(&stream) else { return };
+        if client.next_tick.is_some() || !self.watchers.reports(stream) {
+            return;
+        }
+        let gone = now.duration_since(client.opened).as_nanos() / client.interval.as_nanos().max(1);
+        let gone = u32::try_from(gone).unwrap_or(u32::MAX - 1);
+        let due = client.opened + client.interval * (gone + 1);
+        client.next_tick = Some(due);
+        self.ticks.insert((due, stream));
+    }
+
+    /// Reports progress where it is due.
+    fn tick(&mut self, now: Instant) {
+        while let Some((due, stream)) = self.ticks.first().copied().filter(|(due, _)| *due <= now) {
+            self.ticks.remove(&(due, stream));
+            let Some(client) = self.streams.get_mut(&stream) else { continue };
+            client.next_tick = None;
+            let outbox = Arc::clone(&client.outbox);
+            for id in self.watchers.tick(stream) {
+                outbox.offer_progress(id.id, self.watchers.position());
+            }
+            self.schedule(stream, now);
+        }
+    }
+
+    /// Ends the streams that want a leader when there was none for long.
+    fn look_for_leader(&mut self, now: Instant) {
+        if self.leader.due.is_none_or(|due| now < due) {
+            return;
+        }
+        let has_leader = self.asker.gauges().leader().is_some();
+        self.leader.failed = if has_leader { 0 } else { self.leader.failed + 1 };
+        let mut wanting: Vec<StreamId> = Vec::new();
+        for (stream, client) in self.streams.iter().filter(|(_, client)| client.wants_leader) {
+            wanting.push(*stream);
+            if self.leader.failed >= LEADERLESS_MAX {
+                client.outbox.end(Refused::NoLeader.into());
+            }
+        }
+        self.leader.due = (!wanting.is_empty()).then_some(now + self.settings.election);
+        if self.leader.failed >= LEADERLESS_MAX {
+            wanting.into_iter().for_each(|stream| self.close(stream));
+        }
+    }
+
+    fn tell(&self) {
+        let counts = &self.line.counts;
+        counts.streams.store(self.streams.len() as u64, Ordering::Relaxed);
+        counts.watchers.store(self.watchers.len() as u64, Ordering::Relaxed);
+        counts.slow_watchers.store(self.watchers.slow() as u64, Ordering::Relaxed);
+    }
+}
+
+/// How long a fan-out without any timer sleeps at most.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// The way of a delivery into its stream's outbox. What is for a stream that is gone is taken and forgotten.
+fn offer(streams: &BTreeMap<StreamId, Client>) -> impl FnMut(Delivery) -> Taken + '_ {
+    |delivery| streams.get(&delivery.to.stream).map_or(Taken::Yes, |client| client.outbox.offer(delivery))
+}

@@ -1,0 +1,275 @@
+//! Watching through the real binary: every option, a client that does not read, progress, and the end of the member.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use detcd_proto::etcdserverpb as pb;
+use detcd_proto::etcdserverpb::kv_client::KvClient;
+use detcd_proto::etcdserverpb::watch_client::WatchClient;
+use detcd_proto::mvccpb::Event;
+use nix::sys::signal::Signal;
+use pb::watch_request::RequestUnion;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Streaming};
+
+use crate::member::Home;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One watch stream and a client to write with.
+struct Watcher {
+    asks: Option<mpsc::Sender<pb::WatchRequest>>,
+    responses: Streaming<pb::WatchResponse>,
+    kv: KvClient<Channel>,
+}
+
+impl Watcher {
+    async fn open(home: &Home) -> Self {
+        let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{}", home.client_port)).unwrap();
+        let channel = endpoint.connect().await.unwrap();
+        let (asks, requests) = mpsc::channel(100);
+        let mut client = WatchClient::new(channel.clone()).max_decoding_message_size(usize::MAX);
+        let responses = client.watch(ReceiverStream::new(requests)).await.unwrap().into_inner();
+        Self { asks: Some(asks), responses, kv: KvClient::new(channel) }
+    }
+
+    async fn ask(&self, union: RequestUnion) {
+        let request = pb::WatchRequest { request_union: Some(union) };
+        self.asks.as_ref().unwrap().send(request).await.unwrap();
+    }
+
+    /// Creates a watcher and takes the answer.
+    async fn create(&mut self, request: pb::WatchCreateRequest) -> pb::WatchResponse {
+        self.ask(RequestUnion::CreateRequest(request)).await;
+        let answer = self.next().await;
+        assert!(answer.created);
+        answer
+    }
+
+    async fn next(&mut self) -> pb::WatchResponse {
+        tokio::time::timeout(PATIENCE, self.responses.message()).await.unwrap().unwrap().unwrap()
+    }
+
+    /// Nothing comes.
+    async fn is_silent(&mut self) {
+        let waited = tokio::time::timeout(Duration::from_millis(150), self.responses.message()).await;
+        assert!(waited.is_err(), "{waited:?}");
+    }
+
+    async fn put(&mut self, key: &str, value: impl Into<Bytes>) -> i64 {
+        let request = pb::PutRequest { key: key.to_owned().into(), value: value.into(), ..Default::default() };
+        self.kv.put(request).await.unwrap().into_inner().header.unwrap().revision
+    }
+
+    async fn delete(&mut self, key: &str) -> i64 {
+        let request = pb::DeleteRangeRequest { key: key.to_owned().into(), ..Default::default() };
+        self.kv.delete_range(request).await.unwrap().into_inner().header.unwrap().revision
+    }
+}
+
+fn prefix(key: &str) -> pb::WatchCreateRequest {
+    let mut range_end = key.as_bytes().to_vec();
+    *range_end.last_mut().unwrap() += 1;
+    pb::WatchCreateRequest { key: key.to_owned().into(), range_end: range_end.into(), ..Default::default() }
+}
+
+/// Revision, key, value and previous value of each event; a delete has no value.
+fn plain(events: &[Event]) -> Vec<(i64, String, Option<String>, Option<String>)> {
+    let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+    let one = |event: &Event| {
+        let kv = event.kv.as_ref().unwrap();
+        let value = (event.r#type == 0).then(|| text(&kv.value));
+        (kv.mod_revision, text(&kv.key), value, event.prev_kv.as_ref().map(|prev| text(&prev.value)))
+    };
+    events.iter().map(one).collect()
+}
+
+fn row(
+    revision: i64,
+    key: &str,
+    value: Option<&str>,
+    prev: Option<&str>,
+) -> (i64, String, Option<String>, Option<String>) {
+    (revision, key.to_owned(), value.map(str::to_owned), prev.map(str::to_owned))
+}
+
+fn revision(response: &pb::WatchResponse) -> i64 {
+    response.header.as_ref().unwrap().revision
+}
+
+#[tokio::test]
+async fn watchers_see_what_they_ask_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = Home::new(directory.path());
+    let (_member, _client) = home.start().await;
+    let mut watcher = Watcher::open(&home).await;
+    assert_eq!((watcher.put("a1", "x").await, watcher.put("b", "x").await, watcher.delete("a1").await), (2, 3, 4));
+
+    // What was, with what was before it.
+    let past = pb::WatchCreateRequest { start_revision: 2, prev_kv: true, ..prefix("a") };
+    let created = watcher.create(past).await;
+    assert_eq!((created.watch_id, revision(&created), created.canceled), (0, 4, false));
+    let events = watcher.next().await;
+    assert_eq!((events.watch_id, revision(&events)), (0, 4));
+    assert_eq!(plain(&events.events), [row(2, "a1", Some("x"), None), row(4, "a1", None, Some("x"))]);
+    assert_eq!(events.events[1].kv.as_ref().unwrap().version, 0);
+
+    // What comes, but no puts; and what comes later.
+    let filtered = pb::WatchCreateRequest { filters: vec![0, 77], watch_id: 9, ..prefix("a") };
+    assert_eq!(watcher.create(filtered).await.watch_id, 9);
+    let future = pb::WatchCreateRequest { start_revision: 6, ..prefix("a") };
+    assert_eq!(watcher.create(future).await.watch_id, 1);
+    // The one that starts later is not there yet.
+    watcher.ask(RequestUnion::ProgressRequest(pb::WatchProgressRequest {})).await;
+    watcher.is_silent().await;
+    assert_eq!(watcher.put("a2", "y").await, 5);
+    assert_eq!(plain(&watcher.next().await.events), [row(5, "a2", Some("y"), None)]);
+    assert_eq!(watcher.delete("a2").await, 6);
+    for id in [0, 1, 9] {
+        let events = watcher.next().await;
+        assert_eq!((events.watch_id, revision(&events)), (id, 6));
+        let prev = (id == 0).then_some("y");
+        assert_eq!(plain(&events.events), [row(6, "a2", None, prev)]);
+    }
+    watcher.ask(RequestUnion::ProgressRequest(pb::WatchProgressRequest {})).await;
+    let progress = watcher.next().await;
+    assert_eq!((progress.watch_id, revision(&progress), progress.events.len()), (-1, 6, 0));
+
+    refusals(&mut watcher).await;
+
+    // A client that asks no more still gets everything.
+    watcher.asks = None;
+    watcher.is_silent().await;
+    assert_eq!(watcher.put("a3", "z").await, 7);
+    assert_eq!(plain(&watcher.next().await.events), [row(7, "a3", Some("z"), None)]);
+    let metrics = home.get(home.client_port, "/metrics");
+    let has = |line: &str| assert!(metrics.contains(&format!("\netcd_debugging_mvcc_{line}\n")), "{line}:\n{metrics}");
+    has("watch_stream_total 1");
+    has("watcher_total 2");
+    has("slow_watcher_total 0");
+    has("events_total 8");
+    has("pending_events_total 0");
+}
+
+async fn refusals(watcher: &mut Watcher) {
+    let refused = |answer: pb::WatchResponse| {
+        assert!(answer.canceled && answer.created && answer.watch_id == -1 && answer.compact_revision == 0);
+        assert_eq!(revision(&answer), 6);
+        answer.cancel_reason
+    };
+    let taken = pb::WatchCreateRequest { watch_id: 9, ..prefix("a") };
+    assert_eq!(refused(watcher.create(taken).await), "mvcc: duplicate watch ID provided on the WatchStream");
+    let inverted = pb::WatchCreateRequest { range_end: "a".into(), ..prefix("a") };
+    assert_eq!(refused(watcher.create(inverted).await), "mvcc: watcher range is empty");
+    let negative = pb::WatchCreateRequest { start_revision: -1, ..prefix("a") };
+    assert_eq!(refused(watcher.create(negative).await), "etcdserver: mvcc: required revision has been compacted");
+    let cancel = |watch_id| RequestUnion::CancelRequest(pb::WatchCancelRequest { watch_id });
+    watcher.ask(cancel(77)).await;
+    watcher.ask(cancel(9)).await;
+    let cancelled = watcher.next().await;
+    assert!(cancelled.canceled && !cancelled.created && cancelled.cancel_reason.is_empty());
+    assert_eq!((cancelled.watch_id, revision(&cancelled)), (9, 6));
+}
+
+#[tokio::test]
+async fn large_responses_come_in_pieces_if_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = Home::new(directory.path());
+    let (_member, _client) = home.start().await;
+    let mut watcher = Watcher::open(&home).await;
+    for number in 0..3 {
+        watcher.put(&format!("a{number}"), vec![b'v'; 1_200_000]).await;
+    }
+    let request = pb::DeleteRangeRequest { key: "a".into(), range_end: "b".into(), ..Default::default() };
+    watcher.create(pb::WatchCreateRequest { prev_kv: true, fragment: true, ..prefix("a") }).await;
+    watcher.create(pb::WatchCreateRequest { prev_kv: true, ..prefix("a") }).await;
+    watcher.kv.delete_range(request).await.unwrap();
+    let mut pieces = Vec::new();
+    for _ in 0..4 {
+        let piece = watcher.next().await;
+        pieces.push((piece.watch_id, piece.fragment, piece.events.len()));
+    }
+    assert_eq!(pieces, [(0, true, 1), (0, true, 1), (0, false, 1), (1, false, 3)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_does_not_read_delays_nobody_and_misses_nothing() {
+    const WRITES: usize = 3_000;
+    let directory = tempfile::tempdir().unwrap();
+    let home = Home::new(directory.path());
+    let (_member, _client) = home.start().await;
+    let (mut slow, mut quick) = (Watcher::open(&home).await, Watcher::open(&home).await);
+    slow.create(prefix("k")).await;
+    quick.create(prefix("k")).await;
+    let mut writer = quick.kv.clone();
+    let writing = tokio::spawn(async move {
+        for number in 0..WRITES {
+            let key = format!("k{}", number % 10);
+            let value = format!("{number}:{}", "v".repeat(8_000));
+            let request = pb::PutRequest { key: key.into(), value: value.into(), ..Default::default() };
+            writer.put(request).await.unwrap();
+        }
+    });
+    for watcher in [&mut quick, &mut slow] {
+        let mut expected = 2;
+        while expected < 2 + WRITES as i64 {
+            let response = watcher.next().await;
+            for event in &response.events {
+                assert_eq!(event.kv.as_ref().unwrap().mod_revision, expected);
+                expected += 1;
+            }
+        }
+    }
+    writing.await.unwrap();
+}
+
+#[tokio::test]
+async fn progress_is_told_when_nothing_happens() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = Home::new(directory.path());
+    let mut child = home.command().arg("--watch-progress-notify-interval=200ms").spawn().unwrap();
+    let mut watcher = loop {
+        let connected =
+            Endpoint::from_shared(format!("http://127.0.0.1:{}", home.client_port)).unwrap().connect().await;
+        if connected.is_ok() {
+            break Watcher::open(&home).await;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    watcher.create(prefix("a")).await;
+    watcher.create(pb::WatchCreateRequest { progress_notify: true, ..prefix("b") }).await;
+    let mut told = Vec::new();
+    let began = Instant::now();
+    for _ in 0..4 {
+        let progress = watcher.next().await;
+        assert_eq!((progress.watch_id, progress.events.len()), (1, 0));
+        told.push(revision(&progress));
+        if told.len() == 2 {
+            watcher.put("x", "1").await;
+        }
+    }
+    assert_eq!((told[0], told[3]), (1, 2));
+    assert!(Duration::from_millis(600) <= began.elapsed(), "{:?}", began.elapsed());
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_member_that_ends_serves_watchers_to_the_last() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = Home::new(directory.path());
+    let (mut member, _client) = home.start().await;
+    let mut watcher = Watcher::open(&home).await;
+    watcher.create(prefix("a")).await;
+    watcher.put("a", "1").await;
+    assert_eq!(watcher.next().await.events.len(), 1);
+    let began = Instant::now();
+    member.signal(Signal::SIGTERM);
+    let ended = tokio::time::timeout(PATIENCE, watcher.responses.message()).await.unwrap();
+    assert_eq!(ended.map_err(|status| status.code()), Err(Code::Unknown), "the connection breaks");
+    let seconds = began.elapsed().as_secs_f64();
+    assert!((6.5..12.0).contains(&seconds), "{seconds} s");
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&member.wait()), Some(15));
+}
