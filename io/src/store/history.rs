@@ -103,7 +103,7 @@ impl<B: Backend> HistoryRead<B> {
     /// Reads rows that are older than the overlay, which begins at `overlay` if it concerns this chunk.
     fn take_backend(&mut self, overlay: Option<Revision>) -> Result<Step, Fault> {
         let start = RevisionKey::put(self.at);
-        let end = RevisionKey::put(overlay.unwrap_or(Revision::new(self.upto + 1, 0)));
+        let end = RevisionKey::put(overlay.unwrap_or_else(|| Revision::new(self.upto + 1, 0)));
         let slice = Slice {
             bucket: Bucket::Key,
             start: Bound::Included(start.as_slice()),

@@ -61,6 +61,7 @@ type Session struct {
 	cluster     pb.ClusterClient
 	maintenance pb.MaintenanceClient
 	health      healthpb.HealthClient
+	watches     map[int]*watching
 }
 
 // Dial connects the stubs and the official client to a server.
@@ -93,6 +94,7 @@ func Dial(addr string) (*Session, error) {
 
 // Close ends the connections.
 func (s *Session) Close() {
+	s.closeWatches()
 	_ = s.client.Close()
 	_ = s.conn.Close()
 }
@@ -133,6 +135,8 @@ func (s *Session) callByStub(ctx context.Context, op script.Op) Outcome {
 		return one(s.maintenance.HashKV(ctx, request))
 	case *healthpb.HealthCheckRequest:
 		return one(s.health.Check(ctx, request))
+	case *pb.WatchRequest:
+		return s.watch(ctx, op, request)
 	}
 	panic(fmt.Sprintf("an operation that is no call: %v", op))
 }

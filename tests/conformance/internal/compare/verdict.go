@@ -76,6 +76,8 @@ func sizes(outcome Outcome) string {
 			keys = append(keys, len(response.GetRangeResponse().GetKvs()))
 		case *pb.RangeResponse:
 			keys = append(keys, len(response.Kvs))
+		case *pb.WatchResponse:
+			keys = append(keys, len(response.Events))
 		}
 	}
 	return fmt.Sprintf("with %v keys", keys)

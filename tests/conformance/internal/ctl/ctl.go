@@ -70,6 +70,10 @@ func Smoke(ctx context.Context, etcdctl string, p *pair.Pair) (passed int, diffe
 		}
 		differences = append(differences, fmt.Sprintf("%s\n--- etcd\n%s\n--- detcd\n%s", what, theirs, ours))
 	}
+	theirs, ours := watchAll(ctx, etcdctl, p.Etcd), watchAll(ctx, etcdctl, p.Detcd)
+	for i, one := range watches {
+		note(fmt.Sprintf("etcdctl %q", one.args), theirs[i], ours[i])
+	}
 	for _, one := range steps {
 		what := fmt.Sprintf("etcdctl %q", one.args)
 		note(what, run(ctx, etcdctl, p.Etcd, one), run(ctx, etcdctl, p.Detcd, one))

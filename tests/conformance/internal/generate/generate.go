@@ -59,6 +59,8 @@ func New(seed uint64) *Generator {
 		{8, func() script.Op { return stub(script.MemberList, &pb.MemberListRequest{Linearizable: g.oneIn(2)}) }},
 		{8, func() script.Op { return stub(script.Status, &pb.StatusRequest{}) }},
 		{6, g.health},
+		{40, g.watch},
+		{1, g.bigWatch},
 	} {
 		kind.share *= 1 + g.rng.IntN(4) // a habit of this run
 		g.total += kind.share
@@ -103,7 +105,7 @@ func Sweep(revision int64) []script.Op {
 			ops = append(ops, stub(script.Range, all(at)), stub(script.HashKV, &pb.HashKVRequest{Revision: at}))
 		}
 	}
-	return ops
+	return append(ops, watched()...)
 }
 
 func stub(kind script.Kind, request proto.Message) script.Op {

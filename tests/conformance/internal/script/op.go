@@ -32,6 +32,7 @@ const (
 	Status      Kind = "status"
 	HashKV      Kind = "hash-kv"
 	Health      Kind = "health"
+	Watch       Kind = "watch"
 	Kill        Kind = "kill"
 	Stop        Kind = "stop"
 )
@@ -45,10 +46,11 @@ const (
 	Client Via = "client"
 )
 
-// Op is one operation. Request is nil for Kill and Stop.
+// Op is one operation. Request is nil for Kill and Stop. Stream says which of the open watch streams a watch request goes to.
 type Op struct {
 	Kind    Kind
 	Via     Via
+	Stream  int
 	Request proto.Message
 }
 
@@ -71,6 +73,8 @@ func NewRequest(kind Kind) (proto.Message, error) {
 		return &pb.HashKVRequest{}, nil
 	case Health:
 		return &healthpb.HealthCheckRequest{}, nil
+	case Watch:
+		return &pb.WatchRequest{}, nil
 	case Kill, Stop:
 		return nil, nil
 	}
@@ -89,19 +93,23 @@ func (op Op) String() string {
 	if len(text) > noteBytes {
 		text = fmt.Sprintf("%s… (%d bytes)", text[:noteBytes], len(text))
 	}
+	if op.Kind == Watch {
+		return fmt.Sprintf("%s on stream %d {%s}", op.Kind, op.Stream, text)
+	}
 	return fmt.Sprintf("%s/%s {%s}", op.Kind, op.Via, text)
 }
 
 type line struct {
 	Kind    Kind            `json:"kind"`
 	Via     Via             `json:"via,omitempty"`
+	Stream  int             `json:"stream,omitempty"`
 	Note    string          `json:"note,omitempty"`
 	Request json.RawMessage `json:"request,omitempty"`
 }
 
 // MarshalJSON writes the operation with a readable note beside the exact request.
 func (op Op) MarshalJSON() ([]byte, error) {
-	out := line{Kind: op.Kind, Via: op.Via}
+	out := line{Kind: op.Kind, Via: op.Via, Stream: op.Stream}
 	if op.Request != nil {
 		raw, err := protojson.Marshal(op.Request)
 		if err != nil {
@@ -131,7 +139,7 @@ func (op *Op) UnmarshalJSON(data []byte) error {
 	if via == "" {
 		via = Stub
 	}
-	*op = Op{Kind: in.Kind, Via: via, Request: request}
+	*op = Op{Kind: in.Kind, Via: via, Stream: in.Stream, Request: request}
 	return nil
 }
 
