@@ -174,6 +174,38 @@ async fn refusals(watcher: &mut Watcher) {
 }
 
 #[tokio::test]
+async fn what_is_compacted_ends_a_watcher_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = Home::new(directory.path());
+    let (_member, _client) = home.start().await;
+    let mut watcher = Watcher::open(&home).await;
+    watcher.create(prefix("a")).await;
+    for value in ["1", "2", "3", "4"] {
+        watcher.put("a", value).await;
+        watcher.next().await;
+    }
+    watcher.kv.compact(pb::CompactionRequest { revision: 4, physical: true }).await.unwrap();
+    let created = watcher.create(pb::WatchCreateRequest { start_revision: 3, ..prefix("a") }).await;
+    assert_eq!((created.watch_id, created.canceled, revision(&created)), (1, false, 5));
+    let ended = watcher.next().await;
+    assert_eq!((ended.watch_id, ended.canceled, ended.compact_revision, revision(&ended)), (1, true, 4, 0));
+    assert_eq!(ended.cancel_reason, "");
+    // Its id is taken until the client gives it up; until then nobody is told of progress.
+    watcher.ask(RequestUnion::ProgressRequest(pb::WatchProgressRequest {})).await;
+    let again = watcher.create(pb::WatchCreateRequest { watch_id: 1, ..prefix("a") }).await;
+    assert_eq!(again.cancel_reason, "mvcc: duplicate watch ID provided on the WatchStream");
+    watcher.ask(RequestUnion::CancelRequest(pb::WatchCancelRequest { watch_id: 1 })).await;
+    assert!(watcher.next().await.canceled);
+    // At the compaction itself everything is there, but for what was before it.
+    let request = pb::WatchCreateRequest { start_revision: 4, prev_kv: true, ..prefix("a") };
+    assert_eq!(watcher.create(request).await.watch_id, 2);
+    let events = watcher.next().await.events;
+    assert_eq!(plain(&events), [row(4, "a", Some("3"), None), row(5, "a", Some("4"), Some("3"))]);
+    watcher.ask(RequestUnion::ProgressRequest(pb::WatchProgressRequest {})).await;
+    assert_eq!(watcher.next().await.watch_id, -1);
+}
+
+#[tokio::test]
 async fn large_responses_come_in_pieces_if_asked() {
     let directory = tempfile::tempdir().unwrap();
     let home = Home::new(directory.path());

@@ -54,6 +54,7 @@ func (o Outcome) Revision() int64 {
 
 // Session is a set of connections to one server.
 type Session struct {
+	addr   string
 	conn   *grpc.ClientConn
 	client *clientv3.Client
 
@@ -84,7 +85,7 @@ func Dial(addr string) (*Session, error) {
 		return nil, err
 	}
 	return &Session{
-		conn: conn, client: client,
+		addr: addr, conn: conn, client: client,
 		kv:          pb.NewKVClient(conn),
 		cluster:     pb.NewClusterClient(conn),
 		maintenance: pb.NewMaintenanceClient(conn),

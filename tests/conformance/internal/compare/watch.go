@@ -1,9 +1,12 @@
 package compare
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"sort"
 	"sync"
 	"time"
@@ -28,9 +31,8 @@ const (
 	barrierID  = int64(1) << 40
 
 	arrivesWithin = 10 * time.Second
-	// etcd looks after laggards every 100 ms.
-	silentAfter = 700 * time.Millisecond
-	askAgain    = 15 * time.Millisecond
+	silentAfter   = 200 * time.Millisecond
+	askAgain      = 15 * time.Millisecond
 )
 
 // watching is one stream and what came on it.
@@ -111,7 +113,7 @@ func (w *watching) receive() {
 			for _, event := range response.Events {
 				w.barrier = event.Kv.ModRevision
 			}
-		case response.WatchId == -1 && !response.Created && !response.Canceled:
+		case response.WatchId == -1 && !response.Created && !response.Canceled && len(response.Events) == 0:
 			w.progress = response.Header.GetRevision()
 		default:
 			w.arrived = append(w.arrived, response)
@@ -156,21 +158,37 @@ func (s *Session) pass(ctx context.Context, w *watching) ([]*pb.WatchResponse, *
 	if err == nil && !there {
 		err = fmt.Errorf("the watcher of the barrier does not learn of revision %d", at)
 	}
-	for begin := time.Now(); err == nil && time.Since(begin) < silentAfter; {
+	there = false
+	for begin := time.Now(); err == nil && !there; {
+		if gone := time.Since(begin); gone > arrivesWithin || gone > silentAfter && !s.hasLaggards(ctx) {
+			break
+		}
 		request := &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}
 		if err = w.send(&pb.WatchRequest{RequestUnion: request}); err != nil {
 			break
 		}
-		if there, err = w.until(askAgain, func() bool { return w.progress >= at }); there {
-			break
-		}
-		there = false
+		there, err = w.until(askAgain, func() bool { return w.progress >= at })
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	arrived := w.arrived
 	w.arrived = nil
 	return arrived, put, there, err
+}
+
+// hasLaggards asks the server's metrics whether some watcher is still behind. No answer counts as yes.
+func (s *Session) hasLaggards(ctx context.Context) bool {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.addr+"/metrics", nil)
+	if err != nil {
+		return true
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return true
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	return err != nil || !bytes.Contains(text, []byte("\netcd_debugging_mvcc_slow_watcher_total 0\n"))
 }
 
 // watch sends one request between two barriers.
