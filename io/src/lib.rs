@@ -8,6 +8,7 @@
 //! engine), [`boot`].
 
 pub mod applier;
+pub mod bbolt;
 pub mod boot;
 pub mod clock;
 pub mod codec;
