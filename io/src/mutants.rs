@@ -32,8 +32,6 @@ pub enum Mutant {
     StoreNameNotSynced,
     /// A sweep goes one revision too far.
     SweepOneTooFar,
-    /// A compaction is marked as carried out before its rows are removed.
-    SweptBeforeRows,
     /// The decision to compact is not stored.
     CompactionNotStored,
     /// One of watching.

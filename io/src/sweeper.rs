@@ -112,10 +112,6 @@ impl<B: Backend> Sweeper<B> {
         };
         let revision = due.revision;
         self.store.begin_sweep(revision);
-        if mutated!(self, SweptBeforeRows) {
-            self.store.mark_swept(revision);
-            self.asker.flush().await?;
-        }
         let (mut after, mut rows, mut rows_in_all) = (None::<Bytes>, 0, 0);
         loop {
             let floor = if mutated!(self, SweepOneTooFar) { revision + 1 } else { revision };

@@ -79,7 +79,7 @@ mod with {
     }
 
     /// Every bug that a single member can have, and what it is.
-    const ALL: [(Mutant, &str); 14] = [
+    const ALL: [(Mutant, &str); 16] = [
         (Mutant::Io(io::Mutant::ReportBeforeSync), "a write is acknowledged before its sync"),
         (Mutant::Raft(raft::Mutant::OwnMatchAtAppend), "an entry is applied before it is in the log (etcd 14370)"),
         (Mutant::Io(io::Mutant::SyncErrorIgnored), "the error of a sync is passed over"),
@@ -97,6 +97,8 @@ mod with {
         (Mutant::Io(io::Mutant::OverlayDroppedAtSeal), "a batch leaves the overlay before it is durable"),
         (Mutant::ReadBeforeReplay, "reads are served before the log is replayed"),
         (Mutant::Io(io::Mutant::NamesNotSettled), "names that were found are relied on without a sync"),
+        (Mutant::Io(io::Mutant::SweepOneTooFar), "a compaction removes rows of the revision after it"),
+        (Mutant::Io(io::Mutant::CompactionNotStored), "the decision to compact is not stored"),
     ];
 
     impl Mutant {

@@ -73,6 +73,8 @@ pub struct Weights {
     pub txn: u64,
     /// Hashes.
     pub hash: u64,
+    /// Compactions.
+    pub compact: u64,
 }
 
 /// What goes wrong.
@@ -146,6 +148,7 @@ impl Load {
             delete: weight(8),
             txn: weight(20),
             hash: weight(1),
+            compact: pick(dice, &[0, 1, 1, 4]),
         };
         Self {
             clients: dice.draw(2, 12),

@@ -23,6 +23,8 @@ pub enum Ask {
     Txn(pb::TxnRequest),
     /// The history of all keys is hashed.
     HashKv(pb::HashKvRequest),
+    /// History is forgotten.
+    Compact(pb::CompactionRequest),
 }
 
 /// What it was told.
@@ -38,6 +40,35 @@ pub enum Answer {
     Txn(pb::TxnResponse),
     /// To a hash.
     HashKv(pb::HashKvResponse),
+    /// To a compaction.
+    Compact(pb::CompactionResponse),
+}
+
+impl Answer {
+    /// What every answer begins with.
+    #[must_use]
+    pub const fn header(&self) -> Option<&pb::ResponseHeader> {
+        match self {
+            Self::Put(response) => response.header.as_ref(),
+            Self::Range(response) => response.header.as_ref(),
+            Self::Delete(response) => response.header.as_ref(),
+            Self::Txn(response) => response.header.as_ref(),
+            Self::HashKv(response) => response.header.as_ref(),
+            Self::Compact(response) => response.header.as_ref(),
+        }
+    }
+
+    /// The same, to be changed.
+    pub const fn header_mut(&mut self) -> Option<&mut pb::ResponseHeader> {
+        match self {
+            Self::Put(response) => response.header.as_mut(),
+            Self::Range(response) => response.header.as_mut(),
+            Self::Delete(response) => response.header.as_mut(),
+            Self::Txn(response) => response.header.as_mut(),
+            Self::HashKv(response) => response.header.as_mut(),
+            Self::Compact(response) => response.header.as_mut(),
+        }
+    }
 }
 
 /// How an operation ended.

@@ -130,11 +130,11 @@ fn start_clients(
 /// All oracles, over what the run left.
 pub(crate) fn judge(options: &Options, machine: &Machine, recorder: &Recorder, healed: u64) -> Result<(), Violation> {
     let history = recorder.history();
-    let table = machine.look().tables.get(&detcd_io::store::buckets::Bucket::Key).cloned().unwrap_or_default();
-    let rows = Rows::read(&table)?;
+    let replayed = replay::replay(machine, &log_dir(&options.member))?;
+    let rows = Rows::read(&replayed.history)?;
     durability::check(&history, &rows)?;
     linear::check(&history, &rows)?;
-    replay::check(machine, &log_dir(&options.member))?;
+    replay::check(machine, &replayed)?;
     progress::check(&history, healed)
 }
 

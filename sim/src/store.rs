@@ -51,6 +51,9 @@ pub fn apply_batch(tables: &mut Tables, batch: &Batch) {
         let fresh = rows.insert(Bytes::copy_from_slice(row.key().as_slice()), value.into());
         assert!(fresh.is_none(), "revision {} is written a second time", row.revision);
     }
+    for key in &batch.dead {
+        assert!(rows.remove(key.as_slice()).is_some(), "a row is removed once");
+    }
     for (bucket, key, value) in batch.table_changes() {
         let table = tables.entry(bucket).or_default();
         match value {

@@ -42,7 +42,7 @@ pub fn scenario(log_apart: bool) -> Options {
             rate: 1,
             keys: 5,
             value_bytes_max: 700,
-            weights: Weights { put: 6, range: 1, stream: 0, delete: 1, txn: 2, hash: 0 },
+            weights: Weights { put: 6, range: 1, stream: 0, delete: 1, txn: 2, hash: 0, compact: 2 },
             impatience: 0,
         },
         faults: Faults {

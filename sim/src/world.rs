@@ -301,8 +301,9 @@ async fn live(life: Life, start: Start, config: Config, running: Running) -> New
         Err(error) => return News::Refused(error),
     };
     let assembled = assemble(booted, &config, Entropy::seeded(seed), wall_millis());
-    let Assembled { driver, writer, committer, member, stop, mut faults, claim } = assembled;
-    let parts = [tokio::spawn(writer.run()), tokio::spawn(committer.run())];
+    let Assembled { driver, writer, committer, sweeper, fanout, member, stop, mut faults, claim } = assembled;
+    let parts = [tokio::spawn(writer.run()), tokio::spawn(committer.run()), tokio::spawn(sweeper.run())];
+    tokio::spawn(fanout.run());
     let mut driver = tokio::spawn(driver.run());
     let urls: Vec<String> = config.urls.advertise_client.iter().map(ToString::to_string).collect();
     let (closing, closed) = oneshot::channel::<()>();

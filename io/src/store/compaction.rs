@@ -179,16 +179,11 @@ impl<B: Backend> Store<B> {
         (swept.dead.len(), swept.resume)
     }
 
-    /// Stores, with the batch being filled, that the sweep of `revision` is done.
-    pub(crate) fn mark_swept(&self, revision: i64) {
-        let place = (Bucket::Meta, Bytes::from_static(buckets::FINISHED_COMPACTION));
-        self.write().overlay.open().tables.insert(place, Some(mark(revision)));
-    }
-
     /// Notes that the sweep of `revision` is done. The mark is durable with the batch being filled.
     pub(crate) fn end_sweep(&self, revision: i64, hash: Option<KeysHash>) -> Ended {
-        self.mark_swept(revision);
         let state = &mut *self.write();
+        let place = (Bucket::Meta, Bytes::from_static(buckets::FINISHED_COMPACTION));
+        state.overlay.open().tables.insert(place, Some(mark(revision)));
         let compactions = &mut state.compactions;
         let sweep = compactions.queue.pop_front().expect("a sweep is under way");
         assert!(sweep.revision == revision, "one sweep at a time");

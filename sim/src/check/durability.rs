@@ -66,14 +66,10 @@ fn is_delete(change: &&Change) -> bool {
 /// The revision that an answer tells.
 #[must_use]
 pub fn revision_of(answer: &Answer) -> i64 {
-    let header = match answer {
-        Answer::Put(response) => &response.header,
-        Answer::Range(response) => &response.header,
-        Answer::Delete(response) => &response.header,
-        Answer::Txn(response) => &response.header,
-        Answer::HashKv(response) => return response.hash_revision,
-    };
-    header.as_ref().map_or(0, |header| header.revision)
+    if let Answer::HashKv(response) = answer {
+        return response.hash_revision;
+    }
+    answer.header().map_or(0, |header| header.revision)
 }
 
 /// A key and value in an answer.
@@ -136,7 +132,7 @@ pub fn tokens(ask: &Ask, found: &mut Vec<Bytes>) -> Tokens {
     match ask {
         Ask::Put(request) => token(request, found),
         Ask::Txn(request) => tokens_of_txn(request, found),
-        Ask::Range(_) | Ask::Stream(_) | Ask::Delete(_) | Ask::HashKv(_) => Tokens::Only,
+        Ask::Range(_) | Ask::Stream(_) | Ask::Delete(_) | Ask::HashKv(_) | Ask::Compact(_) => Tokens::Only,
     }
 }
 

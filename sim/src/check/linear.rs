@@ -11,8 +11,9 @@ use detcd_proto::etcdserverpb as pb;
 use pb::request_op::Request;
 use pb::response_op::Response;
 
+use super::compactions::{COMPACTED, Compactions};
 use super::durability::{Tokens, revision_of, tokens};
-use super::model::{Model, Rejection};
+use super::model::{FUTURE, Model, Rejection};
 use super::rows::{Change, Rows};
 use super::{Promise, Violation};
 use crate::record::{Answer, Ask, History, Operation, Outcome};
@@ -24,9 +25,12 @@ use crate::record::{Answer, Ask, History, Operation, Outcome};
 pub fn check(history: &History, rows: &Rows) -> Result<(), Violation> {
     let floors = floors(history);
     let mut owners: BTreeMap<i64, &Operation> = BTreeMap::new();
+    let compactions = Compactions::of(history);
     for (operation, floor) in history.operations.iter().zip(&floors) {
+        compactions.check(operation, rows).map_err(|what| wrong(operation, what))?;
         match &operation.outcome {
             Outcome::Answered(answer) => check_answer(operation, answer, *floor, rows, &mut owners)?,
+            Outcome::Rejected(_, text) if text == COMPACTED => {}
             Outcome::Rejected(_, text) => check_rejection(operation, text, *floor, rows)?,
             Outcome::Refused(_) | Outcome::Uncertain(_) => {}
         }
@@ -72,15 +76,14 @@ fn check_answer<'a>(
     owners: &mut BTreeMap<i64, &'a Operation>,
 ) -> Result<(), Violation> {
     let revision = revision_of(answer);
-    if let Answer::HashKv(response) = answer {
-        let expected = rows.hash(revision);
-        if response.hash != expected || response.compact_revision != -1 {
-            return Err(wrong(operation, format!("{response:?}, but the rows' hash is {expected}")));
-        }
+    if let Answer::HashKv(_) = answer {
         return Ok(());
     }
     if revision < floor && !is_serializable(&operation.ask) {
         return Err(wrong(operation, format!("stands at {revision}, although {floor} was told before it began")));
+    }
+    if let Answer::Compact(_) = answer {
+        return Ok(());
     }
     // A write stands at its own revision, and what it saw is the state before; whatever changes nothing saw the state itself.
     let written = rows.changes.get(&revision).map_or(&[][..], Vec::as_slice);
@@ -117,8 +120,16 @@ fn check_answer<'a>(
 
 /// A rejection is right if the rules reject the request at some place where it can have stood.
 fn check_rejection(operation: &Operation, text: &str, floor: i64, rows: &Rows) -> Result<(), Violation> {
-    if matches!(&operation.ask, Ask::HashKv(request) if request.revision > floor) {
-        return Ok(());
+    match &operation.ask {
+        Ask::HashKv(pb::HashKvRequest { revision }) | Ask::Compact(pb::CompactionRequest { revision, .. }) => {
+            let is_right = *revision > floor && text == FUTURE;
+            return if is_right {
+                Ok(())
+            } else {
+                Err(wrong(operation, format!("rejected with {text:?} from {floor} on")))
+            };
+        }
+        _ => {}
     }
     let is_right = (floor.max(1)..=rows.current()).any(|revision| {
         let modelled = apply(&mut Model::at(rows, revision), &operation.ask);
@@ -134,14 +145,14 @@ fn apply(model: &mut Model<'_>, ask: &Ask) -> Result<Answer, Rejection> {
         Ask::Range(request) | Ask::Stream(request) => Answer::Range(model.range(request)?),
         Ask::Delete(request) => Answer::Delete(model.delete(request)),
         Ask::Txn(request) => Answer::Txn(model.txn(request)?),
-        Ask::HashKv(_) => unreachable!("hashes are compared with the rows"),
+        Ask::HashKv(_) | Ask::Compact(_) => unreachable!("these have rules of their own"),
     })
 }
 
 fn may_write(ask: &Ask) -> bool {
     match ask {
         Ask::Put(_) | Ask::Delete(_) => true,
-        Ask::Range(_) | Ask::Stream(_) | Ask::HashKv(_) => false,
+        Ask::Range(_) | Ask::Stream(_) | Ask::HashKv(_) | Ask::Compact(_) => false,
         Ask::Txn(request) => !is_read_only(request),
     }
 }
@@ -164,21 +175,14 @@ fn is_serializable(ask: &Ask) -> bool {
     match ask {
         Ask::Range(request) | Ask::Stream(request) => request.serializable,
         Ask::Txn(request) => ranges(request).is_some_and(|ranges| ranges.iter().all(|range| range.serializable)),
-        Ask::Put(_) | Ask::Delete(_) | Ask::HashKv(_) => false,
+        Ask::Put(_) | Ask::Delete(_) | Ask::HashKv(_) | Ask::Compact(_) => false,
     }
 }
 
 /// Whether two answers are the same, ids and terms apart, and the order of equal elements.
 fn same(ask: &Ask, modelled: &Answer, answer: &Answer) -> bool {
     let mut answer = answer.clone();
-    let header = match &mut answer {
-        Answer::Put(response) => &mut response.header,
-        Answer::Range(response) => &mut response.header,
-        Answer::Delete(response) => &mut response.header,
-        Answer::Txn(response) => &mut response.header,
-        Answer::HashKv(response) => &mut response.header,
-    };
-    if let Some(header) = header {
+    if let Some(header) = answer.header_mut() {
         (header.cluster_id, header.member_id, header.raft_term) = (0, 0, 0);
     }
     match (ask, modelled, &answer) {
@@ -243,14 +247,7 @@ fn check_terms(history: &History) -> Result<(), Violation> {
     let mut ends: Vec<(u64, u64)> = Vec::new();
     for operation in &history.operations {
         let Outcome::Answered(answer) = &operation.outcome else { continue };
-        let header = match answer {
-            Answer::Put(response) => &response.header,
-            Answer::Range(response) => &response.header,
-            Answer::Delete(response) => &response.header,
-            Answer::Txn(response) => &response.header,
-            Answer::HashKv(response) => &response.header,
-        };
-        let Some(header) = header else { return Err(wrong(operation, "has no header".to_owned())) };
+        let Some(header) = answer.header() else { return Err(wrong(operation, "has no header".to_owned())) };
         let own = (header.cluster_id, header.member_id);
         if *ids.get_or_insert(own) != own {
             return Err(wrong(operation, format!("comes from {own:?}, not from {ids:?}")));

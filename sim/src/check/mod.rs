@@ -2,6 +2,7 @@
 //!
 //! Each oracle looks at what clients saw and at what the machine holds when everything is over. None of them asks the member.
 
+pub mod compactions;
 pub mod durability;
 pub mod linear;
 pub mod model;

@@ -26,7 +26,8 @@ pub struct Model<'a> {
 /// An answer that changes nothing: its text.
 pub type Rejection = &'static str;
 
-const FUTURE: Rejection = "etcdserver: mvcc: required revision is a future revision";
+/// What a revision that is not there yet is answered with.
+pub const FUTURE: Rejection = "etcdserver: mvcc: required revision is a future revision";
 const KEY_NOT_FOUND: Rejection = "etcdserver: key not found";
 
 /// What of the branches a transaction takes: decided before anything of it runs.

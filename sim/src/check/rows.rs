@@ -1,6 +1,7 @@
 //! The history of all keys, read from the store's rows: what every revision changed, and every state there ever was.
 //!
-//! Nothing is compacted yet, so the rows are the whole history. They are read with the format's own rules, not with the store's code.
+//! The rows are those of every revision, as a replay of the whole log makes them, compacted or not. They are read with the format's own rules, not with the store's
+//! code.
 
 use std::collections::BTreeMap;
 
@@ -29,9 +30,13 @@ pub struct Rows {
     pub changes: BTreeMap<i64, Vec<Change>>,
     /// What each revision left of each key that it touched, oldest first.
     keys: BTreeMap<Bytes, Vec<(i64, Option<KeyValue>)>>,
-    /// The hash over the history, after each revision.
-    hashes: BTreeMap<i64, u32>,
+    /// The rows as they are stored, and what is to be known of each, in the same order.
+    table: Table,
+    places: Vec<Place>,
 }
+
+/// Table `key`.
+pub type Table = BTreeMap<Bytes, Bytes>;
 
 const REVISION_BYTES: usize = 17;
 
@@ -40,15 +45,12 @@ impl Rows {
     ///
     /// # Errors
     /// A row that no rule allows.
-    pub fn read(table: &BTreeMap<Bytes, Bytes>) -> Result<Self, Violation> {
-        let mut rows = Self::default();
-        let mut crc = crc32c::crc32c(b"key");
+    pub fn read(table: &Table) -> Result<Self, Violation> {
+        let mut rows = Self { table: table.clone(), places: places(table), ..Self::default() };
         for (key, value) in table {
             let wrong = |what: &str| Violation::new(Promise::Durability, format!("row {key:?}: {what}"));
             let (main, sub, is_tombstone) = parse(key).ok_or_else(|| wrong("no revision"))?;
             let kv = KeyValue::decode(value.clone()).map_err(|error| wrong(&error.to_string()))?;
-            crc = crc32c::crc32c_append(crc32c::crc32c_append(crc, key), value);
-            rows.hashes.insert(main, crc);
             let changes = rows.changes.entry(main).or_default();
             if sub != changes.len() as i64 {
                 return Err(wrong("a change of this revision is missing"));
@@ -83,11 +85,20 @@ impl Rows {
         state
     }
 
-    /// The hash of everything up to `revision`.
+    /// etcd's hash of everything up to `revision`, after a compaction at `compacted`; -1 for none.
     #[must_use]
-    pub fn hash(&self, revision: i64) -> u32 {
-        let known = self.hashes.range(..=revision).next_back();
-        known.map_or_else(|| crc32c::crc32c(b"key"), |(_, hash)| *hash)
+    pub fn hash(&self, revision: i64, compacted: i64, kept: Kept) -> u32 {
+        let left = |place: &Place| compacted < place.main || place.says_at(compacted, Kept::LiveAndDeleted);
+        let is_kept = |place: &Place| place.says_at(revision, kept);
+        let keeps_some = self.places.iter().any(|place| left(place) && is_kept(place));
+        let mut crc = crc32c::crc32c(b"key");
+        for (place, (key, value)) in self.places.iter().zip(&self.table).filter(|(place, _)| left(place)) {
+            let is_dropped = place.main <= compacted && keeps_some && !is_kept(place);
+            if place.main <= revision && !is_dropped && !(place.main == compacted && place.is_tombstone) {
+                crc = crc32c::crc32c_append(crc32c::crc32c_append(crc, key), value);
+            }
+        }
+        crc
     }
 
     /// What wrote `key` at `revision`, if something did and the key was not deleted there.
@@ -99,6 +110,56 @@ impl Rows {
             _ => None,
         })
     }
+}
+
+/// Whether a set of kept rows holds the tombstones of its very revision: a compaction keeps them, a hash does not.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kept {
+    /// Live keys alone.
+    Live,
+    /// And those that were deleted there.
+    LiveAndDeleted,
+}
+
+/// One row among the others of its key.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    main: i64,
+    is_tombstone: bool,
+    /// When the key changes next.
+    next: Option<i64>,
+}
+
+impl Place {
+    /// Whether it is the newest of its key at `revision` and says something there.
+    fn says_at(&self, revision: i64, kept: Kept) -> bool {
+        let is_newest = self.main <= revision && self.next.is_none_or(|next| revision < next);
+        is_newest && (!self.is_tombstone || kept == Kept::LiveAndDeleted && self.main == revision)
+    }
+}
+
+/// The rows of table `key`, in their order. No row is nobody's.
+fn places(table: &Table) -> Vec<Place> {
+    let mut newest: BTreeMap<Bytes, usize> = BTreeMap::new();
+    let mut places: Vec<Place> = Vec::new();
+    for (place, value) in table {
+        let (main, _, is_tombstone) = parse(place).unwrap_or_default();
+        let key = KeyValue::decode(value.clone()).unwrap_or_default().key;
+        if let Some(before) = newest.insert(key, places.len()) {
+            places[before].next = Some(main);
+        }
+        places.push(Place { main, is_tombstone, next: None });
+    }
+    places
+}
+
+/// What a compaction leaves of table `key`.
+#[must_use]
+pub fn left_by(table: &Table, compacted: i64) -> Table {
+    let places = places(table);
+    let stays = |place: &Place| compacted < place.main || place.says_at(compacted, Kept::LiveAndDeleted);
+    let left = table.iter().zip(&places).filter(|(_, place)| stays(place));
+    left.map(|((key, value), _)| (key.clone(), value.clone())).collect()
 }
 
 fn parse(key: &[u8]) -> Option<(i64, i64, bool)> {

@@ -106,6 +106,7 @@ impl Client {
             Ask::Delete(request) => Answer::Delete(wire(self.kv.delete_range(wire(request)?).await?.get_ref())?),
             Ask::Txn(request) => Answer::Txn(wire(self.kv.txn(wire(request)?).await?.get_ref())?),
             Ask::HashKv(request) => Answer::HashKv(wire(self.maintenance.hash_kv(wire(request)?).await?.get_ref())?),
+            Ask::Compact(request) => Answer::Compact(wire(self.kv.compact(wire(request)?).await?.get_ref())?),
             Ask::Stream(request) => Answer::Range(self.stream(request).await?),
         })
     }

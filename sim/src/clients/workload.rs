@@ -21,6 +21,8 @@ pub struct Workload {
     values: u64,
     /// The newest revision it knows of.
     revision: i64,
+    /// The newest compaction it knows of.
+    compacted: i64,
     /// What it knows of keys: the revision of their last change and their version.
     known: BTreeMap<Bytes, (i64, i64)>,
 }
@@ -32,13 +34,21 @@ impl Workload {
     /// The requests of `client`.
     #[must_use]
     pub fn new(client: u64, seed: u64, load: &Load) -> Self {
-        Self { client, dice: Entropy::seeded(seed), load: load.clone(), values: 0, revision: 1, known: BTreeMap::new() }
+        Self {
+            client,
+            dice: Entropy::seeded(seed),
+            load: load.clone(),
+            values: 0,
+            revision: 1,
+            compacted: 0,
+            known: BTreeMap::new(),
+        }
     }
 
     /// The next request.
     pub fn draw(&mut self) -> Ask {
-        let Weights { put, range, stream, delete, txn, hash } = self.load.weights;
-        let mut at = self.dice.draw(0, put + range + stream + delete + txn + hash - 1);
+        let Weights { put, range, stream, delete, txn, hash, compact } = self.load.weights;
+        let mut at = self.dice.draw(0, put + range + stream + delete + txn + hash + compact - 1);
         let mut is_next = |weight: u64| {
             let is_it = at < weight;
             at = at.saturating_sub(weight);
@@ -54,6 +64,8 @@ impl Workload {
             Ask::Txn(self.txn(2))
         } else if is_next(hash) {
             Ask::HashKv(pb::HashKvRequest { revision: self.past() })
+        } else if is_next(compact) {
+            Ask::Compact(self.compact())
         } else {
             let key = self.key();
             Ask::Put(self.put(key))
@@ -63,20 +75,14 @@ impl Workload {
     /// Remembers what an answer tells.
     pub fn learn(&mut self, ask: &Ask, outcome: &Outcome) {
         let Outcome::Answered(answer) = outcome else { return };
-        let header = match answer {
-            Answer::Put(response) => response.header.as_ref(),
-            Answer::Range(response) => response.header.as_ref(),
-            Answer::Delete(response) => response.header.as_ref(),
-            Answer::Txn(response) => response.header.as_ref(),
-            Answer::HashKv(response) => response.header.as_ref(),
-        };
-        let revision = header.map_or(0, |header| header.revision);
+        let revision = answer.header().map_or(0, |header| header.revision);
         self.revision = self.revision.max(revision);
         match (ask, answer) {
             (Ask::Put(request), Answer::Put(_)) => {
                 let version = self.known.get(&request.key).map_or(0, |known| known.1);
                 self.known.insert(request.key.clone(), (revision, version + 1));
             }
+            (Ask::Compact(request), _) => self.compacted = self.compacted.max(request.revision),
             (_, Answer::Range(response)) => self.see(&response.kvs),
             _ => {}
         }
@@ -126,9 +132,23 @@ impl Workload {
     fn past(&mut self) -> i64 {
         match self.dice.draw(0, 9) {
             0..=5 => 0,
-            6..=8 => self.dice.draw(1, self.revision.max(1).cast_unsigned()).cast_signed(),
+            6 => self.dice.draw(1, self.revision.max(1).cast_unsigned()).cast_signed(),
+            7 | 8 => {
+                let floor = self.compacted.clamp(1, self.revision.max(1));
+                self.dice.draw(floor.cast_unsigned(), self.revision.max(1).cast_unsigned()).cast_signed()
+            }
             _ => self.revision + self.dice.draw(0, 3).cast_signed(),
         }
+    }
+
+    /// Mostly a little behind the newest revision, sometimes one that is too old or too new.
+    fn compact(&mut self) -> pb::CompactionRequest {
+        let revision = match self.dice.draw(0, 9) {
+            0 => self.past(),
+            1..=4 => self.revision,
+            _ => (self.revision - self.dice.draw(0, 60).cast_signed()).max(0),
+        };
+        pb::CompactionRequest { revision, physical: chance(&mut self.dice, 300) }
     }
 
     fn streamable(&mut self) -> pb::RangeRequest {

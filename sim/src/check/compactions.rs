@@ -1,0 +1,131 @@
+//! What a compaction does to those who ask for the past.
+//!
+//! From its answer on, nobody is told anything from before it; until it was asked for, nobody is refused for it. And a hash of the keys counts what etcd's rules
+//! leave of the rows, whichever of them are still there.
+
+use detcd_proto::etcdserverpb as pb;
+use pb::request_op::Request;
+use pb::response_op::Response;
+
+use super::rows::{Kept, Rows};
+use crate::record::{Answer, Ask, History, Operation, Outcome};
+
+/// What a compacted revision is answered with.
+pub const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
+
+/// Every compaction that clients asked for and that may have happened.
+#[derive(Debug, Default)]
+pub struct Compactions {
+    /// When it was asked for, when it was answered if it was, and its revision.
+    asked: Vec<(u64, Option<u64>, i64)>,
+}
+
+impl Compactions {
+    /// Those of a history.
+    #[must_use]
+    pub fn of(history: &History) -> Self {
+        let mut asked = Vec::new();
+        for operation in &history.operations {
+            let Ask::Compact(request) = &operation.ask else { continue };
+            match operation.outcome {
+                Outcome::Answered(_) => asked.push((operation.invoked, Some(operation.completed), request.revision)),
+                Outcome::Uncertain(_) => asked.push((operation.invoked, None, request.revision)),
+                Outcome::Rejected(..) | Outcome::Refused(_) => {}
+            }
+        }
+        Self { asked }
+    }
+
+    /// Holds one operation against them.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self, operation: &Operation, rows: &Rows) -> Result<(), String> {
+        match &operation.outcome {
+            Outcome::Answered(answer) => self.check_answer(operation, answer, rows),
+            Outcome::Rejected(_, text) if text == COMPACTED => {
+                let (mut asked, mut is_compaction) = (Vec::new(), false);
+                match &operation.ask {
+                    Ask::Range(request) | Ask::Stream(request) => asked.push(request.revision),
+                    Ask::Txn(request) => requested(request, &mut asked),
+                    Ask::HashKv(request) => asked.push(request.revision),
+                    Ask::Compact(request) => {
+                        // One at the very revision refuses it, too; so does the very first state.
+                        asked.push(request.revision - 1);
+                        is_compaction = request.revision < 0;
+                    }
+                    Ask::Put(_) | Ask::Delete(_) => {}
+                }
+                let may_be = asked.iter().any(|revision| self.may_be_past(*revision, operation.completed));
+                if may_be || is_compaction {
+                    Ok(())
+                } else {
+                    Err("rejected as compacted, which nobody asked for".to_owned())
+                }
+            }
+            Outcome::Rejected(..) | Outcome::Refused(_) | Outcome::Uncertain(_) => Ok(()),
+        }
+    }
+
+    fn check_answer(&self, operation: &Operation, answer: &Answer, rows: &Rows) -> Result<(), String> {
+        let mut read = Vec::new();
+        match (&operation.ask, answer) {
+            (Ask::Range(request) | Ask::Stream(request), _) if !request.serializable => read.push(request.revision),
+            (Ask::Txn(request), Answer::Txn(response)) => executed(request, response, &mut read),
+            (Ask::HashKv(_), Answer::HashKv(response)) => return self.check_hash(response, rows),
+            _ => {}
+        }
+        match read.iter().find(|revision| 0 < **revision && self.is_past(**revision, operation.invoked)) {
+            Some(revision) => Err(format!("was told of revision {revision}, which was compacted before")),
+            None => Ok(()),
+        }
+    }
+
+    fn check_hash(&self, response: &pb::HashKvResponse, rows: &Rows) -> Result<(), String> {
+        let pb::HashKvResponse { hash, compact_revision, hash_revision, .. } = *response;
+        let is_known =
+            compact_revision == -1 || self.asked.iter().any(|(_, _, revision)| *revision == compact_revision);
+        // One that a compaction took on its way counts what that compaction keeps.
+        let ways = [Kept::Live, Kept::LiveAndDeleted];
+        let expected = ways.map(|kept| rows.hash(hash_revision, compact_revision, kept));
+        if is_known && expected.contains(&hash) {
+            return Ok(());
+        }
+        Err(format!("{response:?}, but the rows' hash is {expected:?}"))
+    }
+
+    /// Whether a compaction beyond `revision` was answered before `time`.
+    fn is_past(&self, revision: i64, time: u64) -> bool {
+        self.asked.iter().any(|(_, done, at)| revision < *at && done.is_some_and(|done| done < time))
+    }
+
+    /// Whether a compaction beyond `revision` was asked for before `time`.
+    fn may_be_past(&self, revision: i64, time: u64) -> bool {
+        self.asked.iter().any(|(invoked, _, at)| revision < *at && *invoked < time)
+    }
+}
+
+/// The revisions that a transaction asks for on any of its ways.
+fn requested(request: &pb::TxnRequest, found: &mut Vec<i64>) {
+    for op in request.success.iter().chain(&request.failure) {
+        match &op.request {
+            Some(Request::RequestRange(request)) if request.revision != 0 => found.push(request.revision),
+            Some(Request::RequestTxn(request)) => requested(request, found),
+            _ => {}
+        }
+    }
+}
+
+/// The revisions that it read.
+fn executed(request: &pb::TxnRequest, response: &pb::TxnResponse, found: &mut Vec<i64>) {
+    let ops = if response.succeeded { &request.success } else { &request.failure };
+    for (op, reply) in ops.iter().zip(&response.responses) {
+        match (&op.request, &reply.response) {
+            (Some(Request::RequestRange(request)), Some(_)) if !request.serializable => found.push(request.revision),
+            (Some(Request::RequestTxn(request)), Some(Response::ResponseTxn(response))) => {
+                executed(request, response, found);
+            }
+            _ => {}
+        }
+    }
+}
