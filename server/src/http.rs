@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{RawQuery, State};
+use axum::extract::{self, RawQuery, State};
 use axum::http::header::{ALLOW, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use axum::middleware::{self, Next};
@@ -21,10 +21,15 @@ use crate::metrics::Metrics;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-#[derive(Clone)]
 struct Client<B> {
     member: Member<B>,
     metrics: Metrics,
+}
+
+impl<B> Clone for Client<B> {
+    fn clone(&self) -> Self {
+        Self { member: self.member.clone(), metrics: self.metrics.clone() }
+    }
 }
 
 impl<B: Backend> Clone for WithMember<B> {
@@ -47,10 +52,8 @@ pub(crate) fn client_router<B: Backend>(
     let client = Client { member: member.clone(), metrics };
     let http = Router::new()
         .route("/health", any(health::<B>))
-        .route("/livez", any(livez::<B>))
-        .route("/livez/{check}", any(livez_one::<B>))
-        .route("/readyz", any(readyz::<B>))
-        .route("/readyz/{check}", any(readyz_one::<B>))
+        .merge(LIVEZ.router())
+        .merge(READYZ.router())
         .route("/metrics", any(scrape::<B>))
         .with_state(client);
     grpc.merge(http)
@@ -198,9 +201,6 @@ enum Check {
     NonLearner,
 }
 
-const LIVE: [Check; 1] = [Check::SerializableRead];
-const READY: [Check; 4] = [Check::DataCorruption, Check::SerializableRead, Check::LinearizableRead, Check::NonLearner];
-
 impl Check {
     const fn name(self) -> &'static str {
         match self {
@@ -254,61 +254,45 @@ async fn checked<B: Backend>(
     text(StatusCode::OK, if verbose { format!("{report}ok\n") } else { "ok\n".to_owned() })
 }
 
-async fn one<B: Backend>(
-    client: &Client<B>,
+/// The checks of one path: all of them, or the one that is named behind it.
+#[derive(Clone, Copy, Debug)]
+struct Checks {
     kind: &'static str,
-    checks: &[Check],
-    (name, query): (&str, Option<&str>),
-) -> Response<Body> {
-    match checks.iter().find(|check| check.name() == name) {
-        Some(check) => checked(client, kind, &[*check], query).await,
-        None => text(StatusCode::NOT_FOUND, "404 page not found\n".to_owned()),
-    }
+    all: &'static [Check],
 }
 
-async fn livez<B: Backend>(
-    State(client): State<Client<B>>,
-    method: Method,
-    RawQuery(query): RawQuery,
-) -> Response<Body> {
-    match refuse_method(&method) {
-        Some(refused) => refused,
-        None => checked(&client, "livez", &LIVE, query.as_deref()).await,
-    }
-}
+const LIVEZ: Checks = Checks { kind: "livez", all: &[Check::SerializableRead] };
+const READYZ: Checks = Checks {
+    kind: "readyz",
+    all: &[Check::DataCorruption, Check::SerializableRead, Check::LinearizableRead, Check::NonLearner],
+};
 
-async fn readyz<B: Backend>(
-    State(client): State<Client<B>>,
-    method: Method,
-    RawQuery(query): RawQuery,
-) -> Response<Body> {
-    match refuse_method(&method) {
-        Some(refused) => refused,
-        None => checked(&client, "readyz", &READY, query.as_deref()).await,
+impl Checks {
+    async fn answer<B: Backend>(
+        self,
+        client: Client<B>,
+        name: Option<String>,
+        method: Method,
+        query: Option<String>,
+    ) -> Response<Body> {
+        if let Some(refused) = refuse_method(&method) {
+            return refused;
+        }
+        let Some(name) = name else { return checked(&client, self.kind, self.all, query.as_deref()).await };
+        match self.all.iter().find(|check| check.name() == name) {
+            Some(check) => checked(&client, self.kind, &[*check], query.as_deref()).await,
+            None => text(StatusCode::NOT_FOUND, "404 page not found\n".to_owned()),
+        }
     }
-}
 
-async fn livez_one<B: Backend>(
-    State(client): State<Client<B>>,
-    axum::extract::Path(name): axum::extract::Path<String>,
-    method: Method,
-    RawQuery(query): RawQuery,
-) -> Response<Body> {
-    match refuse_method(&method) {
-        Some(refused) => refused,
-        None => one(&client, "livez", &LIVE, (&name, query.as_deref())).await,
-    }
-}
-
-async fn readyz_one<B: Backend>(
-    State(client): State<Client<B>>,
-    axum::extract::Path(name): axum::extract::Path<String>,
-    method: Method,
-    RawQuery(query): RawQuery,
-) -> Response<Body> {
-    match refuse_method(&method) {
-        Some(refused) => refused,
-        None => one(&client, "readyz", &READY, (&name, query.as_deref())).await,
+    /// The path and everything behind it.
+    fn router<B: Backend>(self) -> Router<Client<B>> {
+        let root = move |State(client), method, RawQuery(query)| self.answer::<B>(client, None, method, query);
+        let one = move |State(client), extract::Path(name), method, RawQuery(query)| {
+            self.answer::<B>(client, Some(name), method, query)
+        };
+        let path = format!("/{}", self.kind);
+        Router::new().route(&path, any(root)).route(&format!("{path}/{{check}}"), any(one))
     }
 }
 
