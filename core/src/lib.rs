@@ -5,7 +5,7 @@
 //! and model checking.
 //!
 //! Reading order: [`ids`] (the newtypes), [`raft`] (agreement on a log), `command` and `reply` (what the log carries and what
-//! comes back), `mvcc` (the store's rules), `apply` (one command against one view), `watch` (who learns of it).
+//! comes back), `mvcc` (the store's rules), `lease` (keys that go), `apply` (one command against one view), `watch` (who learns of it).
 #![no_std]
 
 extern crate alloc;
@@ -17,6 +17,7 @@ pub mod alarm;
 pub mod apply;
 pub mod command;
 pub mod ids;
+pub mod lease;
 pub mod membership;
 pub mod mvcc;
 pub mod quota;

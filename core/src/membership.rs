@@ -140,7 +140,9 @@ impl Membership {
             | Write::Tombstone { .. }
             | Write::Compacted(_)
             | Write::AlarmRaised(_)
-            | Write::AlarmLowered(_) => {}
+            | Write::AlarmLowered(_)
+            | Write::Lease(_)
+            | Write::LeaseRemoved(_) => {}
         }
     }
 }

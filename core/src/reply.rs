@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use crate::alarm::Alarm;
 use crate::command::RangeRequest;
-use crate::ids::Revision;
+use crate::ids::{LeaseId, Revision};
 use crate::membership::Member;
 use crate::mvcc::ReadPoint;
 
@@ -24,6 +24,8 @@ pub enum Reply {
     DeleteRange(DeleteRangeReply),
     /// To a transaction.
     Txn(TxnReply),
+    /// To the grant of a lease.
+    LeaseGrant(LeaseGranted),
     /// To a membership change: the members after it.
     Members(Vec<Member>),
     /// To an alarm request: the alarms that it was about.
@@ -40,7 +42,7 @@ impl Reply {
             Self::Put(reply) => reply.prev.is_some(),
             Self::DeleteRange(reply) => !reply.prev.is_empty(),
             Self::Range(_) | Self::Txn(_) => true,
-            Self::Members(_) | Self::Alarms(_) | Self::Empty => false,
+            Self::LeaseGrant(_) | Self::Members(_) | Self::Alarms(_) | Self::Empty => false,
         }
     }
 }
@@ -74,6 +76,15 @@ pub struct TxnReply {
     pub succeeded: bool,
     /// One answer for each operation that ran.
     pub responses: Vec<OpReply>,
+}
+
+/// The answer to the grant of a lease.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct LeaseGranted {
+    /// Which.
+    pub id: LeaseId,
+    /// The time to live that was granted, in seconds; it may be more than was asked for.
+    pub ttl: i64,
 }
 
 /// The answer to one operation of a transaction.

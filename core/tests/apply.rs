@@ -187,9 +187,6 @@ fn a_range_in_the_log_is_read_by_who_answers() {
 fn what_is_not_built_stops_the_member() {
     let store = Store::default();
     for (command, name) in [
-        (Command::LeaseGrant(Default::default()), "lease grant"),
-        (Command::LeaseRevoke(Default::default()), "lease revoke"),
-        (Command::LeaseCheckpoint(Default::default()), "lease checkpoint"),
         (Command::Auth(AuthCommand::Enable), "authentication"),
         (Command::DowngradeInfoSet(Default::default()), "downgrade"),
     ] {

@@ -222,7 +222,8 @@ proptest! {
         for txn in txns {
             store.compacted = compacted.min(store.current);
             history.compacted = store.compacted;
-            let (told, changed, state) = slowly(&history, &store.leases, &txn);
+            let leases = store.leases.rows().map(|row| row.id).collect();
+            let (told, changed, state) = slowly(&history, &leases, &txn);
             let outcome = store.apply(Command::Txn(txn.clone()), &slices);
             prop_assert_eq!(changes(&store, &outcome), changed, "{:?}", txn);
             if !outcome.writes.is_empty() {

@@ -5,7 +5,7 @@
 //!
 //! Reading order: [`disk`] (what a disk can do, and what it may lose), [`fault`] (how a machine fails), [`wal`] (the log), [`snap`],
 //! [`store`] (the tables), [`codec`] (bytes to the engine's values), [`applier`], [`committer`], [`sweeper`], [`driver`] (the owner of the
-//! engine), [`boot`].
+//! engine), [`keeper`] (of leases), [`boot`].
 
 pub mod applier;
 pub mod bbolt;
@@ -17,6 +17,7 @@ pub mod disk;
 pub mod driver;
 pub mod entropy;
 pub mod fault;
+pub mod keeper;
 pub mod mutants;
 pub mod snap;
 pub mod store;

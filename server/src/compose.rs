@@ -10,7 +10,9 @@ use detcd_io::disk::Disk;
 use detcd_io::driver::{Driver, Lines, Parts, Settings, bounds};
 use detcd_io::entropy::Entropy;
 use detcd_io::fault::Fault;
+use detcd_io::keeper::LeaseKeeper;
 use detcd_io::store::backend::Backend;
+use detcd_io::store::leases::LeaseRules;
 use detcd_io::sweeper::Sweeper;
 use detcd_io::wal::Writer;
 use tokio::sync::{mpsc, oneshot};
@@ -36,6 +38,8 @@ pub struct Assembled<D: Disk, B> {
     pub sweeper: Sweeper<B>,
     /// Tells watchers what happens. Runs on the gRPC runtime.
     pub fanout: Fanout<B>,
+    /// Keeps the leases. Ends after the driver.
+    pub keeper: LeaseKeeper<B>,
     /// What the services share.
     pub member: Member<B>,
     /// Ends the driver when it is sent to or dropped; the writer and the committer end after it.
@@ -103,6 +107,7 @@ pub fn assemble<D: Disk, B: Backend>(
     {
         sweeper.mutant = booted.mutant;
     }
+    let keeper = LeaseKeeper::new(booted.store.clone(), asker.clone(), limits(config).timeout);
     let (fanout, handle) = Fanout::new(booted.store.clone(), asker.clone(), dice, watching, fault_line.clone());
     let member = Member::new(asker, booted.store, identity, limits(config), handle, fault_line);
     Assembled {
@@ -111,6 +116,7 @@ pub fn assemble<D: Disk, B: Backend>(
         committer,
         sweeper,
         fanout,
+        keeper,
         member,
         stop,
         faults,
@@ -127,6 +133,12 @@ fn watching<D: Disk, B: Backend>(config: &Config, booted: &Booted<D, B>) -> fano
         #[cfg(mutants)]
         mutant: booted.mutant.and_then(detcd_io::mutants::Mutant::of_watching),
     }
+}
+
+/// How a member of this configuration treats leases.
+#[must_use]
+pub fn lease_rules(config: &Config) -> LeaseRules {
+    LeaseRules::new(config.raft.heartbeat, config.raft.election_ticks)
 }
 
 fn limits(config: &Config) -> RequestLimits {

@@ -12,6 +12,7 @@ pub mod config;
 pub mod fanout;
 pub mod flags;
 pub mod grpc;
+pub mod lease;
 pub mod log;
 pub mod member;
 pub mod publish;

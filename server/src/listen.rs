@@ -4,6 +4,7 @@ use detcd_io::boot::url::{Scheme, Url};
 use detcd_io::store::backend::Backend;
 use detcd_proto::etcdserverpb::cluster_server::ClusterServer;
 use detcd_proto::etcdserverpb::kv_server::KvServer;
+use detcd_proto::etcdserverpb::lease_server::LeaseServer;
 use detcd_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use detcd_proto::etcdserverpb::watch_server::WatchServer;
 use detcd_proto::grpc_health_v1::health_server::HealthServer;
@@ -11,6 +12,7 @@ use detcd_server::config::{Config, Limits};
 use detcd_server::grpc::cluster::ClusterService;
 use detcd_server::grpc::health::HealthService;
 use detcd_server::grpc::kv::KvService;
+use detcd_server::grpc::lease::LeaseService;
 use detcd_server::grpc::maintenance::MaintenanceService;
 use detcd_server::grpc::watch::WatchService;
 use detcd_server::member::Member;
@@ -98,6 +100,7 @@ pub(crate) fn serve_clients<B: Backend>(
     let routes = Routes::new(kv.max_decoding_message_size(receive_max).max_encoding_message_size(send_max))
         .add_service(ClusterServer::new(ClusterService::new(member.clone())).max_decoding_message_size(receive_max))
         .add_service(watch.max_decoding_message_size(receive_max).max_encoding_message_size(send_max))
+        .add_service(LeaseServer::new(LeaseService::new(member.clone())).max_decoding_message_size(receive_max))
         .add_service(maintenance.max_decoding_message_size(receive_max))
         .add_service(HealthServer::new(HealthService));
     let router = http::client_router(routes.into_axum_router(), member.clone(), metrics, receive_max);

@@ -2,6 +2,8 @@
 //!
 //! The registry is a value, not a global: two members in one process would not share it.
 
+mod leases;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -88,6 +90,7 @@ impl Metrics {
         let maker = Maker(&registry);
         add_constants(&maker, member);
         add_starts(&maker, journal);
+        registry.register(Box::new(leases::Leases::new(member.store().clone()))).expect("each name once");
         let process = prometheus::process_collector::ProcessCollector::for_self();
         registry.register(Box::new(process)).expect("each name once");
         let inner = Inner {

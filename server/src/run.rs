@@ -22,7 +22,7 @@ use detcd_io::fault::Fault;
 use detcd_io::store::lmdb::Lmdb;
 use detcd_io::wal::SEGMENT_BYTES;
 use detcd_server::auto_compact;
-use detcd_server::compose::{Assembled, assemble};
+use detcd_server::compose::{Assembled, assemble, lease_rules};
 use detcd_server::config::Config;
 use detcd_server::log::{Line, Log, Severity};
 use detcd_server::member::Member;
@@ -134,6 +134,7 @@ async fn start(config: &Config) -> Result<Booted<RealDisk, Lmdb>, BootError> {
         machine: machine(),
         segment_bytes: SEGMENT_BYTES,
         raft: raft_config(config),
+        leases: lease_rules(config),
         #[cfg(mutants)]
         mutant: None,
     };
@@ -187,7 +188,7 @@ impl Life<'_> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| Failure::Process(std::io::Error::other(error.to_string())))?;
         let assembled = assemble(booted, self.config, Entropy::from_bytes(seed), wall_millis());
-        let Assembled { driver, writer, committer, sweeper, fanout, member, stop, faults, claim } = assembled;
+        let Assembled { driver, writer, committer, sweeper, fanout, keeper, member, stop, faults, claim } = assembled;
         let threads = [
             thread("detcd-wal", writer.run()).map_err(Failure::Process)?,
             thread("detcd-store", committer.run()).map_err(Failure::Process)?,
@@ -196,6 +197,8 @@ impl Life<'_> {
             let driver = tokio::spawn(driver.run());
             tokio::spawn(sweeper.run());
             tokio::spawn(fanout.run());
+            // Ends by itself once the driver is gone.
+            tokio::spawn(keeper.run());
             self.serve(member, bound, driver, faults, stop).await
         });
         // The driver is gone, and with it the other ends of their queues.

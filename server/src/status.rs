@@ -25,6 +25,8 @@ pub enum Refused {
     Stopped,
     /// The client gave its watch stream up.
     WatchCanceled,
+    /// The member was chosen to lead and cannot prove that it still does.
+    NotPrimary,
 }
 
 /// What a rejection says to a client.
@@ -87,6 +89,7 @@ pub const fn refused(why: Refused) -> (Code, &'static str) {
         Refused::ClientApiVersion => (Code::InvalidArgument, "etcdserver: invalid client api version"),
         Refused::Stopped => (Code::Unavailable, "etcdserver: server stopped"),
         Refused::WatchCanceled => (Code::Cancelled, "etcdserver: watch canceled"),
+        Refused::NotPrimary => (Code::Unknown, "not a primary lessor"),
     }
 }
 

@@ -16,10 +16,12 @@ use detcd_io::entropy::Entropy;
 use detcd_io::fault::Fault;
 use detcd_io::wal::WalError;
 use detcd_proto::etcdserverpb::kv_server::KvServer;
+use detcd_proto::etcdserverpb::lease_server::LeaseServer;
 use detcd_proto::etcdserverpb::maintenance_server::MaintenanceServer;
-use detcd_server::compose::{Assembled, assemble};
+use detcd_server::compose::{Assembled, assemble, lease_rules};
 use detcd_server::config::{self, Config};
 use detcd_server::grpc::kv::KvService;
+use detcd_server::grpc::lease::LeaseService;
 use detcd_server::grpc::maintenance::MaintenanceService;
 use detcd_server::publish;
 use madsim::runtime::{Handle, NodeHandle};
@@ -40,6 +42,10 @@ pub const STORE_FILE: &str = "/data/member/lmdb/data.mdb";
 const LOG_APART: &str = "/log/wal";
 /// Where the member serves.
 pub const ADDRESS: &str = "10.0.0.1:2379";
+/// The least time to live of a lease, in seconds: 15 heartbeats, rounded up.
+pub const LEASE_TTL_MIN: i64 = 2;
+/// How often a long lease is remembered, in milliseconds: often enough for a run of a minute.
+pub const CHECKPOINT_MILLIS: u64 = 3_000;
 /// How long a member may take from its start to its first served request when nothing is wrong.
 const READY_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -174,12 +180,16 @@ impl World {
 
     fn settings(&self) -> Start {
         let raft = raft::Config::new(MemberId(0));
+        let mut leases = lease_rules(&self.config);
+        assert!(leases.ttl_min == LEASE_TTL_MIN, "the oracles know the rule");
+        leases.pace.checkpoint_interval = CHECKPOINT_MILLIS;
         let start = Start {
             places: self.config.data.places.clone(),
             asked: self.config.asked.clone(),
             machine: Hardware { arch: "amd64".to_owned(), unsupported_arch: None, fd_limit: 65_536 },
             segment_bytes: self.segment_bytes,
             raft,
+            leases,
             #[cfg(mutants)]
             mutant: None,
         };
@@ -301,8 +311,13 @@ async fn live(life: Life, start: Start, config: Config, running: Running) -> New
         Err(error) => return News::Refused(error),
     };
     let assembled = assemble(booted, &config, Entropy::seeded(seed), wall_millis());
-    let Assembled { driver, writer, committer, sweeper, fanout, member, stop, mut faults, claim } = assembled;
-    let parts = [tokio::spawn(writer.run()), tokio::spawn(committer.run()), tokio::spawn(sweeper.run())];
+    let Assembled { driver, writer, committer, sweeper, fanout, keeper, member, stop, mut faults, claim } = assembled;
+    let parts = [
+        tokio::spawn(writer.run()),
+        tokio::spawn(committer.run()),
+        tokio::spawn(sweeper.run()),
+        tokio::spawn(keeper.run()),
+    ];
     tokio::spawn(fanout.run());
     let mut driver = tokio::spawn(driver.run());
     let urls: Vec<String> = config.urls.advertise_client.iter().map(ToString::to_string).collect();
@@ -311,6 +326,7 @@ async fn live(life: Life, start: Start, config: Config, running: Running) -> New
     let serve = |closed: oneshot::Receiver<()>| {
         let mut server = tonic::transport::Server::builder();
         let router = server.add_service(KvServer::new(KvService::new(member.clone())));
+        let router = router.add_service(LeaseServer::new(LeaseService::new(member.clone())));
         let router = router.add_service(MaintenanceServer::new(MaintenanceService::new(member.clone())));
         router.serve_with_shutdown(ADDRESS.parse().expect("an address"), async move { drop(closed.await) })
     };

@@ -12,7 +12,8 @@ use bytes::Bytes;
 
 use crate::alarm::Alarm;
 use crate::command::{Command, CompactionRequest, PutRequest};
-use crate::ids::{MemberId, Revision};
+use crate::ids::{LeaseId, MemberId, Revision};
+use crate::lease::LeaseRow;
 use crate::membership::{ConfChange, Member, Version};
 use crate::mvcc::delete::DeleteRun;
 use crate::mvcc::draft::{Draft, Reread};
@@ -21,7 +22,10 @@ use crate::mvcc::{KeyValue, ReadPoint, View, put};
 use crate::reply::{RangeAt, Rejected, Reply};
 
 mod alarm;
+mod lease;
 mod member;
+
+use lease::RevokeRun;
 
 /// What applying one command comes to.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -63,6 +67,10 @@ pub enum Write {
     AlarmRaised(Alarm),
     /// An alarm is lowered.
     AlarmLowered(Alarm),
+    /// A lease is new, or has less left.
+    Lease(LeaseRow),
+    /// A lease is gone. Its keys went before it, in the same outcome.
+    LeaseRemoved(LeaseId),
 }
 
 /// A change of one key. Its row or tombstone is the write with the same revision.
@@ -109,6 +117,7 @@ enum Task {
     ConfChange(ConfChange),
     Delete(DeleteRun, Option<Draft>),
     Txn(Box<TxnRun>, Option<Draft>),
+    Revoke(RevokeRun, Option<Draft>),
     Finished,
 }
 
@@ -151,10 +160,19 @@ impl Application {
                 };
                 Ok(self.finish(reply.map(Reply::Txn)))
             }
+            Task::Revoke(run, draft) => {
+                let draft = draft.get_or_insert_with(|| Draft::new(view, Reread::Never));
+                let Some(reply) = run.advance(view, draft, &mut budget) else {
+                    return Ok(Step::More);
+                };
+                Ok(self.finish(reply))
+            }
             Task::Once(_) | Task::ConfChange(_) => match core::mem::replace(&mut self.task, Task::Finished) {
                 Task::Once(command) => apply_once(view, command),
                 Task::ConfChange(change) => Ok(member::conf_change(view.membership(), change)),
-                Task::Begun(_) | Task::Delete(..) | Task::Txn(..) | Task::Finished => unreachable!("just matched"),
+                Task::Begun(_) | Task::Delete(..) | Task::Txn(..) | Task::Revoke(..) | Task::Finished => {
+                    unreachable!("just matched")
+                }
             },
             Task::Begun(_) => unreachable!("begun above"),
             Task::Finished => unreachable!("an application that is done is advanced no more"),
@@ -163,11 +181,19 @@ impl Application {
 
     /// Hands out the draft, or drops it if the command was refused.
     fn finish(&mut self, reply: Result<Reply, Rejected>) -> Step {
-        let (Task::Delete(_, draft) | Task::Txn(_, draft)) = core::mem::replace(&mut self.task, Task::Finished) else {
-            unreachable!("only tasks in slices have a draft")
+        let (draft, revoked) = match core::mem::replace(&mut self.task, Task::Finished) {
+            Task::Delete(_, draft) | Task::Txn(_, draft) => (draft, None),
+            Task::Revoke(run, draft) => (draft, Some(run.id())),
+            Task::Begun(_) | Task::Once(_) | Task::ConfChange(_) | Task::Finished => {
+                unreachable!("only tasks in slices have a draft")
+            }
         };
         let draft = draft.expect("an advanced task has its draft");
-        Step::Done(outcome(draft, reply))
+        let mut outcome = outcome(draft, reply);
+        if outcome.reply.is_ok() {
+            outcome.writes.extend(revoked.map(Write::LeaseRemoved));
+        }
+        Step::Done(outcome)
     }
 }
 
@@ -176,6 +202,7 @@ impl Task {
         match command {
             Command::DeleteRange(request) => Self::Delete(DeleteRun::new(&request), None),
             Command::Txn(request) => Self::Txn(Box::new(TxnRun::new(request)), None),
+            Command::LeaseRevoke(request) => Self::Revoke(RevokeRun::new(&request), None),
             command => Self::Once(command),
         }
     }
@@ -193,13 +220,14 @@ fn apply_once<V: View>(view: &V, command: Command) -> Result<Step, V::Fault> {
         Command::ClusterMemberAttrSet(request) => member::attributes(view.membership(), request),
         Command::DowngradeVersionTest(_) => Step::answer(Reply::Empty),
         Command::Compaction(request) => compact(view, &request),
-        Command::LeaseGrant(_) => Step::Unbuilt("lease grant"),
-        Command::LeaseRevoke(_) => Step::Unbuilt("lease revoke"),
-        Command::LeaseCheckpoint(_) => Step::Unbuilt("lease checkpoint"),
+        Command::LeaseGrant(request) => lease::grant(view, &request),
+        Command::LeaseCheckpoint(request) => lease::checkpoint(view, &request),
         Command::Alarm(request) => alarm::apply(view.alarms(), &request),
         Command::Auth(_) => Step::Unbuilt("authentication"),
         Command::DowngradeInfoSet(_) => Step::Unbuilt("downgrade"),
-        Command::DeleteRange(_) | Command::Txn(_) => unreachable!("these are worked off in slices"),
+        Command::DeleteRange(_) | Command::Txn(_) | Command::LeaseRevoke(_) => {
+            unreachable!("these are worked off in slices")
+        }
     })
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn check(view: &impl View, draft: &Draft, request: &PutRequest) -> Re
 }
 
 fn check_lease(view: &impl View, request: &PutRequest) -> Result<(), Rejected> {
-    if request.lease != LeaseId(0) && !view.lease_exists(request.lease) {
+    if request.lease != LeaseId(0) && view.lease(request.lease).is_none() {
         return Err(Rejected::LeaseNotFound);
     }
     Ok(())

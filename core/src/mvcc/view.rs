@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::span::Span;
 use crate::alarm::Alarms;
 use crate::ids::{LeaseId, Revision};
+use crate::lease::LeaseRow;
 use crate::membership::Membership;
 
 /// Read access to the store.
@@ -40,8 +41,14 @@ pub trait View {
     /// The row written at exactly this revision.
     fn row(&self, at: Revision) -> Result<KeyValue, Self::Fault>;
 
-    /// Whether a lease is alive.
-    fn lease_exists(&self, id: LeaseId) -> bool;
+    /// A lease that exists.
+    fn lease(&self, id: LeaseId) -> Option<LeaseRow>;
+
+    /// The next keys of a lease after `after`, in key order, at most so many.
+    fn lease_keys(&self, id: LeaseId, after: Option<&[u8]>, max: usize) -> Vec<Bytes>;
+
+    /// The least time to live of a lease, in seconds: a fact of the configuration, which has to be the same at all members.
+    fn lease_ttl_min(&self) -> i64;
 
     /// Which alarms are raised.
     fn alarms(&self) -> &Alarms;

@@ -5,7 +5,7 @@
 
 pub(crate) mod slow;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use detcd_core::alarm::Alarms;
@@ -15,6 +15,7 @@ use detcd_core::command::{
     SortOrder, SortTarget, TxnRequest,
 };
 use detcd_core::ids::{LeaseId, Revision};
+use detcd_core::lease::{LeaseRow, LeaseTable};
 use detcd_core::membership::Membership;
 use detcd_core::mvcc::{
     CountChunk, Facts, KeyChunk, KeyIndex, KeyValue, Progress, RangeRead, RangeReply, ReadPoint, Scan, View,
@@ -33,7 +34,7 @@ pub(crate) struct Store {
     pub(crate) rows: BTreeMap<Revision, KeyValue>,
     pub(crate) current: i64,
     pub(crate) compacted: i64,
-    pub(crate) leases: BTreeSet<LeaseId>,
+    pub(crate) leases: LeaseTable,
     pub(crate) membership: Membership,
     pub(crate) alarms: Alarms,
 }
@@ -41,15 +42,11 @@ pub(crate) struct Store {
 impl Default for Store {
     fn default() -> Self {
         let (index, rows, membership) = (KeyIndex::default(), BTreeMap::new(), Membership::default());
-        Self {
-            index,
-            rows,
-            current: 1,
-            compacted: -1,
-            leases: [LeaseId(1), LeaseId(-2)].into(),
-            membership,
-            alarms: Alarms::default(),
+        let mut leases = LeaseTable::default();
+        for id in [1, -2] {
+            leases.on_write(&Write::Lease(LeaseRow { id: LeaseId(id), ttl: 60, remaining: 0 }));
         }
+        Self { index, rows, current: 1, compacted: -1, leases, membership, alarms: Alarms::default() }
     }
 }
 
@@ -84,8 +81,16 @@ impl View for Store {
         self.rows.get(&at).cloned().ok_or(Missing(at))
     }
 
-    fn lease_exists(&self, id: LeaseId) -> bool {
-        self.leases.contains(&id)
+    fn lease(&self, id: LeaseId) -> Option<LeaseRow> {
+        self.leases.get(id)
+    }
+
+    fn lease_keys(&self, id: LeaseId, after: Option<&[u8]>, max: usize) -> Vec<Bytes> {
+        self.leases.keys(id, after, max)
+    }
+
+    fn lease_ttl_min(&self) -> i64 {
+        2
     }
 
     fn alarms(&self) -> &Alarms {
@@ -117,6 +122,7 @@ impl Store {
         for write in &outcome.writes {
             self.membership.on_write(write);
             self.alarms.on_write(write);
+            self.leases.on_write(write);
             match write {
                 Write::Row { revision, kv } => {
                     self.index.put(&kv.key, *revision);
@@ -128,11 +134,7 @@ impl Store {
                     self.current = revision.main;
                 }
                 Write::Compacted(revision) => self.compacted = *revision,
-                Write::Member(_)
-                | Write::MemberRemoved(_)
-                | Write::ClusterVersion(_)
-                | Write::AlarmRaised(_)
-                | Write::AlarmLowered(_) => {}
+                _ => {}
             }
         }
     }

@@ -25,6 +25,7 @@ use crate::mutants::mutated;
 use crate::store::Store;
 use crate::store::backend::Backend;
 use crate::store::batch::Applied;
+use crate::store::leases::LeaseRules;
 use crate::wal::{self, Metadata, Options, Wal, WalError};
 
 /// What a start needs to know.
@@ -40,6 +41,8 @@ pub struct Start {
     pub segment_bytes: u64,
     /// How the engine behaves; its id is replaced by the one that the log names.
     pub raft: Config,
+    /// How leases are treated.
+    pub leases: LeaseRules,
     /// The known bug that it carries, in builds that prove the checkers can fail.
     #[cfg(mutants)]
     pub mutant: Option<crate::mutants::Mutant>,
@@ -134,7 +137,7 @@ where
         // The store's engine makes its files and syncs their bytes, not their names; without them a mark in the log would lead nowhere.
         disk.sync_dir(&directory).await.map_err(Fault::disk("sync", &directory))?;
     }
-    let store = Store::load(backend).await?;
+    let store = Store::load(backend, start.leases).await?;
     check_applied(store.applied(), base, &recovered.entries)
         .map_err(|cause| Fault::Unfit { path: directory, cause })?;
     let applied = store.applied().index;

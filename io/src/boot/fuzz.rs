@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready as at_once;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use detcd_core::ids::{Index, MemberId, Term};
@@ -26,6 +27,7 @@ use crate::disk::{Disk, Kind, MemoryDisk};
 use crate::fault::Fault;
 use crate::store::backend::Backend as _;
 use crate::store::buckets::{self, Bucket};
+use crate::store::leases::LeaseRules;
 use crate::store::memory::{MemoryBackend, Tables};
 use crate::wal::Name;
 use crate::wal::fuzz::ready;
@@ -295,6 +297,7 @@ fn what_is_asked(choices: u8) -> Start {
         machine: Machine { arch: "amd64".to_owned(), unsupported_arch: None, fd_limit: 1024 },
         segment_bytes: if has(6) { 256 } else { 4096 },
         raft: Config::new(MemberId(0)),
+        leases: LeaseRules::new(Duration::from_millis(100), 10),
         #[cfg(mutants)]
         mutant: None,
     }

@@ -242,6 +242,12 @@ pub enum Field {
     Compaction = 7,
     /// `alarm`.
     Alarm = 10,
+    /// `lease_grant`.
+    LeaseGrant = 8,
+    /// `lease_revoke`.
+    LeaseRevoke = 9,
+    /// `lease_checkpoint`.
+    LeaseCheckpoint = 11,
     /// `cluster_version_set`.
     ClusterVersionSet = 1300,
     /// `cluster_member_attr_set`.

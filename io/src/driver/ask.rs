@@ -75,7 +75,8 @@ pub struct Gauges {
     committed: AtomicU64,
     applied: AtomicU64,
     applied_term: AtomicU64,
-    leads: AtomicBool,
+    /// The term in which this member leads; zero if it does not.
+    leading: AtomicU64,
     no_room: AtomicBool,
     leader_changes: AtomicU64,
     proposals: AtomicU64,
@@ -92,7 +93,11 @@ impl Gauges {
     }
     /// Whether this member leads.
     pub fn leads(&self) -> bool {
-        self.leads.load(Ordering::Relaxed)
+        self.leading().is_some()
+    }
+    /// The term in which this member leads.
+    pub fn leading(&self) -> Option<Term> {
+        Some(Term(self.leading.load(Ordering::Acquire))).filter(|term| term.0 != 0)
     }
     /// The commit index.
     pub fn committed(&self) -> Index {
@@ -122,7 +127,7 @@ impl Gauges {
     pub(super) fn tell_raft(&self, term: Term, leader: Option<MemberId>, leads: bool, committed: Index) {
         self.term.store(term.0, Ordering::Relaxed);
         self.leader.store(leader.map_or(0, |id| id.0), Ordering::Relaxed);
-        self.leads.store(leads, Ordering::Relaxed);
+        self.leading.store(if leads { term.0 } else { 0 }, Ordering::Release);
         self.committed.store(committed.0, Ordering::Relaxed);
     }
     pub(super) fn tell_applied(&self, index: Index, term: Term) {
@@ -144,13 +149,19 @@ impl Gauges {
 #[derive(Clone, Debug)]
 pub struct Asker {
     asks: mpsc::Sender<Ask>,
+    urgent: mpsc::Sender<Ask>,
     gauges: Arc<Gauges>,
     tickets: Arc<Tickets>,
 }
 
 impl Asker {
-    pub(super) fn new(asks: mpsc::Sender<Ask>, gauges: Arc<Gauges>, tickets: Tickets) -> Self {
-        Self { asks, gauges, tickets: Arc::new(tickets) }
+    pub(super) fn new(
+        asks: mpsc::Sender<Ask>,
+        urgent: mpsc::Sender<Ask>,
+        gauges: Arc<Gauges>,
+        tickets: Tickets,
+    ) -> Self {
+        Self { asks, urgent, gauges, tickets: Arc::new(tickets) }
     }
 
     /// A fresh request id.
@@ -199,6 +210,43 @@ impl Asker {
     /// Waits until the driver is gone.
     pub async fn stopped(&self) {
         self.asks.closed().await;
+    }
+
+    /// As [`Self::propose`], past everything that waits; for leases alone. Waits for room.
+    ///
+    /// # Errors
+    /// [`Unanswered`].
+    pub async fn propose_urgently(
+        &self,
+        ticket: Ticket,
+        payload: Bytes,
+        only_in: Option<Term>,
+    ) -> Result<Answer, Unanswered> {
+        let (answer, answered) = oneshot::channel();
+        let ask = Ask::Propose { ticket, payload, only_in, answer };
+        self.urgent.send(ask).await.map_err(|_| Unanswered::Stopped)?;
+        answered.await.unwrap_or(Err(Unanswered::Stopped))
+    }
+
+    /// As [`Self::read_barrier`], past everything that waits; for leases alone. Waits for room.
+    ///
+    /// # Errors
+    /// [`Unanswered`].
+    pub async fn read_barrier_urgently(&self) -> Result<(), Unanswered> {
+        let (answer, answered) = oneshot::channel();
+        self.urgent.send(Ask::Read { answer }).await.map_err(|_| Unanswered::Stopped)?;
+        answered.await.unwrap_or(Err(Unanswered::Stopped))
+    }
+
+    /// Hands in a request past everything that waits, for one who looks for the answer later. Says whether there was room.
+    pub(crate) fn try_urgently(&self, ask: Ask) -> bool {
+        self.urgent.try_send(ask).is_ok()
+    }
+
+    /// Whether the driver is gone.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.asks.is_closed()
     }
 
     fn ask(&self, ask: Ask) -> Result<(), Unanswered> {

@@ -4,6 +4,12 @@
 pub const ASKS_MAX: usize = 4096;
 /// Requests the driver takes up before it hands on what they caused.
 pub const ASKS_PER_TURN: usize = 1024;
+/// Requests of the lease keeper and of renewals, which must not wait behind a flood of others. Full: the keeper tries again, a renewal waits.
+pub const URGENT_ASKS_MAX: usize = 1024;
+/// Committed entries not yet applied, beyond which even those are refused (etcd's own limit for them).
+pub const UNAPPLIED_URGENT_MAX: u64 = 10_000;
+/// Revocations and checkpoints of the keeper that have no answer yet. Beyond it: it asks for no more.
+pub const KEEPER_ASKS_MAX: usize = 512;
 /// Completions (of the log writer and the committer) waiting. Full: their sender waits.
 pub const COMPLETIONS_MAX: usize = 64;
 /// Batches on their way to the log writer. Full: the driver takes up no new proposals until one is taken.
@@ -43,7 +49,9 @@ pub const WATCH_CHUNK_BYTES: usize = 1 << 20;
 
 const _: () = {
     assert!(ASKS_PER_TURN <= ASKS_MAX);
+    assert!(KEEPER_ASKS_MAX < URGENT_ASKS_MAX);
+    assert!(UNAPPLIED_MAX < UNAPPLIED_URGENT_MAX);
     assert!(APPLY_COMMANDS_PER_TURN as u64 <= UNAPPLIED_MAX);
-    assert!(UNAPPLIED_MAX <= OVERLAY_OPERATIONS_MAX as u64);
+    assert!(UNAPPLIED_URGENT_MAX <= OVERLAY_OPERATIONS_MAX as u64);
     assert!(WATCH_CHUNK_BYTES <= WATCH_STREAM_BYTES_MAX && WATCH_STREAM_BYTES_MAX <= WATCH_RECENT_BYTES_MAX);
 };

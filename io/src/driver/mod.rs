@@ -73,6 +73,7 @@ pub struct Driver<B> {
     effects: Effects,
     timers: Timers,
     asks: mpsc::Receiver<Ask>,
+    urgent: mpsc::Receiver<Ask>,
     stop: oneshot::Receiver<()>,
     applier: Applier<B>,
     durable: Durable<B>,
@@ -85,6 +86,7 @@ pub struct Driver<B> {
 /// What a wait ended with.
 enum Wake {
     Asks,
+    Urgent(Ask),
     Report(Option<wal::Report>),
     Completion(Option<Completion>),
     Sent,
@@ -114,9 +116,10 @@ impl<B: Backend> Driver<B> {
     pub fn new(parts: Parts<B>) -> (Self, Asker) {
         let Parts { raft, store, lines, entropy, settings, stop } = parts;
         let (sender, asks) = mpsc::channel(bounds::ASKS_MAX);
+        let (urgent_sender, urgent) = mpsc::channel(bounds::URGENT_ASKS_MAX);
         let gauges = Arc::new(Gauges::default());
         let tickets = Tickets::new(settings.member, settings.wall_millis);
-        let asker = Asker::new(sender, Arc::clone(&gauges), tickets);
+        let asker = Asker::new(sender, urgent_sender, Arc::clone(&gauges), tickets);
         let applied = store.applied();
         gauges.tell_applied(applied.index, applied.term);
         let driver = Self {
@@ -124,6 +127,7 @@ impl<B: Backend> Driver<B> {
             effects: Effects::new(),
             timers: Timers::new(settings.tick, entropy),
             asks,
+            urgent,
             stop,
             applier: Applier::new(store.clone()),
             durable: Durable::new(store, lines, settings),
@@ -143,13 +147,15 @@ impl<B: Backend> Driver<B> {
         self.raft.start(&mut self.effects);
         self.carry_out()?;
         loop {
+            let mut urgent = None;
             match self.wait().await {
                 Wake::Stop => return self.durable.finish().await,
                 Wake::Asks | Wake::Time | Wake::Sent => {}
+                Wake::Urgent(ask) => urgent = Some(ask),
                 Wake::Report(report) => self.on_report(report)?,
                 Wake::Completion(completion) => self.durable.on_completion(completion)?,
             }
-            self.take_asks();
+            self.take_asks(urgent);
             self.take_reports()?;
             self.expire();
             self.carry_out()?;
@@ -174,6 +180,7 @@ impl<B: Backend> Driver<B> {
             report = self.durable.lines.reports.recv() => Wake::Report(report),
             completion = self.durable.lines.completions.recv() => Wake::Completion(completion),
             _ = &mut self.stop => Wake::Stop,
+            ask = self.urgent.recv() => ask.map_or(Wake::Stop, Wake::Urgent),
             sent = send(&self.durable.lines.log, &mut self.durable.outgoing), if !takes_asks => sent,
             ask = self.asks.recv(), if takes_asks => {
                 match ask {
@@ -185,26 +192,17 @@ impl<B: Backend> Driver<B> {
         }
     }
 
-    /// Takes up what is waiting, up to a bound. Reads of one turn share one question.
-    fn take_asks(&mut self) {
-        if !self.durable.takes_proposals() {
-            return;
-        }
+    /// Takes up what is waiting, up to a bound; what is urgent first, and even while the log writer lags. Reads of one turn share one question.
+    fn take_asks(&mut self, mut urgent: Option<Ask>) {
         let mut reads = Vec::new();
-        for _ in 0..bounds::ASKS_PER_TURN {
-            let Some(ask) = self.durable.first_ask.take().or_else(|| self.asks.try_recv().ok()) else { break };
-            match ask {
-                Ask::Propose { ticket, payload, only_in, answer } => {
-                    if let Some(why) = self.refusal() {
-                        let _ = answer.send(Err(why));
-                        continue;
-                    }
-                    self.callers.add_proposal(ticket, answer);
-                    self.gauges.count_proposal();
-                    self.raft.step(Input::Proposed { ticket, payload, only_in }, &mut self.effects);
-                }
-                Ask::Read { answer } => reads.push(answer),
-                Ask::Flush { answer } => self.durable.flush(answer),
+        for _ in 0..bounds::URGENT_ASKS_MAX {
+            let Some(ask) = urgent.take().or_else(|| self.urgent.try_recv().ok()) else { break };
+            self.take(ask, bounds::UNAPPLIED_URGENT_MAX, &mut reads);
+        }
+        if self.durable.takes_proposals() {
+            for _ in 0..bounds::ASKS_PER_TURN {
+                let Some(ask) = self.durable.first_ask.take().or_else(|| self.asks.try_recv().ok()) else { break };
+                self.take(ask, bounds::UNAPPLIED_MAX, &mut reads);
             }
         }
         if !reads.is_empty() {
@@ -217,13 +215,29 @@ impl<B: Backend> Driver<B> {
         }
     }
 
+    fn take(&mut self, ask: Ask, unapplied_max: u64, reads: &mut Vec<oneshot::Sender<Result<(), Unanswered>>>) {
+        match ask {
+            Ask::Propose { ticket, payload, only_in, answer } => {
+                if let Some(why) = self.refusal(unapplied_max) {
+                    let _ = answer.send(Err(why));
+                    return;
+                }
+                self.callers.add_proposal(ticket, answer);
+                self.gauges.count_proposal();
+                self.raft.step(Input::Proposed { ticket, payload, only_in }, &mut self.effects);
+            }
+            Ask::Read { answer } => reads.push(answer),
+            Ask::Flush { answer } => self.durable.flush(answer),
+        }
+    }
+
     /// Why nothing may be proposed now.
-    fn refusal(&self) -> Option<Unanswered> {
+    fn refusal(&self, unapplied_max: u64) -> Option<Unanswered> {
         if self.durable.is_full() {
             return Some(Unanswered::NoSpace);
         }
         let unapplied = self.raft.commit().distance_from(self.applier.applied());
-        (unapplied > bounds::UNAPPLIED_MAX).then_some(Unanswered::TooManyRequests)
+        (unapplied > unapplied_max).then_some(Unanswered::TooManyRequests)
     }
 
     fn take_reports(&mut self) -> Result<(), Fault> {

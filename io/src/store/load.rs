@@ -8,8 +8,10 @@ use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
 use detcd_core::alarm::Alarms;
+use detcd_core::apply::Write;
 use detcd_core::command::AlarmKind;
 use detcd_core::ids::{Index, MemberId, Term};
+use detcd_core::lease::LeaseTable;
 use detcd_core::membership::{Member, Membership, Version};
 use detcd_core::mvcc::KeyIndex;
 use detcd_core::mvcc::index::RowFacts;
@@ -19,6 +21,7 @@ use super::backend::{Backend, Slice, Visit};
 use super::batch::Applied;
 use super::buckets::{self, Bucket, RevisionKey, RowKind};
 use super::compaction::Compactions;
+use super::leases::{self, Keeping, LeaseRules};
 use super::overlay::Overlay;
 use super::{STORAGE_VERSION, Shared, State, Store};
 use crate::codec::member;
@@ -30,9 +33,10 @@ impl<B: Backend> Store<B> {
     /// # Errors
     /// The backend failed, or a row is not what this version may find. A store with authentication enabled, or one that needs what is not
     /// built yet, is refused by name.
-    pub async fn load(backend: B) -> Result<Self, Fault> {
+    pub async fn load(backend: B, rules: LeaseRules) -> Result<Self, Fault> {
         refuse_unbuilt(&backend)?;
-        let (index, last) = load_index(&backend)?;
+        let mut leases = load_leases(&backend)?;
+        let (index, last) = load_index(&backend, &mut leases)?;
         let scheduled = revision_row(&backend, buckets::SCHEDULED_COMPACTION)?.unwrap_or(-1);
         let finished = revision_row(&backend, buckets::FINISHED_COMPACTION)?.unwrap_or(-1);
         let mut overlay = Overlay::default();
@@ -43,6 +47,7 @@ impl<B: Backend> Store<B> {
             recent: super::recent::Recent::default(),
             membership: Arc::new(load_membership(&backend)?),
             alarms: Arc::new(load_alarms(&backend)?),
+            leases,
             // A compaction may have removed the newest rows, tombstones (etcd issue 17780).
             current: last.max(scheduled).max(finished).max(1),
             compactions: Compactions::restored(scheduled, finished),
@@ -54,6 +59,7 @@ impl<B: Backend> Store<B> {
                 backend,
                 state: RwLock::new(state),
                 compacted: Notify::new(),
+                keeping: Keeping::new(rules),
                 allocated: AtomicU64::new(0),
                 in_use: AtomicU64::new(0),
                 news: Notify::new(),
@@ -72,14 +78,6 @@ fn refuse_unbuilt<B: Backend>(backend: &B) -> Result<(), Fault> {
     if backend.get(Bucket::Auth, buckets::AUTH_ENABLED)?.is_some_and(|on| on.as_ref() == [1]) {
         return Err(Fault::Unbuilt("authentication, which this store has enabled"));
     }
-    let mut has_leases = false;
-    all(backend, Bucket::Lease, &mut |_, _| {
-        has_leases = true;
-        Visit::Enough
-    })?;
-    if has_leases {
-        return Err(Fault::Unbuilt("leases"));
-    }
     match version_row(backend, Bucket::Meta, buckets::STORAGE_VERSION)? {
         Some(version) if version != STORAGE_VERSION => {
             Err(damaged("storage version", format!("version {:?} is not supported", version.to_string())))
@@ -92,12 +90,28 @@ fn all<B: Backend>(backend: &B, bucket: Bucket, visit: &mut dyn FnMut(&[u8], &[u
     backend.scan(Slice { bucket, start: Bound::Unbounded, end: Bound::Unbounded }, visit)
 }
 
-/// One pass over the rows, in revision order. Returns the newest main revision.
-fn load_index<B: Backend>(backend: &B) -> Result<(KeyIndex, i64), Fault> {
+fn load_leases<B: Backend>(backend: &B) -> Result<LeaseTable, Fault> {
+    let mut leases = LeaseTable::default();
+    let mut broken = None;
+    all(backend, Bucket::Lease, &mut |key, value| match leases::decode_lease(key, value) {
+        Ok(row) => {
+            leases.on_write(&Write::Lease(row));
+            Visit::More
+        }
+        Err(cause) => {
+            broken = Some(damaged(&format!("lease {}", key.escape_ascii()), cause));
+            Visit::Enough
+        }
+    })?;
+    broken.map_or(Ok(leases), Err)
+}
+
+/// One pass over the rows, in revision order; keys are attached to their leases on the way. Returns the newest main revision.
+fn load_index<B: Backend>(backend: &B, leases: &mut LeaseTable) -> Result<(KeyIndex, i64), Fault> {
     let mut index = KeyIndex::default();
     let mut last = 0;
     let mut broken = None;
-    all(backend, Bucket::Key, &mut |key, value| match load_row(&mut index, key, value) {
+    all(backend, Bucket::Key, &mut |key, value| match load_row(&mut index, leases, key, value) {
         Ok(main) => {
             last = main;
             Visit::More
@@ -110,7 +124,7 @@ fn load_index<B: Backend>(backend: &B) -> Result<(KeyIndex, i64), Fault> {
     broken.map_or(Ok((index, last)), Err)
 }
 
-fn load_row(index: &mut KeyIndex, key: &[u8], value: &[u8]) -> Result<i64, String> {
+fn load_row(index: &mut KeyIndex, leases: &mut LeaseTable, key: &[u8], value: &[u8]) -> Result<i64, String> {
     // Every write has a positive revision; a scan shows a negative one behind all others.
     let (revision, kind) = RevisionKey::parse(key).filter(|(revision, _)| revision.main > 0).ok_or("not a revision")?;
     let kv = buckets::decode_key_value(Bytes::copy_from_slice(value)).map_err(|error| error.to_string())?;
@@ -119,6 +133,10 @@ fn load_row(index: &mut KeyIndex, key: &[u8], value: &[u8]) -> Result<i64, Strin
         RowKind::Tombstone => RowFacts::Tombstone { key: &kv.key },
     };
     index.restore(revision, facts).map_err(|bad| format!("{bad:?}"))?;
+    match kind {
+        RowKind::Put => leases.attach(&kv.key, kv.lease),
+        RowKind::Tombstone => leases.detach(&kv.key),
+    }
     Ok(revision.main)
 }
 

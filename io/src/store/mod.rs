@@ -3,8 +3,8 @@
 //! One writer, the applier, absorbs outcomes; many readers look at points of history through [`ReadView`]. Index and overlay stand behind one
 //! lock that is held for one command or one bounded chunk, never across an await and never while the backend is read.
 //!
-//! Reading order: [`buckets`] (etcd's tables), [`batch`], [`overlay`], [`backend`] (the trait), [`lmdb`], [`memory`], [`load`] (start-up), [`hash`],
-//! [`compaction`], [`recent`] and [`history`] (what watchers read).
+//! Reading order: [`buckets`] (etcd's tables), [`batch`], [`overlay`], [`backend`] (the trait), [`lmdb`], [`memory`], [`leases`],
+//! [`load`] (start-up), [`hash`], [`compaction`], [`recent`] and [`history`] (what watchers read).
 
 pub mod backend;
 pub mod batch;
@@ -12,6 +12,7 @@ pub mod buckets;
 pub mod compaction;
 pub mod hash;
 pub mod history;
+pub mod leases;
 pub mod lmdb;
 pub mod load;
 pub mod memory;
@@ -26,6 +27,7 @@ use bytes::Bytes;
 use detcd_core::alarm::Alarms;
 use detcd_core::apply::{Event, Write};
 use detcd_core::ids::{Index, LeaseId, Revision, Term};
+use detcd_core::lease::{LeaseRow, LeaseTable};
 use detcd_core::membership::{Membership, Version};
 use detcd_core::mvcc::{CountChunk, Facts, KeyChunk, KeyIndex, KeyValue, Scan, View};
 use tokio::sync::Notify;
@@ -34,6 +36,7 @@ use self::backend::{Backend, Size};
 use self::batch::{Applied, Batch, Change, Row};
 use self::buckets::{Bucket, RevisionKey};
 use self::compaction::{Compactions, Pin};
+use self::leases::Keeping;
 use self::overlay::Overlay;
 use self::recent::Recent;
 use crate::codec::member;
@@ -58,6 +61,7 @@ struct Shared<B> {
     state: RwLock<State>,
     /// Told when a compaction is applied.
     compacted: Notify,
+    keeping: Keeping,
     allocated: AtomicU64,
     in_use: AtomicU64,
     /// Rings when there is news for those who watch.
@@ -71,6 +75,7 @@ struct State {
     recent: Recent,
     membership: Arc<Membership>,
     alarms: Arc<Alarms>,
+    leases: LeaseTable,
     current: i64,
     compactions: Compactions,
     storage_version: Option<Version>,
@@ -156,6 +161,7 @@ impl<B: Backend> Store<B> {
             if matches!(write, Write::Compacted(_)) {
                 self.shared.compacted.notify_one();
             }
+            self.shared.keeping.on_write(&mut state.leases, &write);
             state.absorb_one(write);
         }
     }
@@ -252,6 +258,12 @@ impl State {
                 batch.tables.insert(place, Some(compaction::mark(revision)));
                 self.compactions.on_compacted(revision);
             }
+            Write::Lease(row) => {
+                batch.tables.insert((Bucket::Lease, leases::lease_key(row.id)), Some(leases::encode_lease(&row)));
+            }
+            Write::LeaseRemoved(id) => {
+                batch.tables.insert((Bucket::Lease, leases::lease_key(id)), None);
+            }
         }
     }
 }
@@ -310,9 +322,16 @@ impl<B: Backend> View for ReadView<B> {
         buckets::decode_key_value(bytes).map_err(|error| damaged(error.to_string()))
     }
 
-    fn lease_exists(&self, _id: LeaseId) -> bool {
-        // No lease can be granted yet: LeaseGrant is UNIMPLEMENTED and a committed grant stops the member.
-        false
+    fn lease(&self, id: LeaseId) -> Option<LeaseRow> {
+        self.store.lease(id)
+    }
+
+    fn lease_keys(&self, id: LeaseId, after: Option<&[u8]>, max: usize) -> Vec<Bytes> {
+        self.store.lease_keys(id, after, max)
+    }
+
+    fn lease_ttl_min(&self) -> i64 {
+        self.store.shared.keeping.rules.ttl_min
     }
 
     fn alarms(&self) -> &Alarms {

@@ -4,16 +4,22 @@ use std::collections::BTreeMap;
 
 use detcd_core::apply::{Application, Step};
 use detcd_core::command::{
-    AlarmAction, AlarmKind, AlarmRequest, Command, CompactionRequest, DeleteRangeRequest, Op, PutRequest, TxnRequest,
+    AlarmAction, AlarmKind, AlarmRequest, Command, CompactionRequest, DeleteRangeRequest, LeaseCheckpoint,
+    LeaseCheckpointRequest, LeaseGrantRequest, LeaseRevokeRequest, Op, PutRequest, TxnRequest,
 };
 use detcd_core::ids::MemberId;
 use detcd_core::membership::Member;
 use proptest::prelude::*;
 
 use super::hash::{HashAll, HashKeys, Hashed};
+use super::leases::LeaseRules;
 use super::memory::{MemoryBackend, Tables};
 use super::*;
 use crate::wal::fuzz::ready;
+
+fn rules() -> LeaseRules {
+    LeaseRules::new(std::time::Duration::from_millis(100), 10)
+}
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -29,6 +35,11 @@ enum Act {
     Compact(i64),
     /// Every compaction that is due is carried out, in steps of so many keys.
     Sweep(usize),
+    Grant(u8),
+    Revoke(u8),
+    Checkpoint(u8, u8),
+    /// A put with a lease, if it exists.
+    Attach(u8, u8),
     Seal,
     Commit,
 }
@@ -44,6 +55,10 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (1_u64..4, any::<bool>()).prop_map(|(member, raise)| Act::Alarm(member, raise)),
         2 => (0_i64..4).prop_map(Act::Compact),
         2 => (1_usize..4).prop_map(Act::Sweep),
+        2 => (1_u8..4).prop_map(Act::Grant),
+        1 => (1_u8..4).prop_map(Act::Revoke),
+        1 => (1_u8..4, 0_u8..9).prop_map(|(id, left)| Act::Checkpoint(id, left)),
+        4 => (0_u8..6, 1_u8..4).prop_map(|(key, id)| Act::Attach(key, id)),
         3 => Just(Act::Seal),
         3 => Just(Act::Commit),
     ]
@@ -55,6 +70,10 @@ fn key(number: u8) -> Bytes {
 
 fn put(number: u8, value: u8) -> PutRequest {
     PutRequest { key: key(number), value: Bytes::from(vec![value; usize::from(value % 40)]), ..PutRequest::default() }
+}
+
+fn lease(number: u8) -> LeaseId {
+    LeaseId(i64::from(number))
 }
 
 fn delete(number: u8, end: u8) -> DeleteRangeRequest {
@@ -75,7 +94,7 @@ struct Twins {
 
 impl Twins {
     fn new() -> Self {
-        let store = ready(Store::load(MemoryBackend::default())).unwrap();
+        let store = ready(Store::load(MemoryBackend::default(), rules())).unwrap();
         Self { store, index: 0, rows: BTreeMap::new(), removed: Vec::new(), sealed: None, events: Vec::new() }
     }
 
@@ -112,6 +131,15 @@ impl Twins {
                 self.outcome(Command::Compaction(request))
             }
             Act::Sweep(visits) => return self.sweep(*visits),
+            Act::Grant(id) => self.outcome(Command::LeaseGrant(LeaseGrantRequest { ttl: 7, id: lease(*id) })),
+            Act::Revoke(id) => self.outcome(Command::LeaseRevoke(LeaseRevokeRequest { id: lease(*id) })),
+            Act::Checkpoint(id, left) => {
+                let checkpoints = vec![LeaseCheckpoint { id: lease(*id), remaining_ttl: i64::from(*left) }];
+                self.outcome(Command::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints }))
+            }
+            Act::Attach(number, id) => {
+                self.outcome(Command::Put(PutRequest { lease: lease(*id), ..put(*number, *id) }))
+            }
             Act::Seal => return self.seal(),
             Act::Commit => return self.commit(),
         };
@@ -310,7 +338,9 @@ fn hashed(store: &Store<MemoryBackend>, asked: i64, budget: usize, between: impl
 fn facts(store: &Store<MemoryBackend>) -> impl PartialEq + std::fmt::Debug {
     let membership = (*store.membership()).clone();
     let keys = store.live_keys();
-    (store.current(), store.compacted(), membership, store.alarms(), store.storage_version(), store.applied(), keys)
+    let leases = store.read().leases.clone();
+    let state = (store.current(), store.compacted(), membership, store.alarms());
+    (state, store.storage_version(), store.applied(), keys, leases)
 }
 
 proptest! {
@@ -395,7 +425,7 @@ proptest! {
         let stored: Rows = stored.into_iter().filter(|((bucket, _), _)| *bucket == Bucket::Key).map(|((_, key), value)| (key, value)).collect();
         prop_assert_eq!(&stored, &twins.rows);
 
-        let loaded = ready(Store::load(twins.store.backend().clone())).unwrap();
+        let loaded = ready(Store::load(twins.store.backend().clone(), rules())).unwrap();
         prop_assert_eq!(facts(&loaded), facts(&twins.store));
         let before = std::mem::replace(&mut twins.store, loaded);
         twins.check();
@@ -423,7 +453,7 @@ type TableRow<'a> = (Bucket, &'a [u8], &'a [u8]);
 fn load(rows: &[TableRow<'_>]) -> Result<Store<MemoryBackend>, Fault> {
     let tables =
         rows.iter().map(|(bucket, key, value)| ((*bucket, Bytes::copy_from_slice(key)), Bytes::copy_from_slice(value)));
-    ready(Store::load(MemoryBackend::holding(tables.collect::<Tables>())))
+    ready(Store::load(MemoryBackend::holding(tables.collect::<Tables>()), rules()))
 }
 
 fn refusal(rows: &[TableRow<'_>]) -> String {
@@ -432,9 +462,8 @@ fn refusal(rows: &[TableRow<'_>]) -> String {
 
 #[test]
 fn what_is_not_built_is_refused_by_name() {
-    let rows: [(Bucket, &[u8], &[u8], &str); 3] = [
+    let rows: [(Bucket, &[u8], &[u8], &str); 2] = [
         (Bucket::Auth, b"authEnabled", &[1], "authentication, which this store has enabled"),
-        (Bucket::Lease, &[0; 8], b"", "leases"),
         (Bucket::Meta, b"finishedCompactRev", b"no revision", "finishedCompactRev: not a revision"),
     ];
     for (bucket, key, value, cause) in rows {
@@ -453,7 +482,7 @@ fn damaged_rows_are_typed_errors() {
     let (at, next) = (RevisionKey::put(Revision::new(2, 0)), RevisionKey::put(Revision::new(-1, 0)));
     let kv = b"\x0a\x01k\x10\x02\x18\x02\x20\x01";
     let member = br#"{"id":10,"peerURLs":[]}"#;
-    let damaged: [(&str, &[TableRow<'_>]); 14] = [
+    let damaged: [(&str, &[TableRow<'_>]); 16] = [
         ("no kind", &[(Bucket::Alarm, b"\x08\x01", b"")]),
         ("alarm \\xff: ", &[(Bucket::Alarm, b"\xff", b"")]),
         ("not a revision", &[(Bucket::Key, b"short", kv)]),
@@ -465,6 +494,8 @@ fn damaged_rows_are_typed_errors() {
             &[(Bucket::Members, b"b", member), (Bucket::Members, b"a", br#"{"id":11}"#)],
         ),
         ("member a: ", &[(Bucket::Members, b"a", b"{")]),
+        ("lease ", &[(Bucket::Lease, &[0; 8], b"\x08\x01")]),
+        ("lease x: ", &[(Bucket::Lease, b"x", b"\xff")]),
         ("removed member x: not an id", &[(Bucket::MembersRemoved, b"x", b"removed")]),
         ("both a member and removed", &[(Bucket::Members, b"a", member), (Bucket::MembersRemoved, b"a", b"removed")]),
         ("consistent_index: not eight bytes", &[(Bucket::Meta, b"consistent_index", b"123")]),

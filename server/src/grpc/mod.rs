@@ -3,6 +3,7 @@
 pub mod cluster;
 pub mod health;
 pub mod kv;
+pub mod lease;
 pub mod maintenance;
 mod stream_chunk;
 pub mod watch;

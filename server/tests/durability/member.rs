@@ -17,7 +17,7 @@ use detcd_io::store::buckets::Bucket;
 use detcd_io::store::memory::MemoryBackend;
 use detcd_proto::etcdserverpb as pb;
 use detcd_proto::etcdserverpb::kv_server::Kv as _;
-use detcd_server::compose::{Assembled, assemble};
+use detcd_server::compose::{Assembled, assemble, lease_rules};
 use detcd_server::config::{self, Config};
 use detcd_server::grpc::kv::KvService;
 use detcd_server::member::Member;
@@ -97,6 +97,7 @@ impl World {
             machine: Machine { arch: "amd64".to_owned(), unsupported_arch: None, fd_limit: 1024 },
             segment_bytes: 4096,
             raft: raft::Config::new(MemberId(0)),
+            leases: lease_rules(&config),
         };
         let booted = boot(&self.disk, &start, |_| std::future::ready(Ok(self.store.clone()))).await.unwrap();
         let Assembled { driver, writer, committer, member, stop, claim, .. } =

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod compaction;
+mod lease;
 mod load;
 mod member;
 mod quota;

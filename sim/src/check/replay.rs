@@ -13,6 +13,7 @@ use bytes::Bytes;
 use detcd_core::alarm::Alarms;
 use detcd_core::apply::{Application, Step, Write};
 use detcd_core::ids::{Index, LeaseId, Revision};
+use detcd_core::lease::{LeaseRow, LeaseTable};
 use detcd_core::membership::Membership;
 use detcd_core::mvcc::{CountChunk, Facts, KeyChunk, KeyIndex, KeyValue, Scan, View};
 use detcd_core::raft::{Entry, EntryKind, Mark};
@@ -20,6 +21,7 @@ use detcd_io::codec::{entry, member};
 use detcd_io::disk::MemoryDisk;
 use detcd_io::store::STORAGE_VERSION;
 use detcd_io::store::buckets::{self, Bucket, RevisionKey};
+use detcd_io::store::leases;
 use detcd_io::wal::{self, Recovered, WalError};
 
 use super::rows::{Table, left_by};
@@ -171,6 +173,7 @@ pub struct Replay {
     rows: BTreeMap<Revision, KeyValue>,
     membership: Membership,
     alarms: Alarms,
+    leases: LeaseTable,
     current: i64,
     applied: Index,
     tables: Tables,
@@ -187,6 +190,7 @@ impl Replay {
             rows: BTreeMap::new(),
             membership: Membership::default(),
             alarms: Alarms::default(),
+            leases: LeaseTable::default(),
             current: 1,
             applied: Index::ZERO,
             tables: Tables::new(),
@@ -229,6 +233,7 @@ impl Replay {
     fn write(&mut self, write: &Write) {
         self.membership.on_write(write);
         self.alarms.on_write(write);
+        self.leases.on_write(write);
         match write {
             Write::Row { revision, kv } => {
                 self.index.put(&kv.key, *revision);
@@ -268,6 +273,12 @@ impl Replay {
                 self.set(Bucket::Meta, buckets::SCHEDULED_COMPACTION, mark);
                 let rows = self.tables.entry(Bucket::Key).or_default();
                 *rows = left_by(rows, *revision);
+            }
+            Write::Lease(row) => {
+                self.set(Bucket::Lease, &leases::lease_key(row.id), leases::encode_lease(row).to_vec());
+            }
+            Write::LeaseRemoved(id) => {
+                self.tables.entry(Bucket::Lease).or_default().remove(&leases::lease_key(*id));
             }
         }
     }
@@ -321,8 +332,16 @@ impl View for Replay {
         self.rows.get(&at).cloned().ok_or(Missing)
     }
 
-    fn lease_exists(&self, _id: LeaseId) -> bool {
-        false
+    fn lease(&self, id: LeaseId) -> Option<LeaseRow> {
+        self.leases.get(id)
+    }
+
+    fn lease_keys(&self, id: LeaseId, after: Option<&[u8]>, max: usize) -> Vec<Bytes> {
+        self.leases.keys(id, after, max)
+    }
+
+    fn lease_ttl_min(&self) -> i64 {
+        crate::world::LEASE_TTL_MIN
     }
 
     fn alarms(&self) -> &Alarms {

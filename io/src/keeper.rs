@@ -1,0 +1,189 @@
+//! The lease keeper's task: asks the keeper what is due, and takes it to the driver.
+//!
+//! It decides nothing; the clockwork is [`detcd_core::lease::Keeper`]. It never waits for an answer, since a tick that comes late counts as a gap: what it
+//! asked for it looks after on later ticks. Invariant: a checkpoint is in the driver's queue before anybody can see that it is under way, so
+//! that whatever clears it comes behind it in the log.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use detcd_core::ids::{LeaseId, Term, Ticket};
+use detcd_core::lease::{Duties, Keeper};
+use detcd_core::reply::Rejected;
+use detcd_proto::etcdserverpb as pb;
+use tokio::sync::oneshot;
+
+use crate::clock::Instant;
+use crate::codec::entry::{self, Field};
+use crate::driver::ask::{Answer, Ask, Asker, Unanswered};
+use crate::driver::bounds;
+use crate::store::Store;
+use crate::store::backend::Backend;
+
+/// The task of one member's leases.
+pub struct LeaseKeeper<B> {
+    store: Store<B>,
+    asker: Asker,
+    /// How long an answer may take.
+    patience: Duration,
+    proof: Option<Proof>,
+    asked: Vec<Asked>,
+}
+
+/// A question whether this member leads.
+struct Proof {
+    term: Term,
+    /// When it was asked, by the keeper's time.
+    at: u64,
+    until: Instant,
+    answer: oneshot::Receiver<Result<(), Unanswered>>,
+}
+
+/// A proposal under way.
+struct Asked {
+    term: Term,
+    what: What,
+    until: Instant,
+    answer: oneshot::Receiver<Result<Answer, Unanswered>>,
+}
+
+enum What {
+    Revoke(LeaseId),
+    Checkpoint(Vec<LeaseId>),
+}
+
+impl<B: Backend> LeaseKeeper<B> {
+    /// The task for `store`; an answer may take as long as a client's request.
+    #[must_use]
+    pub const fn new(store: Store<B>, asker: Asker, patience: Duration) -> Self {
+        Self { store, asker, patience, proof: None, asked: Vec::new() }
+    }
+
+    /// Runs until the driver is gone.
+    pub async fn run(mut self) {
+        let tick = self.store.lease_rules().tick;
+        while !self.asker.is_closed() {
+            tokio::time::sleep(tick).await;
+            self.take_proof();
+            self.take_answers();
+            self.tick();
+        }
+    }
+
+    fn take_proof(&mut self) {
+        let Some(proof) = &mut self.proof else { return };
+        match proof.answer.try_recv() {
+            Ok(Ok(())) => {
+                // Answered by the leader of a term; that this member still leads in it says that it was the one.
+                if self.asker.gauges().leading() == Some(proof.term) {
+                    self.store.on_leadership_proved(proof.term, proof.at);
+                }
+                self.proof = None;
+            }
+            Ok(Err(_)) | Err(oneshot::error::TryRecvError::Closed) => self.proof = None,
+            Err(oneshot::error::TryRecvError::Empty) => {
+                if proof.until <= Instant::now() || self.asker.gauges().leading() != Some(proof.term) {
+                    self.proof = None;
+                }
+            }
+        }
+    }
+
+    fn take_answers(&mut self) {
+        let now = Instant::now();
+        let store = &self.store;
+        self.asked.retain_mut(|asked| match asked.answer.try_recv() {
+            Ok(Ok(answer)) => {
+                match answer.reply {
+                    Ok(_) if matches!(asked.what, What::Revoke(_)) => {
+                        store.lease_counts().expired.fetch_add(1, Ordering::Relaxed);
+                    }
+                    // Gone by another's hand.
+                    Ok(_) | Err(Rejected::LeaseNotFound) => {}
+                    // An alarm forbids it for now.
+                    Err(_) => store.with_keeper(|keeper, now| fail(keeper, asked.term, &asked.what, true, now)),
+                }
+                false
+            }
+            Ok(Err(why)) => {
+                tracing::debug!(?why, "a lease's proposal was refused");
+                store.with_keeper(|keeper, now| fail(keeper, asked.term, &asked.what, true, now));
+                false
+            }
+            Err(oneshot::error::TryRecvError::Closed) => {
+                store.with_keeper(|keeper, now| fail(keeper, asked.term, &asked.what, false, now));
+                false
+            }
+            Err(oneshot::error::TryRecvError::Empty) if asked.until <= now => {
+                store.with_keeper(|keeper, now| fail(keeper, asked.term, &asked.what, false, now));
+                false
+            }
+            Err(oneshot::error::TryRecvError::Empty) => true,
+        });
+    }
+
+    fn tick(&mut self) {
+        let store = self.store.clone();
+        store.with_keeper(|keeper, now| {
+            let leading = self.asker.gauges().leading();
+            let Duties { prove, revoke, checkpoint } = keeper.tick(now, leading);
+            if let Some(term) = prove {
+                self.prove(term, now);
+            }
+            let Some(term) = leading else { return };
+            for id in revoke {
+                let message = pb::LeaseRevokeRequest { id: id.0 };
+                self.ask(keeper, now, term, What::Revoke(id), |ticket| {
+                    entry::encode(ticket, Field::LeaseRevoke, &message)
+                });
+            }
+            if !checkpoint.is_empty() {
+                let ids = checkpoint.iter().map(|each| each.id).collect();
+                let each = |each: &detcd_core::command::LeaseCheckpoint| pb::LeaseCheckpoint {
+                    id: each.id.0,
+                    remaining_ttl: each.remaining_ttl,
+                };
+                let message = pb::LeaseCheckpointRequest { checkpoints: checkpoint.iter().map(each).collect() };
+                self.ask(keeper, now, term, What::Checkpoint(ids), |ticket| {
+                    entry::encode(ticket, Field::LeaseCheckpoint, &message)
+                });
+            }
+        });
+    }
+
+    /// Asks for a proof of leadership, unless that is under way.
+    fn prove(&mut self, term: Term, at: u64) {
+        if self.proof.is_some() {
+            return;
+        }
+        let (answer, answered) = oneshot::channel();
+        if self.asker.try_urgently(Ask::Read { answer }) {
+            self.proof = Some(Proof { term, at, until: Instant::now() + self.patience, answer: answered });
+        }
+    }
+
+    /// Proposes for this term alone: a member that was voted out in the meantime changes nothing.
+    fn ask(
+        &mut self,
+        keeper: &mut Keeper,
+        now: u64,
+        term: Term,
+        what: What,
+        encode: impl FnOnce(Ticket) -> bytes::Bytes,
+    ) {
+        let ticket = self.asker.ticket();
+        let (answer, answered) = oneshot::channel();
+        let ask = Ask::Propose { ticket, payload: encode(ticket), only_in: Some(term), answer };
+        if bounds::KEEPER_ASKS_MAX <= self.asked.len() || !self.asker.try_urgently(ask) {
+            return fail(keeper, term, &what, true, now);
+        }
+        self.asked.push(Asked { term, what, until: Instant::now() + self.patience, answer: answered });
+    }
+}
+
+fn fail(keeper: &mut Keeper, term: Term, what: &What, is_lost: bool, now: u64) {
+    match what {
+        What::Revoke(id) => keeper.on_revoke_failed(term, *id, is_lost, now),
+        What::Checkpoint(ids) => ids.iter().for_each(|id| keeper.on_checkpoint_failed(term, *id, is_lost, now)),
+    }
+}

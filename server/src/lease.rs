@@ -1,0 +1,138 @@
+//! Renewing a lease and looking at one: what the Lease service and whoever else holds leases share.
+//!
+//! A renewal does not go through the log. The keeper answers at once, or says what has to be done first – prove that this member leads, clear
+//! what a checkpoint stored – and is then asked again: what was seen before a wait is not believed after it (etcd issue 20590).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use detcd_core::ids::{LeaseId, Term};
+use detcd_core::lease::Renewal;
+use detcd_io::codec::entry::{self, Field};
+use detcd_io::driver::ask::Unanswered;
+use detcd_io::driver::bounds;
+use detcd_io::store::backend::Backend;
+use detcd_proto::etcdserverpb as pb;
+use tonic::Status;
+
+use crate::member::Member;
+use crate::room::{Held, NoRoom};
+use crate::status::{self, Refused};
+
+/// How often one who waits for the keeper looks again.
+const POLL: Duration = Duration::from_millis(20);
+
+/// A lease as its leader sees it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LeaseSeen {
+    /// Milliseconds left; zero if it is over and not revoked yet.
+    pub left: u64,
+    /// What was granted, in seconds.
+    pub ttl: i64,
+    /// Its keys, in order, if they were asked for.
+    pub keys: Vec<Bytes>,
+}
+
+impl<B: Backend> Member<B> {
+    /// Renews a lease and says for how many seconds; zero if there is no such lease.
+    ///
+    /// # Errors
+    /// No leader, or no proof that this member is the one, within the request timeout.
+    pub async fn renew_lease(&self, id: LeaseId) -> Result<i64, Status> {
+        let renewing = async {
+            loop {
+                match self.store().renew_lease(id) {
+                    Renewal::Renewed { ttl } => return Ok(ttl),
+                    Renewal::Missing => return Ok(0),
+                    Renewal::Prove(term) => self.prove_leadership(term).await?,
+                    Renewal::Clear(term) => self.clear_remainder(term, id).await?,
+                    Renewal::Ending | Renewal::NotLeading => tokio::time::sleep(POLL).await,
+                }
+            }
+        };
+        match tokio::time::timeout(self.limits().timeout, renewing).await {
+            Ok(renewed) => renewed,
+            Err(_) => Err(self.why_not_kept()),
+        }
+    }
+
+    /// Looks at a lease; `None` if there is no such lease.
+    ///
+    /// # Errors
+    /// No leader within the request timeout, or it changed meanwhile.
+    pub async fn look_at_lease(&self, id: LeaseId, wants_keys: bool) -> Result<Option<LeaseSeen>, Status> {
+        let looking = async {
+            while !self.store().keeps_leases() {
+                tokio::time::sleep(POLL).await;
+            }
+            self.asker().read_barrier_urgently().await
+        };
+        match tokio::time::timeout(self.limits().timeout, looking).await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => return Err(status::status(status::unanswered(why))),
+            Err(_) => return Err(self.why_not_kept()),
+        }
+        let Some(row) = self.store().lease(id) else { return Ok(None) };
+        let mut held = self.room().enter();
+        let keys = if wants_keys { self.lease_keys(id, &mut held).await? } else { Vec::new() };
+        match self.store().lease_left(id) {
+            Some(left) => Ok(Some(LeaseSeen { left, ttl: row.ttl, keys })),
+            None if self.store().keeps_leases() => Ok(None),
+            None => Err(status::status(status::unanswered(Unanswered::LeaderChanged))),
+        }
+    }
+
+    async fn lease_keys(&self, id: LeaseId, held: &mut Held) -> Result<Vec<Bytes>, Status> {
+        let mut keys: Vec<Bytes> = Vec::new();
+        let mut bytes = 0;
+        loop {
+            let after = keys.last().cloned();
+            let chunk = self.store().lease_keys(id, after.as_deref(), bounds::READ_KEYS_PER_TURN);
+            let is_last = chunk.len() < bounds::READ_KEYS_PER_TURN;
+            bytes += chunk.iter().map(Bytes::len).sum::<usize>();
+            let grown = held.grow_to(bytes).await;
+            grown.map_err(|NoRoom| status::status(status::unanswered(Unanswered::TooManyRequests)))?;
+            keys.extend(chunk);
+            if is_last {
+                return Ok(keys);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Asks the log whether this member leads in `term`, and tells the keeper.
+    async fn prove_leadership(&self, term: Term) -> Result<(), Status> {
+        let at = self.store().lease_time();
+        match self.asker().read_barrier_urgently().await {
+            Ok(()) if self.asker().gauges().leading() == Some(term) => self.store().on_leadership_proved(term, at),
+            Err(Unanswered::Stopped) => return Err(Refused::Stopped.into()),
+            Ok(()) | Err(_) => tokio::time::sleep(POLL).await,
+        }
+        Ok(())
+    }
+
+    /// Takes the stored remainder of a lease out of the table, in `term`. Whether that worked shows when the keeper is asked again.
+    async fn clear_remainder(&self, term: Term, id: LeaseId) -> Result<(), Status> {
+        let checkpoints = vec![pb::LeaseCheckpoint { id: id.0, remaining_ttl: 0 }];
+        let message = pb::LeaseCheckpointRequest { checkpoints };
+        let ticket = self.asker().ticket();
+        let payload = entry::encode(ticket, Field::LeaseCheckpoint, &message);
+        match self.asker().propose_urgently(ticket, payload, Some(term)).await {
+            Ok(_) => {}
+            Err(Unanswered::Stopped) => return Err(Refused::Stopped.into()),
+            Err(_) => tokio::time::sleep(POLL).await,
+        }
+        Ok(())
+    }
+
+    /// What to say when no keeper answered in time.
+    fn why_not_kept(&self) -> Status {
+        let gauges = self.asker().gauges();
+        match gauges.leader() {
+            None => Refused::NoLeader.into(),
+            Some(_) if gauges.leading().is_some() => Refused::NotPrimary.into(),
+            // The leader is another member, to whom nobody can forward yet.
+            Some(_) => Refused::Timeout.into(),
+        }
+    }
+}
