@@ -36,6 +36,7 @@ func canonical(op script.Op, outcome Outcome) Outcome {
 				levelTxn(request, txn)
 			}
 		}
+		levelLease(levelled)
 		levelOwn(levelled.ProtoReflect())
 		out.Responses = append(out.Responses, levelled)
 	}

@@ -63,6 +63,7 @@ type Session struct {
 	maintenance pb.MaintenanceClient
 	health      healthpb.HealthClient
 	watches     map[int]*watching
+	lease       pb.LeaseClient
 }
 
 // Dial connects the stubs and the official client to a server.
@@ -90,6 +91,7 @@ func Dial(addr string) (*Session, error) {
 		cluster:     pb.NewClusterClient(conn),
 		maintenance: pb.NewMaintenanceClient(conn),
 		health:      healthpb.NewHealthClient(conn),
+		lease:       pb.NewLeaseClient(conn),
 	}, nil
 }
 
@@ -108,6 +110,9 @@ func (s *Session) Call(ctx context.Context, op script.Op) Outcome {
 		if op.Kind == script.RangeStream {
 			return s.streamByClient(ctx, op)
 		}
+		if outcome, ok := s.leaseByClient(ctx, op); ok {
+			return outcome
+		}
 		if converted, ok := clientOp(op.Request); ok {
 			return s.callByClient(ctx, converted)
 		}
@@ -116,6 +121,9 @@ func (s *Session) Call(ctx context.Context, op script.Op) Outcome {
 }
 
 func (s *Session) callByStub(ctx context.Context, op script.Op) Outcome {
+	if outcome, ok := s.leaseByStub(ctx, op); ok {
+		return outcome
+	}
 	switch request := op.Request.(type) {
 	case *pb.RangeRequest:
 		if op.Kind == script.RangeStream {

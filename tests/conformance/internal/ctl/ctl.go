@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -49,6 +50,14 @@ var steps = []step{
 	{args: []string{"del", "b"}},
 	{args: []string{"del", "", "--from-key"}},
 	{args: []string{"get", "", "--prefix"}},
+	{args: []string{"lease", "list"}},
+	{args: []string{"lease", "revoke", "4d2"}},
+	{args: []string{"lease", "timetolive", "4d2"}},
+	{args: []string{"lease", "keep-alive", "--once", "4d2"}},
+	{args: []string{"lease", "grant", "9000000001"}},
+	{args: []string{"lease", "grant", "1"}},
+	{args: []string{"lease", "grant", "600", "-w", "json"}},
+	{args: []string{"lease", "grant", "word"}},
 	{args: []string{"member", "list"}},
 	{args: []string{"member", "list", "-w", "json"}},
 	{args: []string{"member", "list", "-w", "table"}},
@@ -127,6 +136,9 @@ var ownValue = map[string]bool{
 	"raft_term": true, "raftTerm": true, "raftIndex": true, "raftAppliedIndex": true, "dbSize": true, "dbSizeInUse": true,
 }
 
+// leaseID is how etcdctl prints a lease's id; the server may have chosen it.
+var leaseID = regexp.MustCompile(`lease [0-9a-f]{16}`)
+
 // level replaces such numbers in JSON and in the `fields` form.
 func level(stdout []byte) string {
 	decoder := json.NewDecoder(bytes.NewReader(stdout))
@@ -144,12 +156,15 @@ func level(stdout []byte) string {
 			lines[i] = "\"RaftTerm\" : TERM\n"
 		}
 	}
-	return strings.Join(lines, "")
+	return leaseID.ReplaceAllString(strings.Join(lines, ""), "lease ID")
 }
 
 func levelTree(tree any) {
 	switch tree := tree.(type) {
 	case map[string]any:
+		if _, isLease := tree["TTL"]; isLease {
+			tree["ID"] = "set" // the server chose it
+		}
 		for name, value := range tree {
 			if ownValue[name] {
 				tree[name] = "set"

@@ -37,6 +37,9 @@ type Generator struct {
 	queued        []script.Op // drawn together with an earlier operation
 }
 
+// leaseIDs are the leases that puts name.
+var leaseIDs = []int64{1, 12345, -1, math.MaxInt32}
+
 type weight struct {
 	share int
 	draw  func() script.Op
@@ -61,6 +64,7 @@ func New(seed uint64) *Generator {
 		{6, g.health},
 		{40, g.watch},
 		{1, g.bigWatch},
+		{60, g.lease},
 	} {
 		kind.share *= 1 + g.rng.IntN(4) // a habit of this run
 		g.total += kind.share
@@ -98,6 +102,10 @@ func Sweep(revision int64) []script.Op {
 		stub(script.HashKV, &pb.HashKVRequest{}),
 		stub(script.MemberList, &pb.MemberListRequest{Linearizable: true}),
 		stub(script.Status, &pb.StatusRequest{}),
+		stub(script.LeaseLeases, &pb.LeaseLeasesRequest{}),
+	}
+	for _, id := range leaseIDs {
+		ops = append(ops, stub(script.LeaseTimeToLive, &pb.LeaseTimeToLiveRequest{ID: id, Keys: true}))
 	}
 	const pasts = 8
 	for i := int64(1); i < pasts; i++ {
@@ -124,10 +132,10 @@ func (g *Generator) oneIn(n int) bool    { return g.rng.IntN(n) == 0 }
 func (g *Generator) percent(of int) bool { return g.rng.IntN(100) < of }
 func (g *Generator) among(n int64) int64 { return g.rng.Int64N(max(1, n)) }
 func (g *Generator) oneOf(of ...int) int { return of[g.rng.IntN(len(of))] }
-func (g *Generator) leaseID() (id int64) { return int64(g.oneOf(1, 12345, -1, math.MaxInt32)) }
+func (g *Generator) leaseID() (id int64) { return leaseIDs[g.rng.IntN(len(leaseIDs))] }
 func (g *Generator) rareLease() (id int64) {
-	if g.percent(6) {
-		return g.leaseID() // granted nowhere: always missing
+	if g.percent(15) {
+		return g.leaseID() // granted now and then
 	}
 	return 0
 }

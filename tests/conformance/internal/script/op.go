@@ -23,18 +23,23 @@ type Kind string
 
 // The kinds. Kill and Stop end both servers (SIGKILL, SIGTERM) and start them again.
 const (
-	Range       Kind = "range"
-	RangeStream Kind = "range-stream"
-	Put         Kind = "put"
-	DeleteRange Kind = "delete-range"
-	Txn         Kind = "txn"
-	MemberList  Kind = "member-list"
-	Status      Kind = "status"
-	HashKV      Kind = "hash-kv"
-	Health      Kind = "health"
-	Watch       Kind = "watch"
-	Kill        Kind = "kill"
-	Stop        Kind = "stop"
+	Range           Kind = "range"
+	RangeStream     Kind = "range-stream"
+	Put             Kind = "put"
+	DeleteRange     Kind = "delete-range"
+	Txn             Kind = "txn"
+	MemberList      Kind = "member-list"
+	Status          Kind = "status"
+	HashKV          Kind = "hash-kv"
+	Health          Kind = "health"
+	LeaseGrant      Kind = "lease-grant"
+	LeaseRevoke     Kind = "lease-revoke"
+	LeaseKeepAlive  Kind = "lease-keep-alive"
+	LeaseTimeToLive Kind = "lease-time-to-live"
+	LeaseLeases     Kind = "lease-leases"
+	Watch           Kind = "watch"
+	Kill            Kind = "kill"
+	Stop            Kind = "stop"
 )
 
 // Via names the road a request takes.
@@ -75,6 +80,16 @@ func NewRequest(kind Kind) (proto.Message, error) {
 		return &healthpb.HealthCheckRequest{}, nil
 	case Watch:
 		return &pb.WatchRequest{}, nil
+	case LeaseGrant:
+		return &pb.LeaseGrantRequest{}, nil
+	case LeaseRevoke:
+		return &pb.LeaseRevokeRequest{}, nil
+	case LeaseKeepAlive:
+		return &pb.LeaseKeepAliveRequest{}, nil
+	case LeaseTimeToLive:
+		return &pb.LeaseTimeToLiveRequest{}, nil
+	case LeaseLeases:
+		return &pb.LeaseLeasesRequest{}, nil
 	case Kill, Stop:
 		return nil, nil
 	}
