@@ -7,7 +7,7 @@
 //! Needs `--cfg madsim`, under which `tokio` and `tonic` are their simulated twins; without it this package is an empty library.
 //!
 //! Reading order: [`options`] (a run from a seed), [`machine`] (numbered calls, crashes, faults), [`disk`] and [`store`] (what a power cut leaves),
-//! [`world`] (the second composition root), [`clients`], [`record`] (history and trace), [`check`] (the promises), [`run`], [`sweep`], [`mutants`], [`command`].
+//! [`world`] (the second composition root), [`clients`], [`record`] (history and trace), [`leases`] (with time), [`check`] (the promises), [`run`], [`sweep`], [`mutants`], [`command`].
 
 #[cfg(madsim)]
 pub mod check;
@@ -18,11 +18,15 @@ pub mod command;
 #[cfg(madsim)]
 pub mod disk;
 #[cfg(madsim)]
+pub mod leases;
+#[cfg(madsim)]
 pub mod machine;
 #[cfg(madsim)]
 pub mod mutants;
 #[cfg(madsim)]
 pub mod options;
+#[cfg(madsim)]
+pub(crate) mod pauses;
 #[cfg(madsim)]
 pub mod record;
 #[cfg(madsim)]

@@ -55,7 +55,7 @@ mod with {
     use std::fmt::Write as _;
     use std::sync::Mutex;
 
-    use detcd_core::raft;
+    use detcd_core::{lease, raft};
     use detcd_io::mutants as io;
 
     use super::{ExitCode, Path, Start};
@@ -74,12 +74,14 @@ mod with {
         Io(io::Mutant),
         /// In the engine.
         Raft(raft::Mutant),
+        /// In the treatment of leases.
+        Lease(lease::Mutant),
         /// In the order of the start: clients are served, and answered, before the log is replayed.
         ReadBeforeReplay,
     }
 
     /// Every bug that a single member can have, and what it is.
-    const ALL: [(Mutant, &str); 16] = [
+    const ALL: [(Mutant, &str); 21] = [
         (Mutant::Io(io::Mutant::ReportBeforeSync), "a write is acknowledged before its sync"),
         (Mutant::Raft(raft::Mutant::OwnMatchAtAppend), "an entry is applied before it is in the log (etcd 14370)"),
         (Mutant::Io(io::Mutant::SyncErrorIgnored), "the error of a sync is passed over"),
@@ -99,6 +101,14 @@ mod with {
         (Mutant::Io(io::Mutant::NamesNotSettled), "names that were found are relied on without a sync"),
         (Mutant::Io(io::Mutant::SweepOneTooFar), "a compaction removes rows of the revision after it"),
         (Mutant::Io(io::Mutant::CompactionNotStored), "the decision to compact is not stored"),
+        (
+            Mutant::Lease(lease::Mutant::NoGrace),
+            "leases are revoked right after a pause, ahead of renewals (etcd 15247)",
+        ),
+        (Mutant::Lease(lease::Mutant::RemainderForgotten), "a new leader starts every lease afresh (etcd 9395, 17132)"),
+        (Mutant::Lease(lease::Mutant::RemainderKept), "a renewal leaves the stored remainder for the next leader"),
+        (Mutant::Lease(lease::Mutant::EndingRenewed), "a lease that is being revoked is renewed (etcd 20590)"),
+        (Mutant::Lease(lease::Mutant::AttachmentKept), "a key written without its lease stays attached to it"),
     ];
 
     impl Mutant {
@@ -106,6 +116,7 @@ mod with {
             match self {
                 Self::Io(mutant) => format!("{mutant:?}"),
                 Self::Raft(mutant) => format!("{mutant:?}"),
+                Self::Lease(mutant) => format!("{mutant:?}"),
                 Self::ReadBeforeReplay => format!("{self:?}"),
             }
         }
@@ -123,6 +134,7 @@ mod with {
         match mutant {
             Some(Mutant::Io(mutant)) => start.mutant = Some(mutant),
             Some(Mutant::Raft(mutant)) => start.raft.mutant = Some(mutant),
+            Some(Mutant::Lease(mutant)) => start.leases.pace.mutant = Some(mutant),
             Some(Mutant::ReadBeforeReplay) => start.raft.mutant = Some(raft::Mutant::ReadBeforeOwnCommit),
             None => {}
         }

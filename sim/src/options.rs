@@ -56,6 +56,8 @@ pub struct Load {
     pub weights: Weights,
     /// In a thousand operations, how many are given up soon after they were sent.
     pub impatience: u64,
+    /// How many clients hold leases besides.
+    pub holders: u64,
 }
 
 /// How often each kind of request comes.
@@ -96,6 +98,8 @@ pub struct Faults {
     pub slow_millis: u64,
     /// How slow: the longest time of a write, in milliseconds.
     pub slow_call_millis: u64,
+    /// The mean of milliseconds between two pauses of the member's process; zero for none.
+    pub pause_millis: u64,
 }
 
 impl Options {
@@ -103,14 +107,17 @@ impl Options {
     #[must_use]
     pub fn draw(seed: u64) -> Self {
         let mut dice = Entropy::seeded(seed ^ 0x0064_6574_6364);
-        Self {
+        let mut options = Self {
             seed,
             trouble_seconds: 50,
             calm_seconds: 10,
             member: MemberOptions::draw(&mut dice),
             load: Load::draw(&mut dice),
             faults: Faults::draw(&mut dice),
-        }
+        };
+        options.load.holders = pick(&mut dice, &[0, 2, 4]);
+        options.faults.pause_millis = pick(&mut dice, &[0, 0, 6_000]);
+        options
     }
 }
 
@@ -157,6 +164,7 @@ impl Load {
             value_bytes_max: pick(dice, &[16, 200, 1_000, 5_000]),
             weights,
             impatience: pick(dice, &[0, 5, 50]),
+            holders: 0,
         }
     }
 }
@@ -177,6 +185,7 @@ impl Faults {
             full_millis: pick(dice, &[0, 0, 0, 15_000]),
             slow_millis: pick(dice, &[0, 0, 8_000]),
             slow_call_millis: pick(dice, &[5, 50, 300]),
+            pause_millis: 0,
         }
     }
 }

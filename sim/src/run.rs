@@ -13,11 +13,14 @@ use madsim::runtime::{Handle, Runtime};
 use madsim::time::Instant;
 
 use crate::check::rows::Rows;
-use crate::check::{Promise, Violation, durability, linear, progress, replay};
+use crate::check::{Promise, Violation, durability, lease, linear, progress, replay};
 use crate::clients::Client;
+use crate::clients::lease::{FIRST, Holder};
+use crate::leases::{LeaseHistory, LeaseRecorder};
 use crate::machine::{At, Crash, CrashPoint, Machine, Side, Trouble};
 use crate::mutants::Mutant;
 use crate::options::{Faults, Options, chance, pick};
+use crate::pauses::Pauses;
 use crate::record::{Lines, Recorder, Trace};
 use crate::world::{World, log_dir};
 
@@ -92,8 +95,9 @@ async fn play(options: &Options, mutant: Option<Mutant>, trace: &Trace, recorder
     let machine = Machine::new(options.seed, options.seed ^ 0x6661_7465, trace.clone());
     let mut world = World::new(options, machine.clone(), mutant);
     let is_over = Arc::new(AtomicBool::new(false));
-    let clients = start_clients(options, trace, recorder, &is_over);
-    Troubles::new(options, machine.clone()).reign(&mut world).await?;
+    let mut clients = start_clients(options, trace, recorder, &is_over);
+    clients.extend(start_holders(options, trace, recorder, &world.leases, &is_over));
+    Troubles::new(options, machine.clone(), &world).reign(&mut world).await?;
     machine.look().trouble = Trouble::default();
     machine.crash_at(None);
     trace.line(|| "healed".to_owned());
@@ -107,9 +111,10 @@ async fn play(options: &Options, mutant: Option<Mutant>, trace: &Trace, recorder
     for client in clients {
         client.await.expect("a panic ends the run");
     }
+    let leases = world.leases.history();
     world.stop().await?;
     world.check()?;
-    judge(options, &machine, recorder, healed)
+    judge(options, &machine, recorder, &leases, healed)
 }
 
 fn start_clients(
@@ -127,14 +132,38 @@ fn start_clients(
     (0..options.load.clients).map(make).collect()
 }
 
+fn start_holders(
+    options: &Options,
+    trace: &Trace,
+    recorder: &Recorder,
+    leases: &LeaseRecorder,
+    is_over: &Arc<AtomicBool>,
+) -> Vec<madsim::task::JoinHandle<()>> {
+    let make = |id: u64| {
+        let ip = format!("10.0.2.{}", id - FIRST + 1).parse().expect("an address");
+        let node = Handle::current().create_node().name(format!("holder {id}")).ip(ip).build();
+        let holder = Holder::new(id, options.seed, &options.load, recorder.clone(), leases.clone(), trace.clone());
+        node.spawn(holder.run(Arc::clone(is_over)))
+    };
+    (FIRST..FIRST + options.load.holders).map(make).collect()
+}
+
 /// All oracles, over what the run left.
-pub(crate) fn judge(options: &Options, machine: &Machine, recorder: &Recorder, healed: u64) -> Result<(), Violation> {
+pub(crate) fn judge(
+    options: &Options,
+    machine: &Machine,
+    recorder: &Recorder,
+    leases: &LeaseHistory,
+    healed: u64,
+) -> Result<(), Violation> {
     let history = recorder.history();
     let replayed = replay::replay(machine, &log_dir(&options.member))?;
     let rows = Rows::read(&replayed.history)?;
     durability::check(&history, &rows)?;
     linear::check(&history, &rows)?;
     replay::check(machine, &replayed)?;
+    let end = leases.lives.last().map_or(Duration::ZERO, |life| life.1);
+    lease::check(leases, &machine.look().tables, &rows, end)?;
     progress::check(&history, healed)
 }
 
@@ -153,10 +182,11 @@ struct Troubles {
     /// When what is there now goes.
     relief: Option<Instant>,
     restart: Option<Instant>,
+    pauses: Pauses,
 }
 
 impl Troubles {
-    fn new(options: &Options, machine: Machine) -> Self {
+    fn new(options: &Options, machine: Machine, world: &World) -> Self {
         let mut troubles = Self {
             machine,
             faults: options.faults.clone(),
@@ -169,6 +199,7 @@ impl Troubles {
             slow: None,
             relief: None,
             restart: Some(Instant::now()),
+            pauses: Pauses::new(options.seed, options.faults.pause_millis, world.leases.clone()),
         };
         let Faults { disk_millis, crash_millis, sync_millis, full_millis, slow_millis, .. } = troubles.faults;
         troubles.machine.look().trouble.slow_millis = disk_millis;
@@ -196,11 +227,15 @@ impl Troubles {
                 }
             }
             self.strike();
+            self.pauses.strike(world);
             let moments = [self.crash, self.aftershock, self.sync, self.full, self.slow, self.relief, self.restart];
-            let next = moments.into_iter().flatten().min().unwrap_or(self.end).min(self.end);
+            let next =
+                moments.into_iter().chain([self.pauses.next()]).flatten().min().unwrap_or(self.end).min(self.end);
             world.watch(next.saturating_duration_since(Instant::now())).await;
             world.check()?;
         }
+        self.pauses.relieve(world);
+        self.pauses.relief();
         Ok(())
     }
 
@@ -243,16 +278,20 @@ impl Troubles {
             let mut inner = self.machine.look();
             (inner.trouble.room, inner.trouble.slow_millis) = (None, faults.disk_millis);
             self.relief = None;
+            drop(inner);
+            self.pauses.relief();
         }
         if is_due(self.full) {
             let mut inner = self.machine.look();
             inner.trouble.room = Some(inner.image.used_bytes() + self.dice.draw(0, 20_000));
             drop(inner);
+            self.pauses.trouble();
             self.full = self.next(faults.full_millis);
             self.relief = self.next(2_000);
         }
         if is_due(self.slow) {
             self.machine.look().trouble.slow_millis = faults.slow_call_millis;
+            self.pauses.trouble();
             self.slow = self.next(faults.slow_millis);
             self.relief = self.next(2_000);
         }

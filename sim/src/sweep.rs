@@ -44,6 +44,7 @@ pub fn scenario(log_apart: bool) -> Options {
             value_bytes_max: 700,
             weights: Weights { put: 6, range: 1, stream: 0, delete: 1, txn: 2, hash: 0, compact: 2 },
             impatience: 0,
+            holders: 0,
         },
         faults: Faults {
             crash_millis: 0,
@@ -54,6 +55,7 @@ pub fn scenario(log_apart: bool) -> Options {
             full_millis: 0,
             slow_millis: 0,
             slow_call_millis: 0,
+            pause_millis: 0,
         },
     }
 }
@@ -111,7 +113,7 @@ async fn acts(
     accompany(&mut world, client(1), SECOND_ACT).await?;
     world.stop().await?;
     world.check()?;
-    judge(options, &machine, &recorder, healed)?;
+    judge(options, &machine, &recorder, &world.leases.history(), healed)?;
     Ok(calls)
 }
 

@@ -29,6 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::check::{Promise, Violation};
 use crate::disk::SimDisk;
+use crate::leases::LeaseRecorder;
 use crate::machine::{Crash, Life, Machine};
 use crate::mutants::Mutant;
 use crate::options::{MemberOptions, Options};
@@ -102,6 +103,8 @@ pub struct World {
     tell: mpsc::UnboundedSender<News>,
     stop: Option<oneshot::Sender<()>>,
     state: State,
+    /// What happens to leases, and to the member as far as that matters to them.
+    pub leases: LeaseRecorder,
     /// The first violation that was seen while the run went on.
     violation: Option<Violation>,
 }
@@ -133,6 +136,7 @@ impl World {
             tell,
             stop: None,
             state: State::Down,
+            leases: LeaseRecorder::default(),
             violation: None,
         }
     }
@@ -155,6 +159,18 @@ impl World {
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.state != State::Down
+    }
+
+    /// Stops the clockwork of the member's process, not the clock.
+    pub fn pause(&self) {
+        self.machine.look().trace.line(|| "pause".to_owned());
+        Handle::current().pause(self.node.id());
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.machine.look().trace.line(|| "resume".to_owned());
+        Handle::current().resume(self.node.id());
     }
 
     /// Starts the member.
@@ -209,6 +225,7 @@ impl World {
             Err(_) => {}
             Ok(None) => {
                 self.state = State::Down;
+                self.leases.down();
                 self.after_crash();
             }
             Ok(Some(news)) => self.on_news(news),
@@ -224,6 +241,7 @@ impl World {
         let violation = match news {
             News::Ready => {
                 self.state = State::Serving;
+                self.leases.up();
                 return;
             }
             News::Stopped => None,
@@ -235,6 +253,7 @@ impl World {
             }
         };
         self.state = State::Down;
+        self.leases.down();
         self.machine.end_process();
         // What is left of the member's tasks goes with it.
         Handle::current().kill(self.node.id());

@@ -14,7 +14,7 @@ use pb::response_op::Response;
 use super::compactions::{COMPACTED, Compactions};
 use super::durability::{Tokens, revision_of, tokens};
 use super::model::{FUTURE, Model, Rejection};
-use super::rows::{Change, Rows};
+use super::rows::{Change, Rows, State};
 use super::{Promise, Violation};
 use crate::record::{Answer, Ask, History, Operation, Outcome};
 
@@ -31,12 +31,28 @@ pub fn check(history: &History, rows: &Rows) -> Result<(), Violation> {
         match &operation.outcome {
             Outcome::Answered(answer) => check_answer(operation, answer, *floor, rows, &mut owners)?,
             Outcome::Rejected(_, text) if text == COMPACTED => {}
+            // Which leases there are is for another oracle to say.
+            Outcome::Rejected(_, text) if text == LEASE_NOT_FOUND && names_lease(&operation.ask) => {}
             Outcome::Rejected(_, text) => check_rejection(operation, text, *floor, rows)?,
             Outcome::Refused(_) | Outcome::Uncertain(_) => {}
         }
     }
     check_terms(history)?;
     explain_the_rest(history, &floors, rows, &owners)
+}
+
+const LEASE_NOT_FOUND: Rejection = "etcdserver: requested lease not found";
+
+fn names_lease(ask: &Ask) -> bool {
+    matches!(ask, Ask::Put(request) if request.lease != 0)
+}
+
+/// Whether a revision is the end of a lease: all of its keys go, in their order, and nothing else happens.
+fn is_lease_end(before: &State, changes: &[Change]) -> bool {
+    let Some(Change::Delete(first)) = changes.first() else { return false };
+    let Some(lease) = before.get(first).map(|kv| kv.lease).filter(|lease| *lease != 0) else { return false };
+    let keys = before.values().filter(|kv| kv.lease == lease).map(|kv| Change::Delete(kv.key.clone()));
+    keys.eq(changes.iter().cloned())
 }
 
 fn wrong(operation: &Operation, what: String) -> Violation {
@@ -297,6 +313,9 @@ fn explain_the_rest(
             None => (0..uncertain.len()).collect(),
         };
         let before = Model::at(rows, revision - 1);
+        if is_lease_end(&before.state, changes) {
+            continue;
+        }
         let fits = |place: &usize| {
             let (operation, floor) = uncertain[*place];
             let mut model = Model { rows, state: before.state.clone(), revision: before.revision, changes: Vec::new() };

@@ -4,6 +4,7 @@
 
 pub mod compactions;
 pub mod durability;
+pub mod lease;
 pub mod linear;
 pub mod model;
 pub mod progress;
@@ -25,6 +26,8 @@ pub enum Promise {
     Recovery,
     /// A member ends by itself only if the machine failed.
     Fault,
+    /// A lease lives as long as it was promised, and not much longer.
+    Lease,
     /// When everything is healed, everything is answered.
     Progress,
     /// No assertion fails.

@@ -242,6 +242,10 @@ fn select(state: &State, request: &pb::RangeRequest) -> pb::RangeResponse {
     if request.keys_only {
         for kv in &mut kvs {
             kv.value = Bytes::new();
+            // Read from the index alone, unless values are what the keys are sorted by.
+            if request.sort_target != 4 {
+                kv.lease = 0;
+            }
         }
     }
     pb::RangeResponse { header: None, kvs, more, count }

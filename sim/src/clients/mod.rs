@@ -3,6 +3,7 @@
 //! madsim passes Rust values and not bytes, so every message is encoded and decoded here on its way, in both directions. A client has one operation under way
 //! at a time; what it saw goes into the history, with nothing left out.
 
+pub mod lease;
 pub mod workload;
 
 use std::sync::Arc;

@@ -1,0 +1,124 @@
+//! What a run leaves about leases: what was done with each, when, and what disturbed the member meanwhile.
+//!
+//! Other than in the history of keys, time counts here: every moment is virtual time since the beginning of the run.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+/// What a client did with a lease.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Did {
+    /// Created it, for so many seconds.
+    Grant(i64),
+    /// Renewed it.
+    Renew,
+    /// Asked what it has left.
+    Look,
+    /// Ended it.
+    Revoke,
+    /// Hung a key on it.
+    Attach,
+}
+
+/// What it was told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Saw {
+    /// It is there, for so many seconds.
+    Alive(i64),
+    /// It was done.
+    Done,
+    /// There is no such lease.
+    Gone,
+    /// The client cannot know.
+    Unknown,
+}
+
+/// One operation on one lease.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LeaseOperation {
+    /// Which lease.
+    pub id: i64,
+    /// What.
+    pub did: Did,
+    /// When it was sent.
+    pub sent: Duration,
+    /// When it ended.
+    pub ended: Duration,
+    /// How.
+    pub saw: Saw,
+}
+
+/// A time from one moment to another.
+pub type Span = (Duration, Duration);
+
+/// Everything about leases.
+#[derive(Clone, Debug, Default)]
+pub struct LeaseHistory {
+    /// What clients did, in the order of the ends.
+    pub operations: Vec<LeaseOperation>,
+    /// When the member served.
+    pub lives: Vec<Span>,
+    /// When it was slow, out of room, or paused.
+    pub troubles: Vec<Span>,
+    life: Option<Duration>,
+    trouble: Option<Duration>,
+}
+
+/// A history that clients and the world share.
+#[derive(Clone, Default)]
+pub struct LeaseRecorder {
+    history: Arc<Mutex<LeaseHistory>>,
+}
+
+/// Virtual time since the beginning of the run.
+#[must_use]
+pub fn now() -> Duration {
+    madsim::time::TimeHandle::current().elapsed()
+}
+
+impl LeaseRecorder {
+    /// An operation that was sent at `sent` ended now.
+    pub fn end(&self, id: i64, did: Did, sent: Duration, saw: Saw) {
+        self.lock().operations.push(LeaseOperation { id, did, sent, ended: now(), saw });
+    }
+
+    /// The member serves.
+    pub fn up(&self) {
+        self.lock().life = Some(now());
+    }
+
+    /// It serves no more.
+    pub fn down(&self) {
+        let mut history = self.lock();
+        if let Some(up) = history.life.take() {
+            history.lives.push((up, now()));
+        }
+    }
+
+    /// Something is wrong with the machine from now on.
+    pub fn trouble(&self) {
+        self.lock().trouble.get_or_insert_with(now);
+    }
+
+    /// Nothing is, any more.
+    pub fn relief(&self) {
+        let mut history = self.lock();
+        if let Some(since) = history.trouble.take() {
+            history.troubles.push((since, now()));
+        }
+    }
+
+    /// What was recorded, the present life included.
+    #[must_use]
+    pub fn history(&self) -> LeaseHistory {
+        let mut history = self.lock().clone();
+        if let Some(up) = history.life {
+            history.lives.push((up, now()));
+        }
+        history
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LeaseHistory> {
+        self.history.lock().expect("a panic ends the run")
+    }
+}

@@ -1,0 +1,77 @@
+//! Pauses of the member's process, as a debugger, a snapshot of a virtual machine or a starved host makes them: nothing of it runs, and the clock goes on.
+
+use std::time::Duration;
+
+use detcd_io::entropy::Entropy;
+use madsim::time::Instant;
+
+use crate::leases::LeaseRecorder;
+use crate::world::World;
+
+/// The shortest and the longest pause, in milliseconds.
+const PAUSE_MILLIS: (u64, u64) = (100, 6_000);
+
+/// When the next one comes, and when the present one ends.
+pub(crate) struct Pauses {
+    mean_millis: u64,
+    dice: Entropy,
+    begin: Option<Instant>,
+    end: Option<Instant>,
+    leases: LeaseRecorder,
+}
+
+impl Pauses {
+    pub(crate) fn new(seed: u64, mean_millis: u64, leases: LeaseRecorder) -> Self {
+        let mut pauses =
+            Self { mean_millis, dice: Entropy::seeded(seed ^ 0x0070_6175_7365), begin: None, end: None, leases };
+        pauses.plan();
+        pauses
+    }
+
+    fn plan(&mut self) {
+        let millis = self.dice.draw(1, 2 * self.mean_millis.max(1));
+        self.begin = (self.mean_millis > 0).then(|| Instant::now() + Duration::from_millis(millis));
+    }
+
+    /// When something is due here.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.end.or(self.begin)
+    }
+
+    /// Begins or ends a pause, if it is time. A member that is not there is not paused.
+    pub(crate) fn strike(&mut self, world: &World) {
+        let now = Instant::now();
+        if self.end.is_some_and(|end| end <= now || !world.is_up()) {
+            self.relieve(world);
+        }
+        if self.end.is_none() && self.begin.is_some_and(|begin| begin <= now) {
+            self.plan();
+            if world.is_serving() {
+                world.pause();
+                self.trouble();
+                let (min, max) = PAUSE_MILLIS;
+                self.end = Some(now + Duration::from_millis(self.dice.draw(min, max)));
+            }
+        }
+    }
+
+    /// Ends the present pause.
+    pub(crate) fn relieve(&mut self, world: &World) {
+        if self.end.take().is_some() {
+            world.resume();
+            self.leases.relief();
+        }
+    }
+
+    /// Something disturbs the member.
+    pub(crate) fn trouble(&self) {
+        self.leases.trouble();
+    }
+
+    /// It is over, unless the member is paused.
+    pub(crate) fn relief(&self) {
+        if self.end.is_none() {
+            self.leases.relief();
+        }
+    }
+}
