@@ -353,7 +353,8 @@ proptest! {
     ) {
         let mut twins = Twins::new();
         prop_assert_eq!(twins.store.keep_news(1 << 20), 1);
-        acts.iter().for_each(|act| twins.play(act));
+        let compacts = |act: &&Act| matches!(act, Act::Compact(_) | Act::Sweep(_));
+        acts.iter().filter(|act| !compacts(act)).for_each(|act| twins.play(act));
         let expected = twins.slow_changes();
         let plain = |change: &detcd_core::watch::Change| (change.kind, change.kv.clone());
         let recent::News::Next(news) = twins.store.news(1, usize::MAX) else { panic!("there is room for all") };
@@ -391,6 +392,38 @@ proptest! {
             prop_assert_eq!(twins.store.before(found).unwrap(), prev);
         }
         prop_assert_eq!(read.len(), expected.count());
+    }
+
+    #[test]
+    fn watchers_read_past_a_compaction_or_learn_of_it(
+        acts in prop::collection::vec(act(), 0..60),
+        rows in 1_usize..6,
+        from in 1_i64..20,
+    ) {
+        let mut twins = Twins::new();
+        let mut all = BTreeMap::new();
+        for act in &acts {
+            twins.play(act);
+            all.extend(twins.rows.clone());
+        }
+        let (upto, size) = (twins.store.current(), history::ChunkSize { rows, bytes: usize::MAX });
+        prop_assume!(from <= upto);
+        let mut reading = history::HistoryRead::new(&twins.store, from, upto, size);
+        let step = loop {
+            match reading.advance().unwrap() {
+                history::Step::More => {}
+                done => break done,
+            }
+        };
+        if from < twins.store.compacted() {
+            prop_assert_eq!(step, history::Step::Compacted);
+        } else if from > twins.store.compacted() {
+            let history::Step::Done(chunk) = step else { panic!("{step:?}") };
+            let revisions = |main: &i64| from <= *main && *main <= chunk.upto;
+            let expected = all.keys().map(|key| RevisionKey::parse(key).unwrap().0.main).filter(revisions);
+            let found = chunk.changes.iter().map(|change| change.kv.modified);
+            prop_assert_eq!(found.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+        }
     }
 
     #[test]
