@@ -55,6 +55,7 @@ mod with {
     use std::fmt::Write as _;
     use std::sync::Mutex;
 
+    use detcd_core::watch::Mutant as Watching;
     use detcd_core::{lease, raft};
     use detcd_io::mutants as io;
 
@@ -81,7 +82,7 @@ mod with {
     }
 
     /// Every bug that a single member can have, and what it is.
-    const ALL: [(Mutant, &str); 21] = [
+    const ALL: [(Mutant, &str); 29] = [
         (Mutant::Io(io::Mutant::ReportBeforeSync), "a write is acknowledged before its sync"),
         (Mutant::Raft(raft::Mutant::OwnMatchAtAppend), "an entry is applied before it is in the log (etcd 14370)"),
         (Mutant::Io(io::Mutant::SyncErrorIgnored), "the error of a sync is passed over"),
@@ -109,11 +110,24 @@ mod with {
         (Mutant::Lease(lease::Mutant::RemainderKept), "a renewal leaves the stored remainder for the next leader"),
         (Mutant::Lease(lease::Mutant::EndingRenewed), "a lease that is being revoked is renewed (etcd 20590)"),
         (Mutant::Lease(lease::Mutant::AttachmentKept), "a key written without its lease stays attached to it"),
+        (watching(Watching::GapAtCatchUp), "a laggard follows after its first chunk, whatever is left"),
+        (watching(Watching::FutureStartIgnored), "changes reach watchers that start later (etcd 20221b)"),
+        (watching(Watching::ProgressBelowStart), "progress is told below a watcher's start (etcd 20221a)"),
+        (watching(Watching::ProgressAhead), "progress is told ahead of changes (etcd 15220)"),
+        (watching(Watching::OverflowDropsTail), "what a full stream does not take is lost (etcd 17529)"),
+        (watching(Watching::LiveKeepsCursor), "live delivery does not move the cursor (etcd 15271)"),
+        (watching(Watching::RevisionTorn), "of a revision with several changes only the first is told"),
+        (watching(Watching::LaggardUnfiltered), "filters are forgotten when a watcher lags"),
     ];
+
+    const fn watching(mutant: Watching) -> Mutant {
+        Mutant::Io(io::Mutant::Watch(mutant))
+    }
 
     impl Mutant {
         fn name(self) -> String {
             match self {
+                Self::Io(io::Mutant::Watch(mutant)) => format!("{mutant:?}"),
                 Self::Io(mutant) => format!("{mutant:?}"),
                 Self::Raft(mutant) => format!("{mutant:?}"),
                 Self::Lease(mutant) => format!("{mutant:?}"),

@@ -4,6 +4,9 @@
 //! nothing is read from anywhere else.
 
 use detcd_io::entropy::Entropy;
+use detcd_io::store::history::ChunkSize;
+use detcd_server::fanout;
+use detcd_server::fanout::outbox::OutboxSize;
 
 use crate::machine::Crash;
 
@@ -20,6 +23,8 @@ pub struct Options {
     pub member: MemberOptions,
     /// What clients do.
     pub load: Load,
+    /// Who watches.
+    pub watch: WatchLoad,
     /// What goes wrong.
     pub faults: Faults,
 }
@@ -79,6 +84,27 @@ pub struct Weights {
     pub compact: u64,
 }
 
+/// Who watches, and how.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct WatchLoad {
+    /// How many clients.
+    pub clients: u64,
+    /// Watchers of each.
+    pub watchers: u64,
+    /// Messages that are sent to a client before it has read them.
+    pub appetite: u64,
+    /// In a thousand messages, after how many a client pauses.
+    pub pauses: u64,
+    /// The longest pause, in milliseconds.
+    pub pause_millis: u64,
+    /// The most messages that a client reads before it opens another stream.
+    pub responses_max: u64,
+    /// The time between two reports of progress, in milliseconds.
+    pub progress_millis: u64,
+    /// What the member may use for it.
+    pub limits: fanout::Limits,
+}
+
 /// What goes wrong.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Faults {
@@ -113,6 +139,7 @@ impl Options {
             calm_seconds: 10,
             member: MemberOptions::draw(&mut dice),
             load: Load::draw(&mut dice),
+            watch: WatchLoad::draw(&mut Entropy::seeded(seed ^ 0x0077_6174_6368)),
             faults: Faults::draw(&mut dice),
         };
         options.load.holders = pick(&mut dice, &[0, 2, 4]);
@@ -166,6 +193,35 @@ impl Load {
             impatience: pick(dice, &[0, 5, 50]),
             holders: 0,
         }
+    }
+}
+
+impl WatchLoad {
+    fn draw(dice: &mut Entropy) -> Self {
+        let limits = fanout::Limits {
+            recent_bytes: pick(dice, &[0, 3_000, 100_000, 32 << 20]),
+            outbox: OutboxSize {
+                bytes: pick(dice, &[1_000, 20_000, 4 << 20]),
+                messages: pick(dice, &[1, 4, 64, 1_024]),
+            },
+            chunk: ChunkSize { rows: pick(dice, &[1, 7, 1_000]), bytes: pick(dice, &[500, 20_000, 1 << 20]) },
+        };
+        Self {
+            clients: dice.draw(0, 3),
+            watchers: dice.draw(1, 5),
+            appetite: pick(dice, &[1, 4, 100]),
+            pauses: pick(dice, &[0, 5, 50]),
+            pause_millis: pick(dice, &[50, 1_000, 5_000]),
+            responses_max: pick(dice, &[50, 500, 20_000]),
+            progress_millis: pick(dice, &[100, 1_000, 10_000]),
+            limits,
+        }
+    }
+
+    /// Nobody watches.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self { clients: 0, ..Self::draw(&mut Entropy::seeded(0)) }
     }
 }
 

@@ -3,6 +3,7 @@
 //! The history is what the oracles judge. The order of its events is the real order: one counter runs through invocations and completions. The
 //! trace is the proof that a seed is a run: two runs of one seed have the same hash, or something outside the seed has a say.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use detcd_proto::etcdserverpb as pb;
@@ -143,6 +144,91 @@ impl Recorder {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, History> {
         self.history.lock().expect("a panic ends the run")
+    }
+}
+
+/// What one watcher was told on one stream.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// Whose it was.
+    pub client: u64,
+    /// What it asked for.
+    pub request: pb::WatchCreateRequest,
+    /// The store's revision when it was created.
+    pub created: i64,
+    /// Everything after that, in order: changes, progress, its end.
+    pub responses: Vec<pb::WatchResponse>,
+}
+
+impl Watched {
+    /// A watcher that was just created.
+    #[must_use]
+    pub fn new(client: u64, request: pb::WatchCreateRequest, response: &pb::WatchResponse) -> Self {
+        let created = response.header.as_ref().map_or(0, |header| header.revision);
+        Self { client, request, created, responses: Vec::new() }
+    }
+
+    /// The first revision that concerns it.
+    #[must_use]
+    pub fn first(&self) -> i64 {
+        if self.request.start_revision == 0 { self.created + 1 } else { self.request.start_revision }
+    }
+
+    /// The first revision that it was not told of, as far as a client can know.
+    #[must_use]
+    pub fn next(&self) -> i64 {
+        let told = |response: &pb::WatchResponse| match response.events.last() {
+            _ if response.fragment || response.canceled => 0,
+            Some(event) => event.kv.as_ref().map_or(0, |kv| kv.mod_revision),
+            None => response.header.as_ref().map_or(0, |header| header.revision),
+        };
+        self.responses.iter().map(told).max().map_or(0, |told| told + 1).max(self.first())
+    }
+}
+
+/// What all watchers were told.
+#[derive(Debug, Default)]
+pub struct WatchRecord {
+    /// Each watcher on each stream.
+    pub all: Vec<Watched>,
+    /// Which clients came to their end, and whether they had seen everything.
+    pub ended: BTreeMap<u64, bool>,
+}
+
+/// A record that watchers share.
+#[derive(Clone, Default)]
+pub struct Watches {
+    record: Arc<Mutex<WatchRecord>>,
+}
+
+impl Watches {
+    /// What was recorded so far.
+    pub fn record(&self) -> std::sync::MutexGuard<'_, WatchRecord> {
+        self.record.lock().expect("a panic ends the run")
+    }
+
+    /// A watcher was created: its number.
+    #[must_use]
+    pub fn begin(&self, watched: Watched) -> usize {
+        let mut record = self.record();
+        record.all.push(watched);
+        record.all.len() - 1
+    }
+
+    /// It was told something.
+    pub fn add(&self, number: usize, response: &pb::WatchResponse) {
+        self.record().all[number].responses.push(response.clone());
+    }
+
+    /// Where it would go on.
+    #[must_use]
+    pub fn next_of(&self, number: usize) -> Option<i64> {
+        self.record().all.get(number).map(Watched::next)
+    }
+
+    /// A client came to its end.
+    pub fn end(&self, client: u64, has_seen: bool) {
+        self.record().ended.insert(client, has_seen);
     }
 }
 

@@ -7,21 +7,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use detcd_core::mvcc::View as _;
 use detcd_io::entropy::Entropy;
 use madsim::net::Config as NetConfig;
 use madsim::runtime::{Handle, Runtime};
 use madsim::time::Instant;
 
 use crate::check::rows::Rows;
-use crate::check::{Promise, Violation, durability, lease, linear, progress, replay};
+use crate::check::{Promise, Violation, durability, lease, linear, progress, replay, watch};
 use crate::clients::Client;
 use crate::clients::lease::{FIRST, Holder};
+use crate::clients::watcher::{Finish, Watcher};
+use crate::gate::Gates;
 use crate::leases::{LeaseHistory, LeaseRecorder};
 use crate::machine::{At, Crash, CrashPoint, Machine, Side, Trouble};
 use crate::mutants::Mutant;
 use crate::options::{Faults, Options, chance, pick};
 use crate::pauses::Pauses;
-use crate::record::{Lines, Recorder, Trace};
+use crate::record::{Lines, Operation, Outcome, Recorder, Trace, Watches};
 use crate::world::{World, log_dir};
 
 /// What a run came to.
@@ -97,6 +100,8 @@ async fn play(options: &Options, mutant: Option<Mutant>, trace: &Trace, recorder
     let is_over = Arc::new(AtomicBool::new(false));
     let mut clients = start_clients(options, trace, recorder, &is_over);
     clients.extend(start_holders(options, trace, recorder, &world.leases, &is_over));
+    let (watches, finish) = (Watches::default(), Finish::default());
+    let watchers = start_watchers(options, world.gates(), (&watches, trace), &finish);
     Troubles::new(options, machine.clone(), &world).reign(&mut world).await?;
     machine.look().trouble = Trouble::default();
     machine.crash_at(None);
@@ -111,10 +116,22 @@ async fn play(options: &Options, mutant: Option<Mutant>, trace: &Trace, recorder
     for client in clients {
         client.await.expect("a panic ends the run");
     }
+    finish.at(recorder.history().operations.iter().map(newest).max().unwrap_or(1));
+    for watcher in watchers {
+        watcher.await.expect("a panic ends the run");
+    }
     let leases = world.leases.history();
     world.stop().await?;
     world.check()?;
-    judge(options, &machine, recorder, &leases, healed)
+    judge(options, &machine, (recorder, &watches), &leases, healed)
+}
+
+/// The revision that an operation was answered with.
+fn newest(operation: &Operation) -> i64 {
+    match &operation.outcome {
+        Outcome::Answered(answer) => durability::revision_of(answer),
+        _ => 1,
+    }
 }
 
 fn start_clients(
@@ -148,11 +165,27 @@ fn start_holders(
     (FIRST..FIRST + options.load.holders).map(make).collect()
 }
 
+fn start_watchers(
+    options: &Options,
+    gates: &Gates,
+    (watches, trace): (&Watches, &Trace),
+    finish: &Finish,
+) -> Vec<madsim::task::JoinHandle<()>> {
+    let make = |id: u64| {
+        let ip = format!("10.0.3.{}", id + 1).parse().expect("an address");
+        let node = Handle::current().create_node().name(format!("watcher {id}")).ip(ip).build();
+        let load = (&options.watch, options.load.keys);
+        let watcher = Watcher::new(id, options.seed, load, gates.clone(), (watches.clone(), trace.clone()));
+        node.spawn(watcher.run(finish.clone()))
+    };
+    (0..options.watch.clients).map(make).collect()
+}
+
 /// All oracles, over what the run left.
 pub(crate) fn judge(
     options: &Options,
     machine: &Machine,
-    recorder: &Recorder,
+    (recorder, watches): (&Recorder, &Watches),
     leases: &LeaseHistory,
     healed: u64,
 ) -> Result<(), Violation> {
@@ -164,6 +197,7 @@ pub(crate) fn judge(
     replay::check(machine, &replayed)?;
     let end = leases.lives.last().map_or(Duration::ZERO, |life| life.1);
     lease::check(leases, &machine.look().tables, &rows, end)?;
+    watch::check(watches, &rows, replayed.compacted())?;
     progress::check(&history, healed)
 }
 

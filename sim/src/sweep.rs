@@ -12,8 +12,8 @@ use crate::check::{Promise, Violation};
 use crate::clients::Client;
 use crate::machine::{At, Crash, CrashPoint, Machine, Side};
 use crate::mutants::Mutant;
-use crate::options::{Faults, Load, MemberOptions, Options, Weights};
-use crate::record::{Lines, Recorder, Trace};
+use crate::options::{Faults, Load, MemberOptions, Options, WatchLoad, Weights};
+use crate::record::{Lines, Recorder, Trace, Watches};
 use crate::run::{judge, on_thread};
 use crate::world::World;
 
@@ -46,6 +46,7 @@ pub fn scenario(log_apart: bool) -> Options {
             impatience: 0,
             holders: 0,
         },
+        watch: WatchLoad::nobody(),
         faults: Faults {
             crash_millis: 0,
             crashes: vec![Crash::PowerCut],
@@ -113,7 +114,7 @@ async fn acts(
     accompany(&mut world, client(1), SECOND_ACT).await?;
     world.stop().await?;
     world.check()?;
-    judge(options, &machine, &recorder, &world.leases.history(), healed)?;
+    judge(options, &machine, (&recorder, &Watches::default()), &world.leases.history(), healed)?;
     Ok(calls)
 }
 

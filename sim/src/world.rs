@@ -18,21 +18,24 @@ use detcd_io::wal::WalError;
 use detcd_proto::etcdserverpb::kv_server::KvServer;
 use detcd_proto::etcdserverpb::lease_server::LeaseServer;
 use detcd_proto::etcdserverpb::maintenance_server::MaintenanceServer;
+use detcd_proto::etcdserverpb::watch_server::WatchServer;
 use detcd_server::compose::{Assembled, assemble, lease_rules};
 use detcd_server::config::{self, Config};
 use detcd_server::grpc::kv::KvService;
 use detcd_server::grpc::lease::LeaseService;
 use detcd_server::grpc::maintenance::MaintenanceService;
+use detcd_server::grpc::watch::WatchService;
 use detcd_server::publish;
 use madsim::runtime::{Handle, NodeHandle};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::check::{Promise, Violation};
 use crate::disk::SimDisk;
+use crate::gate::{GatedWatch, Gates};
 use crate::leases::LeaseRecorder;
 use crate::machine::{Crash, Life, Machine};
 use crate::mutants::Mutant;
-use crate::options::{MemberOptions, Options};
+use crate::options::{MemberOptions, Options, WatchLoad};
 use crate::store::SimBackend;
 
 /// The data directory.
@@ -91,12 +94,20 @@ pub fn configure(options: &MemberOptions) -> Config {
     }
 }
 
+/// The same, with what the options say about watching.
+fn watched(mut config: Config, load: &WatchLoad) -> Config {
+    config.watch.limits = load.limits;
+    config.watch.progress_interval = Duration::from_millis(load.progress_millis);
+    config
+}
+
 /// The member and whoever looks after it.
 pub struct World {
     machine: Machine,
     config: Config,
     segment_bytes: u64,
     mutant: Option<Mutant>,
+    gates: Gates,
     node: NodeHandle,
     dice: Entropy,
     news: mpsc::UnboundedReceiver<News>,
@@ -127,9 +138,10 @@ impl World {
         let (tell, news) = mpsc::unbounded_channel();
         Self {
             machine,
-            config: configure(&options.member),
+            config: watched(configure(&options.member), &options.watch),
             segment_bytes: options.member.segment_bytes,
             mutant,
+            gates: Gates::default(),
             node,
             dice: Entropy::seeded(options.seed ^ 0x0077_6f72_6c64),
             news,
@@ -147,6 +159,12 @@ impl World {
     /// There is one.
     pub fn check(&self) -> Result<(), Violation> {
         self.violation.clone().map_or(Ok(()), Err)
+    }
+
+    /// The gates of the member's watch streams.
+    #[must_use]
+    pub const fn gates(&self) -> &Gates {
+        &self.gates
     }
 
     /// Whether the member serves.
@@ -185,9 +203,10 @@ impl World {
         let (stop, stopped) = oneshot::channel();
         let settings = self.settings();
         let (config, tell, seed) = (self.config.clone(), self.tell.clone(), self.dice.draw(0, u64::MAX));
-        let mutant = self.mutant;
+        let (mutant, gates) = (self.mutant, self.gates.clone());
         self.node.spawn(async move {
-            let news = live(life, settings, config, Running { seed, mutant, stopped, tell: tell.clone() }).await;
+            let running = Running { seed, mutant, gates, stopped, tell: tell.clone() };
+            let news = live(life, settings, config, running).await;
             let _ = tell.send(news);
         });
         self.stop = Some(stop);
@@ -316,13 +335,14 @@ impl World {
 struct Running {
     seed: u64,
     mutant: Option<Mutant>,
+    gates: Gates,
     stopped: oneshot::Receiver<()>,
     tell: mpsc::UnboundedSender<News>,
 }
 
 /// One life of the member, as the binary lives it: boot, run the parts, publish, serve, end in order.
 async fn live(life: Life, start: Start, config: Config, running: Running) -> News {
-    let Running { seed, mutant, mut stopped, tell } = running;
+    let Running { seed, mutant, gates, mut stopped, tell } = running;
     let disk = SimDisk::new(life.clone());
     let opening = |directory: PathBuf| async move { SimBackend::open(life, &directory).await };
     let booted = match boot(&disk, &start, opening).await {
@@ -347,6 +367,8 @@ async fn live(life: Life, start: Start, config: Config, running: Running) -> New
         let router = server.add_service(KvServer::new(KvService::new(member.clone())));
         let router = router.add_service(LeaseServer::new(LeaseService::new(member.clone())));
         let router = router.add_service(MaintenanceServer::new(MaintenanceService::new(member.clone())));
+        let watch = GatedWatch::new(WatchService::new(member.clone()), gates.clone());
+        let router = router.add_service(WatchServer::new(watch));
         router.serve_with_shutdown(ADDRESS.parse().expect("an address"), async move { drop(closed.await) })
     };
     let mut serving = None;

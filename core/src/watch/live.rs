@@ -17,8 +17,10 @@ impl Watchers {
         for (group, picked) in select(&self.registry, &happened.changes) {
             let mut cuts = Cuts::new(&happened.changes, picked);
             for (id, watcher) in self.registry.members_mut(group) {
-                let starts_later = revision < watcher.next && !mutated!(self, FutureStartIgnored);
-                if watcher.state != State::Following || starts_later {
+                if mutated!(self, FutureStartIgnored) {
+                    watcher.next = watcher.next.min(revision);
+                }
+                if watcher.state != State::Following || revision < watcher.next {
                     continue;
                 }
                 let mut events = cuts.of(watcher.interest.filter);

@@ -108,6 +108,8 @@ struct State {
     /// Something was refused since the reader made room.
     is_starved: bool,
     end: Option<Status>,
+    /// Nobody reads any more.
+    is_closed: bool,
     reader: Option<Waker>,
 }
 
@@ -126,6 +128,9 @@ impl Outbox {
     pub(super) fn offer(&self, delivery: Delivery) -> Taken {
         let (bytes, events) = cost(&delivery);
         let mut state = self.lock();
+        if state.is_closed {
+            return Taken::Yes;
+        }
         let is_full = self.size.messages <= state.messages || self.size.bytes < state.bytes + bytes;
         if is_full && 0 < state.messages {
             state.is_starved = true;
@@ -191,7 +196,10 @@ impl Outbox {
 
     /// The reader is gone.
     pub(crate) fn close(&self) {
-        let queue = std::mem::take(&mut self.lock().queue);
+        let mut state = self.lock();
+        state.is_closed = true;
+        let queue = std::mem::take(&mut state.queue);
+        drop(state);
         let events = |queued: &Queued| match &queued.message {
             Message::Delivery(delivery) => cost(delivery).1,
             _ => 0,
@@ -230,5 +238,89 @@ fn cost(delivery: &Delivery) -> (usize, u64) {
     match &delivery.what {
         What::Events { events, .. } => (events.cost_bytes(), events.len() as u64),
         What::Compacted { .. } => (0, 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use detcd_core::apply::EventKind;
+    use detcd_core::mvcc::KeyValue;
+    use detcd_core::watch::{Before, Change, Interest, WatcherId};
+    use tokio::sync::Semaphore;
+
+    fn delivery(bytes: usize) -> Delivery {
+        let kv = KeyValue { value: Bytes::from(vec![b'v'; bytes]), modified: 2, ..KeyValue::default() };
+        let change = Change { kind: EventKind::Put, kv, before: Before::Nothing };
+        let events = Arc::new([change].into_iter().collect());
+        let to = WatcherId { stream: StreamId(1), id: 0 };
+        Delivery { to, what: What::Events { revision: 2, events, interest: Interest::default() } }
+    }
+
+    fn outbox(bytes: usize, messages: usize) -> Outbox {
+        Outbox::new(StreamId(1), OutboxSize { bytes, messages }, Arc::default())
+    }
+
+    fn pop(outbox: &Outbox) -> Option<Message> {
+        match outbox.poll_next(&Context::from_waker(Waker::noop())) {
+            Poll::Ready(next) => Some(next.unwrap()),
+            Poll::Pending => None,
+        }
+    }
+
+    fn pending(outbox: &Outbox) -> u64 {
+        outbox.line.counts.pending_events.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn a_full_outbox_refuses_and_tells_once_when_it_has_room() {
+        let outbox = outbox(1 << 20, 4);
+        for _ in 0..4 {
+            assert_eq!(outbox.offer(delivery(1)), Taken::Yes);
+        }
+        assert_eq!((outbox.offer(delivery(1)), pending(&outbox)), (Taken::Full, 4));
+        assert!(pop(&outbox).is_some());
+        assert!(outbox.line.take().drained.is_empty(), "one place is not half of it");
+        assert!(pop(&outbox).is_some());
+        assert_eq!(outbox.line.take().drained, [StreamId(1)]);
+        assert!(pop(&outbox).is_some() && pop(&outbox).is_some() && pop(&outbox).is_none());
+        assert!(outbox.line.take().drained.is_empty(), "nobody was refused since");
+        assert_eq!(pending(&outbox), 0);
+    }
+
+    #[test]
+    fn one_message_may_be_larger_than_all_room() {
+        let outbox = outbox(100, 9);
+        assert_eq!(outbox.offer(delivery(5_000)), Taken::Yes);
+        assert_eq!(outbox.offer(delivery(0)), Taken::Full);
+        assert!(pop(&outbox).is_some());
+        assert_eq!(outbox.line.take().drained, [StreamId(1)]);
+        assert_eq!(outbox.offer(delivery(0)), Taken::Yes);
+    }
+
+    #[test]
+    fn answers_find_room_and_give_their_credit_back_when_they_leave() {
+        let (outbox, credits) = (outbox(0, 1), Arc::new(Semaphore::new(1)));
+        assert_eq!(outbox.offer(delivery(1)), Taken::Yes);
+        outbox.offer_progress(-1, 2);
+        let credit = Arc::clone(&credits).try_acquire_owned().unwrap();
+        outbox.answer(Message::Cancelled { id: 0, revision: 2 }, credit);
+        assert!(matches!(pop(&outbox), Some(Message::Delivery(_))));
+        assert_eq!(credits.available_permits(), 0);
+        assert!(matches!(pop(&outbox), Some(Message::Cancelled { .. })), "progress found no room");
+        assert_eq!(credits.available_permits(), 1);
+    }
+
+    #[test]
+    fn what_nobody_reads_any_more_is_not_pending() {
+        let outbox = outbox(1 << 20, 4);
+        assert_eq!(outbox.offer(delivery(1)), Taken::Yes);
+        outbox.end(Status::unavailable("over"));
+        outbox.close();
+        assert_eq!((outbox.offer(delivery(1)), pending(&outbox)), (Taken::Yes, 0));
+        assert_eq!(outbox.line.take().closed, [StreamId(1)]);
+        let end = outbox.poll_next(&Context::from_waker(Waker::noop()));
+        assert!(matches!(end, Poll::Ready(Err(status)) if status.message() == "over"));
     }
 }

@@ -10,6 +10,7 @@ pub mod model;
 pub mod progress;
 pub mod replay;
 pub mod rows;
+pub mod watch;
 
 use std::fmt;
 
@@ -30,6 +31,8 @@ pub enum Promise {
     Lease,
     /// When everything is healed, everything is answered.
     Progress,
+    /// Watchers are told everything once, in order, and nothing else.
+    Watch,
     /// No assertion fails.
     Assertion,
     /// One seed is one run.

@@ -85,6 +85,14 @@ impl Rows {
         state
     }
 
+    /// What `key` held at `revision`.
+    #[must_use]
+    pub fn at(&self, key: &Bytes, revision: i64) -> Option<&KeyValue> {
+        let lives = self.keys.get(key)?;
+        let newer = lives.partition_point(|(main, _)| *main <= revision);
+        lives[newer.checked_sub(1)?].1.as_ref()
+    }
+
     /// etcd's hash of everything up to `revision`, after a compaction at `compacted`; -1 for none.
     #[must_use]
     pub fn hash(&self, revision: i64, compacted: i64, kept: Kept) -> u32 {

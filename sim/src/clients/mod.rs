@@ -4,6 +4,7 @@
 //! at a time; what it saw goes into the history, with nothing left out.
 
 pub mod lease;
+pub mod watcher;
 pub mod workload;
 
 use std::sync::Arc;
@@ -133,7 +134,7 @@ impl Client {
 }
 
 /// A message, by way of its bytes.
-fn wire<T: Message + Default>(message: &T) -> Result<T, Status> {
+pub(super) fn wire<T: Message + Default>(message: &T) -> Result<T, Status> {
     T::decode(message.encode_to_vec().as_slice()).map_err(|error| Status::data_loss(error.to_string()))
 }
 

@@ -1,0 +1,153 @@
+//! What etcd promises a watcher, judged against the history that the log made.
+//!
+//! Ordered and unique: revisions only go up. Atomic: all of a revision at once. Reliable: no change between the first revision and the newest one told is missing. Resumable:
+//! a watcher that starts at a revision gets everything from there on. Bookmarkable: progress at a revision comes after everything up to it. Previous values are those of
+//! the revision before, filters drop what they name and nothing else, and nothing comes below the start.
+
+use bytes::Bytes;
+use detcd_proto::etcdserverpb as pb;
+use detcd_proto::mvccpb::{Event, KeyValue};
+
+use super::rows::{Change, Rows};
+use super::{Promise, Violation};
+use crate::record::{Watched, Watches};
+
+const PUT: i32 = 0;
+const DELETE: i32 = 1;
+
+/// Checks everything that every watcher saw. What lies below `compacted` may be gone.
+///
+/// # Errors
+/// The first broken promise.
+pub fn check(watches: &Watches, rows: &Rows, compacted: i64) -> Result<(), Violation> {
+    let record = watches.record();
+    record.all.iter().try_for_each(|watched| Judge::new(watched, rows, compacted).judge())?;
+    match record.ended.iter().find(|(_, has_seen)| !*has_seen) {
+        Some((client, _)) => {
+            let what = format!("watcher {client} was not told of everything although everything was healed");
+            Err(Violation::new(Promise::Watch, what))
+        }
+        None => Ok(()),
+    }
+}
+
+/// One watcher on one stream.
+struct Judge<'a> {
+    watched: &'a Watched,
+    compacted: i64,
+    /// Everything that it has to be told, in order.
+    owed: std::iter::Peekable<Box<dyn Iterator<Item = Event> + 'a>>,
+    /// Everything up to here was told.
+    told: i64,
+}
+
+impl<'a> Judge<'a> {
+    fn new(watched: &'a Watched, rows: &'a Rows, compacted: i64) -> Self {
+        Self { watched, compacted, owed: owed(watched, rows).peekable(), told: watched.first() - 1 }
+    }
+
+    fn judge(mut self) -> Result<(), Violation> {
+        let mut is_piece = false;
+        for response in &self.watched.responses {
+            if response.canceled {
+                if response.compact_revision <= self.told {
+                    return Err(self.broken(response, "was told of a compaction that it does not need"));
+                }
+                break;
+            }
+            let revision = response.header.as_ref().map_or(0, |header| header.revision);
+            if response.events.is_empty() {
+                self.progress(response, revision)?;
+                continue;
+            }
+            self.events(response, revision, is_piece)?;
+            is_piece = response.fragment;
+        }
+        Ok(())
+    }
+
+    /// Progress: nothing up to it may be owed still, and it is not below the start.
+    fn progress(&mut self, response: &pb::WatchResponse, revision: i64) -> Result<(), Violation> {
+        if revision < self.watched.request.start_revision {
+            return Err(self.broken(response, "is told of progress below its start"));
+        }
+        if self.owed.peek().is_some_and(|next| modified(next) <= revision) {
+            return Err(self.broken(response, "is told of progress ahead of changes"));
+        }
+        self.told = self.told.max(revision);
+        Ok(())
+    }
+
+    fn events(&mut self, response: &pb::WatchResponse, revision: i64, is_piece: bool) -> Result<(), Violation> {
+        let first = response.events.first().map_or(0, modified);
+        if first <= self.told && !is_piece {
+            return Err(self.broken(response, "is told of a revision again, or in parts"));
+        }
+        for event in &response.events {
+            let Some(owed) = self.owed.next() else {
+                return Err(self.broken(response, "is told of what never happened"));
+            };
+            if !self.is_like(event, &owed) {
+                return Err(self.broken(response, &format!("is told {event:?} where {owed:?} is due")));
+            }
+            self.told = modified(event);
+        }
+        if revision < self.told {
+            return Err(self.broken(response, "is told of a revision that is not there yet"));
+        }
+        if !response.fragment && self.owed.peek().is_some_and(|next| modified(next) == self.told) {
+            return Err(self.broken(response, "is told only a part of a revision"));
+        }
+        Ok(())
+    }
+
+    /// Whether an event is the one that is owed. A previous value may be gone with a compaction, and only so.
+    fn is_like(&self, event: &Event, owed: &Event) -> bool {
+        let is_compacted = modified(owed) - 1 < self.compacted;
+        let same_prev = event.prev_kv == owed.prev_kv || event.prev_kv.is_none() && is_compacted;
+        event.r#type == owed.r#type && event.kv == owed.kv && same_prev
+    }
+
+    fn broken(&self, response: &pb::WatchResponse, what: &str) -> Violation {
+        let Watched { client, request, .. } = self.watched;
+        let told = self.told;
+        Violation::new(
+            Promise::Watch,
+            format!("watcher {client} of {request:?}, told up to {told}: {what}: {response:?}"),
+        )
+    }
+}
+
+fn modified(event: &Event) -> i64 {
+    event.kv.as_ref().map_or(0, |kv| kv.mod_revision)
+}
+
+/// Everything from the first revision on that a watcher wants.
+fn owed<'a>(watched: &'a Watched, rows: &'a Rows) -> Box<dyn Iterator<Item = Event> + 'a> {
+    let request = &watched.request;
+    let changes = rows.changes.range(watched.first()..);
+    let changes = changes.flat_map(|(revision, changes)| changes.iter().map(|change| (*revision, change)));
+    Box::new(changes.filter_map(|(revision, change)| {
+        let (kind, kv) = match change {
+            Change::Put(kv) => (PUT, kv.clone()),
+            Change::Delete(key) => {
+                (DELETE, KeyValue { key: key.clone(), mod_revision: revision, ..KeyValue::default() })
+            }
+        };
+        // The filters' numbers are those of the kinds.
+        if !contains(request, &kv.key) || request.filters.contains(&kind) {
+            return None;
+        }
+        let is_creation = kind == PUT && kv.create_revision == kv.mod_revision;
+        let prev_kv = if request.prev_kv && !is_creation { rows.at(&kv.key, revision - 1).cloned() } else { None };
+        Some(Event { r#type: kind, kv: Some(kv), prev_kv })
+    }))
+}
+
+fn contains(request: &pb::WatchCreateRequest, key: &Bytes) -> bool {
+    match request.range_end.as_ref() {
+        [] => request.key == key,
+        [0] => request.key <= key,
+        end => request.key <= key && key.as_ref() < end,
+    }
+}

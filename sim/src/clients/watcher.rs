@@ -1,0 +1,302 @@
+//! A client that watches: several watchers on one stream, read as fast or as slowly as it likes, taken up again after every end of the stream where it left off.
+//!
+//! It does what etcd's client does: after a break each watcher goes on at the revision after the newest one that it was told of, by a change or by progress.
+//! Everything it saw goes into the record, per watcher and stream; the oracle judges.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use detcd_io::entropy::Entropy;
+use detcd_proto::etcdserverpb as pb;
+use detcd_proto::etcdserverpb::watch_client::WatchClient;
+use madsim::time::Instant;
+use pb::watch_request::RequestUnion;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Streaming};
+
+use super::wire;
+use crate::gate::{GATE, Gates};
+use crate::options::{WatchLoad, chance, pick};
+use crate::record::{Trace, Watched, Watches};
+use crate::world::ADDRESS;
+
+/// The longest time that a stream is left alone.
+const SILENCE: Duration = Duration::from_millis(300);
+/// How long the end may take: everything is healed, so everything arrives.
+const END_PATIENCE: Duration = Duration::from_secs(20);
+/// Requests on their way.
+const ASKS_MAX: usize = 64;
+
+/// When a run is over, and what must have been seen by then.
+#[derive(Clone, Default)]
+pub struct Finish {
+    is_over: Arc<AtomicBool>,
+    revision: Arc<AtomicI64>,
+}
+
+impl Finish {
+    /// Nothing is written after `revision` any more: whoever has seen everything up to it may end.
+    pub fn at(&self, revision: i64) {
+        self.revision.store(revision, Ordering::Relaxed);
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    fn revision(&self) -> Option<i64> {
+        self.is_over.load(Ordering::Relaxed).then(|| self.revision.load(Ordering::Relaxed))
+    }
+}
+
+/// A client that watches.
+pub struct Watcher {
+    client: u64,
+    channel: Channel,
+    gates: Gates,
+    load: WatchLoad,
+    keys: u64,
+    dice: Entropy,
+    watches: Watches,
+    trace: Trace,
+    /// What it wants to watch, and from where on.
+    wanted: BTreeMap<i64, Want>,
+    last_id: i64,
+    /// The newest revision that it heard of.
+    known: i64,
+    /// What it has to ask next.
+    pending: Vec<RequestUnion>,
+}
+
+/// One watcher that the client keeps alive over many streams.
+#[derive(Clone, Debug)]
+struct Want {
+    request: pb::WatchCreateRequest,
+    /// Its record on the stream at hand, once it was created there.
+    record: Option<usize>,
+}
+
+/// A stream at hand.
+struct Open {
+    asks: mpsc::Sender<pb::WatchRequest>,
+    responses: Streaming<pb::WatchResponse>,
+    gate: u64,
+}
+
+impl Watcher {
+    /// Client `client` of a run whose keys are `keys` many.
+    #[must_use]
+    pub fn new(
+        client: u64,
+        seed: u64,
+        (load, keys): (&WatchLoad, u64),
+        gates: Gates,
+        record: (Watches, Trace),
+    ) -> Self {
+        let channel = Endpoint::from_shared(format!("http://{ADDRESS}")).expect("an address").connect_lazy();
+        let dice = Entropy::seeded(seed.wrapping_add(client.wrapping_mul(0x9e37_79b9_7f4a_7c15)) ^ 0x7761_7463_6865);
+        let (watches, trace) = record;
+        let (load, wanted) = (load.clone(), BTreeMap::new());
+        Self {
+            client,
+            channel,
+            gates,
+            load,
+            keys,
+            dice,
+            watches,
+            trace,
+            wanted,
+            last_id: 0,
+            known: 1,
+            pending: Vec::new(),
+        }
+    }
+
+    /// Watches until everything is over and seen.
+    pub async fn run(mut self, finish: Finish) {
+        let mut deadline = None;
+        loop {
+            if finish.revision().is_some() {
+                let by = *deadline.get_or_insert_with(|| Instant::now() + END_PATIENCE);
+                let has_seen = self.has_seen(&finish);
+                if has_seen || by <= Instant::now() {
+                    self.watches.end(self.client, has_seen);
+                    return;
+                }
+            }
+            match self.open().await {
+                Some(mut open) => self.read(&mut open, &finish).await,
+                None => tokio::time::sleep(Duration::from_millis(self.dice.draw(5, 100))).await,
+            }
+        }
+    }
+
+    /// Whether every watcher was told of everything.
+    fn has_seen(&self, finish: &Finish) -> bool {
+        let Some(revision) = finish.revision() else { return false };
+        let has_seen = |want: &Want| self.watches.next_of(want.record?).map(|next| revision < next);
+        self.last_id > 0 && self.wanted.values().all(|want| has_seen(want).unwrap_or(false))
+    }
+
+    async fn open(&mut self) -> Option<Open> {
+        let (asks, requests) = mpsc::channel(ASKS_MAX);
+        let gate = self.gates.open(self.load.appetite);
+        let mut request = Request::new(ReceiverStream::new(requests));
+        request.metadata_mut().insert(GATE, gate.to_string().parse().ok()?);
+        let responses = WatchClient::new(self.channel.clone()).watch(request).await.ok()?.into_inner();
+        let open = Open { asks, responses, gate };
+        self.pending.clear();
+        while (self.wanted.len() as u64) < self.load.watchers {
+            self.want();
+        }
+        let ids: Vec<i64> = self.wanted.keys().copied().collect();
+        for id in ids {
+            self.create(id);
+        }
+        Some(open)
+    }
+
+    /// Draws a new watcher.
+    fn want(&mut self) {
+        self.last_id += 1;
+        let mut key = || Bytes::from(format!("k{:02}", self.dice.draw(0, self.keys - 1)));
+        let (key, other) = (key(), key());
+        let (key, range_end) = match self.dice.draw(0, 9) {
+            0..=3 => (key, Bytes::new()),
+            4 | 5 => (Bytes::from_static(b"k"), Bytes::from_static(b"l")),
+            6 => (key, Bytes::from_static(b"\0")),
+            _ if key < other => (key, other),
+            _ => (Bytes::from_static(b"k"), Bytes::from_static(b"\0")),
+        };
+        let start_revision = match self.dice.draw(0, 9) {
+            0..=3 => 0,
+            4..=7 => self.dice.draw(1, self.known.max(1).cast_unsigned()).cast_signed(),
+            _ => self.known + self.dice.draw(0, 30).cast_signed(),
+        };
+        let filters = match self.dice.draw(0, 7) {
+            0 => vec![0],
+            1 => vec![1],
+            _ => Vec::new(),
+        };
+        let request = pb::WatchCreateRequest {
+            key,
+            range_end,
+            start_revision,
+            progress_notify: chance(&mut self.dice, 500),
+            filters,
+            prev_kv: chance(&mut self.dice, 500),
+            watch_id: self.last_id,
+            fragment: chance(&mut self.dice, 200),
+        };
+        self.wanted.insert(self.last_id, Want { request, record: None });
+    }
+
+    /// Asks for a watcher, where it left off.
+    fn create(&mut self, id: i64) {
+        let want = self.wanted.get_mut(&id).expect("it is wanted");
+        if let Some(next) = want.record.take().and_then(|record| self.watches.next_of(record)) {
+            want.request.start_revision = next;
+        }
+        self.pending.push(RequestUnion::CreateRequest(want.request.clone()));
+    }
+
+    fn cancel(&mut self, id: i64) {
+        self.pending.push(RequestUnion::CancelRequest(pb::WatchCancelRequest { watch_id: id }));
+    }
+
+    /// Reads until the stream breaks, or the client has had enough of it.
+    async fn read(&mut self, open: &mut Open, finish: &Finish) {
+        let enough = self.dice.draw(1, self.load.responses_max);
+        for _ in 0..enough {
+            if self.has_seen(finish) {
+                return;
+            }
+            for union in std::mem::take(&mut self.pending) {
+                let request = pb::WatchRequest { request_union: Some(union) };
+                let Ok(request) = wire(&request) else { return };
+                if open.asks.send(request).await.is_err() {
+                    return;
+                }
+            }
+            match tokio::time::timeout(SILENCE, open.responses.message()).await {
+                Ok(Ok(Some(response))) => {
+                    let Ok(response) = wire(&response) else { return };
+                    self.take(&response);
+                    self.pause(finish).await;
+                    self.gates.give(open.gate);
+                }
+                Ok(_) => return,
+                Err(_) => self.pending.push(RequestUnion::ProgressRequest(pb::WatchProgressRequest {})),
+            }
+            self.meddle(finish);
+        }
+    }
+
+    /// Reads slowly, if it is that kind of client.
+    async fn pause(&mut self, finish: &Finish) {
+        if finish.revision().is_none() && chance(&mut self.dice, self.load.pauses) {
+            tokio::time::sleep(Duration::from_millis(self.dice.draw(1, self.load.pause_millis))).await;
+        }
+    }
+
+    /// Now and then: asks for progress, gives a watcher up, wants another one. In the end gives up what waits for a future that does not come.
+    fn meddle(&mut self, finish: &Finish) {
+        if chance(&mut self.dice, 60) {
+            self.pending.push(RequestUnion::ProgressRequest(pb::WatchProgressRequest {}));
+        }
+        let ids: Vec<i64> = self.wanted.keys().copied().collect();
+        if let Some(revision) = finish.revision() {
+            let waits = |id: &i64| revision < self.wanted[id].request.start_revision;
+            for id in ids.into_iter().filter(waits).collect::<Vec<_>>() {
+                self.wanted.remove(&id);
+                self.cancel(id);
+            }
+        } else if chance(&mut self.dice, 15) {
+            let id = pick(&mut self.dice, &ids);
+            self.wanted.remove(&id);
+            self.cancel(id);
+            self.want();
+            self.create(self.last_id);
+        }
+    }
+
+    /// Records a response.
+    fn take(&mut self, response: &pb::WatchResponse) {
+        let (client, id) = (self.client, response.watch_id);
+        self.trace.line(|| {
+            let pb::WatchResponse { header, created, canceled, events, .. } = response;
+            let last = events.last().and_then(|event| event.kv.as_ref()).map_or(0, |kv| kv.mod_revision);
+            let revision = header.as_ref().map_or(0, |header| header.revision);
+            format!("watcher {client}, {id} got {revision} {created} {canceled}, {} changes up to {last}", events.len())
+        });
+        self.known = self.known.max(response.header.as_ref().map_or(0, |header| header.revision));
+        if id == -1 && response.events.is_empty() {
+            for want in self.wanted.values() {
+                want.record.into_iter().for_each(|record| self.watches.add(record, response));
+            }
+            return;
+        }
+        // What is still on its way for a watcher that was given up is of no interest.
+        let Some(want) = self.wanted.get_mut(&id) else { return };
+        match want.record {
+            None if response.created => {
+                let watched = Watched::new(client, want.request.clone(), response);
+                want.record = Some(self.watches.begin(watched));
+            }
+            None => {}
+            Some(record) => self.watches.add(record, response),
+        }
+        if response.canceled && response.compact_revision > 0 {
+            // What is gone is gone: it goes on at the compaction, as another watcher.
+            let mut want = self.wanted.remove(&id).expect("it was just looked at");
+            self.cancel(id);
+            self.last_id += 1;
+            (want.request.watch_id, want.request.start_revision) = (self.last_id, response.compact_revision);
+            self.wanted.insert(self.last_id, Want { record: None, ..want });
+            self.create(self.last_id);
+        }
+    }
+}
