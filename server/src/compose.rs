@@ -75,19 +75,8 @@ pub fn assemble<D: Disk, B: Backend>(
         #[cfg(mutants)]
         mutant: booted.mutant,
     };
-    let kept = |count: u64| match usize::try_from(count).unwrap_or(usize::MAX) {
-        0 => usize::MAX,
-        count => count,
-    };
-    let places = Places {
-        wal: config.data.places.wal_dir.clone(),
-        snap: config.data.places.snap(),
-        wals_max: kept(config.data.wals_max).max(WALS_LEAST),
-        snaps_max: kept(config.data.snapshots_max),
-        #[cfg(mutants)]
-        mutant: booted.mutant,
-    };
     let disk = booted.wal.disk().clone();
+    let places = places(config, &booted);
     let committer = Committer::new(booted.store.backend().clone(), disk, places, job_queue, completer);
     let identity =
         Identity { cluster: booted.metadata.cluster, member: booted.metadata.member, name: config.asked.name.clone() };
@@ -121,6 +110,22 @@ pub fn assemble<D: Disk, B: Backend>(
         stop,
         faults,
         claim: booted.claim,
+    }
+}
+
+#[cfg_attr(not(mutants), expect(unused_variables, reason = "asked in builds with mutants"))]
+fn places<D: Disk, B: Backend>(config: &Config, booted: &Booted<D, B>) -> Places {
+    let kept = |count: u64| match usize::try_from(count).unwrap_or(usize::MAX) {
+        0 => usize::MAX,
+        count => count,
+    };
+    Places {
+        wal: config.data.places.wal_dir.clone(),
+        snap: config.data.places.snap(),
+        wals_max: kept(config.data.wals_max).max(WALS_LEAST),
+        snaps_max: kept(config.data.snapshots_max),
+        #[cfg(mutants)]
+        mutant: booted.mutant,
     }
 }
 

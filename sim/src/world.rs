@@ -25,6 +25,7 @@ use detcd_server::grpc::kv::KvService;
 use detcd_server::grpc::lease::LeaseService;
 use detcd_server::grpc::maintenance::MaintenanceService;
 use detcd_server::grpc::watch::WatchService;
+use detcd_server::member::Member;
 use detcd_server::publish;
 use madsim::runtime::{Handle, NodeHandle};
 use tokio::sync::{mpsc, oneshot};
@@ -106,8 +107,7 @@ pub struct World {
     machine: Machine,
     config: Config,
     segment_bytes: u64,
-    mutant: Option<Mutant>,
-    gates: Gates,
+    given: Given,
     node: NodeHandle,
     dice: Entropy,
     news: mpsc::UnboundedReceiver<News>,
@@ -140,8 +140,7 @@ impl World {
             machine,
             config: watched(configure(&options.member), &options.watch),
             segment_bytes: options.member.segment_bytes,
-            mutant,
-            gates: Gates::default(),
+            given: Given { mutant, gates: Gates::default() },
             node,
             dice: Entropy::seeded(options.seed ^ 0x0077_6f72_6c64),
             news,
@@ -164,7 +163,7 @@ impl World {
     /// The gates of the member's watch streams.
     #[must_use]
     pub const fn gates(&self) -> &Gates {
-        &self.gates
+        &self.given.gates
     }
 
     /// Whether the member serves.
@@ -203,9 +202,9 @@ impl World {
         let (stop, stopped) = oneshot::channel();
         let settings = self.settings();
         let (config, tell, seed) = (self.config.clone(), self.tell.clone(), self.dice.draw(0, u64::MAX));
-        let (mutant, gates) = (self.mutant, self.gates.clone());
+        let given = self.given.clone();
         self.node.spawn(async move {
-            let running = Running { seed, mutant, gates, stopped, tell: tell.clone() };
+            let running = Running { seed, given, stopped, tell: tell.clone() };
             let news = live(life, settings, config, running).await;
             let _ = tell.send(news);
         });
@@ -228,7 +227,7 @@ impl World {
             #[cfg(mutants)]
             mutant: None,
         };
-        crate::mutants::infect(start, self.mutant)
+        crate::mutants::infect(start, self.given.mutant)
     }
 
     /// Waits for the member to change its state, at most so long, and takes note. Crashes count.
@@ -331,18 +330,34 @@ impl World {
     }
 }
 
+/// What all lives of a member share.
+#[derive(Clone)]
+struct Given {
+    mutant: Option<Mutant>,
+    gates: Gates,
+}
+
 /// What a life is given besides the machine and the configuration.
 struct Running {
     seed: u64,
-    mutant: Option<Mutant>,
-    gates: Gates,
+    given: Given,
     stopped: oneshot::Receiver<()>,
     tell: mpsc::UnboundedSender<News>,
 }
 
+/// The services that clients see.
+fn router(member: &Member<SimBackend>, gates: &Gates) -> tonic::transport::server::Router {
+    let mut server = tonic::transport::Server::builder();
+    let router = server.add_service(KvServer::new(KvService::new(member.clone())));
+    let router = router.add_service(LeaseServer::new(LeaseService::new(member.clone())));
+    let router = router.add_service(MaintenanceServer::new(MaintenanceService::new(member.clone())));
+    let watch = GatedWatch::new(WatchService::new(member.clone()), gates.clone());
+    router.add_service(WatchServer::new(watch))
+}
+
 /// One life of the member, as the binary lives it: boot, run the parts, publish, serve, end in order.
 async fn live(life: Life, start: Start, config: Config, running: Running) -> News {
-    let Running { seed, mutant, gates, mut stopped, tell } = running;
+    let Running { seed, given, mut stopped, tell } = running;
     let disk = SimDisk::new(life.clone());
     let opening = |directory: PathBuf| async move { SimBackend::open(life, &directory).await };
     let booted = match boot(&disk, &start, opening).await {
@@ -363,16 +378,11 @@ async fn live(life: Life, start: Start, config: Config, running: Running) -> New
     let (closing, closed) = oneshot::channel::<()>();
     let mut closed = Some(closed);
     let serve = |closed: oneshot::Receiver<()>| {
-        let mut server = tonic::transport::Server::builder();
-        let router = server.add_service(KvServer::new(KvService::new(member.clone())));
-        let router = router.add_service(LeaseServer::new(LeaseService::new(member.clone())));
-        let router = router.add_service(MaintenanceServer::new(MaintenanceService::new(member.clone())));
-        let watch = GatedWatch::new(WatchService::new(member.clone()), gates.clone());
-        let router = router.add_service(WatchServer::new(watch));
+        let router = router(&member, &given.gates);
         router.serve_with_shutdown(ADDRESS.parse().expect("an address"), async move { drop(closed.await) })
     };
     let mut serving = None;
-    if crate::mutants::serves_before_replay(mutant) {
+    if crate::mutants::serves_before_replay(given.mutant) {
         serving = closed.take().map(|closed| tokio::spawn(serve(closed)));
     }
     let publishing = publish::publish(&member, &urls);
