@@ -47,7 +47,7 @@ pub struct Pace {
 #[cfg(mutants)]
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Mutant {
-    /// Leases are revoked right after a gap (etcd issue 15247).
+    /// Leases are revoked right after a gap, without a proof (etcd issue 15247).
     NoGrace,
     /// A renewal does not clear what a checkpoint stored.
     RemainderKept,
@@ -352,7 +352,8 @@ impl Leading {
     }
 
     fn may_revoke(&self, now: u64, pace: &Pace) -> bool {
-        self.doubt.is_none() && now <= self.proved.saturating_add(pace.extension)
+        let is_proved = now <= self.proved.saturating_add(pace.extension) || mutated!(pace, NoGrace);
+        self.doubt.is_none() && is_proved
     }
 
     fn revoke(&mut self, now: u64, pace: &Pace) -> Vec<LeaseId> {
