@@ -23,6 +23,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use memory::{MemoryDisk, MemoryFile};
+pub(crate) use real::allocate;
 pub use real::{RealDisk, RealFile};
 
 /// How a file is opened.

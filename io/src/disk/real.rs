@@ -113,12 +113,7 @@ impl File for RealFile {
     }
 
     async fn allocate(&self, size_bytes: u64) -> io::Result<()> {
-        if system::allocate(&self.file, size_bytes)? == system::Answer::Unsupported
-            && self.file.metadata()?.len() < size_bytes
-        {
-            self.file.set_len(size_bytes)?;
-        }
-        Ok(())
+        allocate(&self.file, size_bytes)
     }
 
     async fn lock(&self) -> io::Result<Lock> {
@@ -131,6 +126,14 @@ impl File for RealFile {
             Err(fs::TryLockError::Error(error)) => Err(error),
         }
     }
+}
+
+/// Makes a file at least this long, and takes the room for it now where the file system can.
+pub(crate) fn allocate(file: &fs::File, size_bytes: u64) -> io::Result<()> {
+    if system::allocate(file, size_bytes)? == system::Answer::Unsupported && file.metadata()?.len() < size_bytes {
+        file.set_len(size_bytes)?;
+    }
+    Ok(())
 }
 
 /// What the standard library does not offer. etcd locks with open file description locks, which do not see `flock`: to keep an etcd

@@ -3,9 +3,11 @@
 //! The map is sized once at open and does not limit the data; the quota is another matter. Read transactions live for one call. The file is checked by [`super::meta`]
 //! before LMDB maps it, because LMDB trusts what it maps.
 
+use std::fs;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use heed::types::Bytes as Raw;
@@ -15,6 +17,7 @@ use super::backend::{Backend, Committed, Size, Slice, Visit};
 use super::batch::Batch;
 use super::buckets::Bucket;
 use super::meta;
+use crate::disk;
 use crate::fault::Fault;
 
 /// Address space to ask for. Halved while the machine refuses.
@@ -23,6 +26,12 @@ const MAP_BYTES_WANTED: usize = 1 << 40;
 const MAP_BYTES_LEAST: usize = 1 << 30;
 /// Read transactions open at once. Each lives for one bounded call on one of a few threads.
 const READERS_MAX: u32 = 512;
+/// The file grows in such steps.
+const RESERVE_BYTES: u64 = 4 << 20;
+/// Pages from a root to a leaf, at the most, and what changing them frees and takes besides.
+const PATH_PAGES: u64 = 8;
+/// Bytes of a row besides its key and value.
+const ROW_BYTES: u64 = 128;
 
 type Table = Database<Raw, Raw>;
 
@@ -35,6 +44,10 @@ pub struct Lmdb {
 struct Inner {
     env: Env<WithoutTls>,
     tables: [Table; Bucket::ALL.len()],
+    file: fs::File,
+    page_bytes: u64,
+    /// How far the file's room is known to be taken.
+    reserved: AtomicU64,
 }
 
 impl Lmdb {
@@ -54,13 +67,38 @@ impl Lmdb {
             tables.push(table);
         }
         transaction.commit().map_err(|error| fault("commit", error))?;
-        let tables = tables.try_into().expect("one table for each bucket");
-        Ok(Self { inner: Arc::new(Inner { env, tables }) })
+        let tables: [Table; Bucket::ALL.len()] = tables.try_into().expect("one table for each bucket");
+        let path = directory.join("data.mdb");
+        let file = fs::File::options().read(true).write(true).open(&path).map_err(Fault::disk("open", &path))?;
+        let transaction = env.read_txn().map_err(|error| fault("begin read", error))?;
+        let page_bytes = u64::from(tables[0].stat(&transaction).map_err(|error| fault("stat", error))?.page_size);
+        drop(transaction);
+        Ok(Self { inner: Arc::new(Inner { env, tables, file, page_bytes, reserved: AtomicU64::new(0) }) })
     }
 
     fn table(&self, bucket: Bucket) -> &Table {
         let place = Bucket::ALL.iter().position(|each| *each == bucket).expect("every bucket is listed");
         &self.inner.tables[place]
+    }
+
+    /// Takes the room for a batch before LMDB writes a byte of it: LMDB calls a write that a full disk cut short an I/O error, which nobody could tell from a failing disk.
+    fn reserve(&self, batch: &Batch) -> std::io::Result<()> {
+        let last = self.inner.env.info().last_page_number as u64;
+        // Every row and table row may touch a path of pages of its own; rows in order share theirs.
+        let paths = (batch.dead.len() + batch.tables.len() + 8) as u64 * PATH_PAGES;
+        let rows = 2 * (batch.row_bytes as u64 + batch.rows.len() as u64 * ROW_BYTES);
+        let needed = (last + 1 + paths) * self.inner.page_bytes + rows;
+        if needed <= self.inner.reserved.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let rounded = needed.next_multiple_of(RESERVE_BYTES);
+        let taken = match disk::allocate(&self.inner.file, rounded) {
+            Ok(()) => rounded,
+            // There may be just enough.
+            Err(_) => disk::allocate(&self.inner.file, needed).map(|()| needed)?,
+        };
+        self.inner.reserved.store(taken, Ordering::Relaxed);
+        Ok(())
     }
 
     fn write(&self, batch: &Batch) -> Result<(), heed::Error> {
@@ -112,6 +150,9 @@ impl Backend for Lmdb {
     }
 
     async fn commit(&self, batch: &Batch) -> Result<Committed, Fault> {
+        if let Err(error) = self.reserve(batch) {
+            return if is_full(&error) { Ok(Committed::NoRoom) } else { Err(fault("grow", heed::Error::Io(error))) };
+        }
         match self.write(batch) {
             Ok(()) => Ok(Committed::Done),
             Err(error) if is_no_room(&error) => Ok(Committed::NoRoom),
@@ -158,12 +199,14 @@ fn is_no_memory(error: &heed::Error) -> bool {
 /// LMDB writes pages before the meta page: running out of room leaves the last committed state in force.
 fn is_no_room(error: &heed::Error) -> bool {
     match error {
-        heed::Error::Io(error) => {
-            error.kind() == std::io::ErrorKind::StorageFull || error.kind() == std::io::ErrorKind::QuotaExceeded
-        }
+        heed::Error::Io(error) => is_full(error),
         heed::Error::Mdb(MdbError::MapFull) => true,
         _ => false,
     }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 fn fault(action: &'static str, error: heed::Error) -> Fault {
