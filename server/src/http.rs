@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{self, RawQuery, State};
 use axum::http::header::{ALLOW, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use axum::middleware::{self, Next};
 use axum::routing::any;
 use detcd_core::command::{AlarmKind, RangeRequest};
@@ -56,7 +56,8 @@ pub(crate) fn client_router<B: Backend>(
         .merge(READYZ.router())
         .route("/metrics", any(scrape::<B>))
         .with_state(client);
-    grpc.merge(http)
+    grpc.layer(middleware::from_fn(only_grpc))
+        .merge(http)
         .merge(peer_paths(member))
         .layer(middleware::from_fn(move |request, next| etcds_size_error(request, next, receive_max)))
         .fallback(not_found)
@@ -69,6 +70,19 @@ pub(crate) fn peer_router<B: Backend>(member: Member<B>) -> Router {
 
 fn peer_paths<B: Backend>(member: Member<B>) -> Router {
     Router::new().route("/version", any(version::<B>)).with_state(WithMember { member })
+}
+
+/// Lets only gRPC through to the services, as etcd does: a page in a browser could send anything else across origins.
+async fn only_grpc(request: Request<Body>, next: Next) -> Response<Body> {
+    if request.version() != Version::HTTP_2 {
+        return text(StatusCode::NOT_FOUND, "404 page not found\n".to_owned());
+    }
+    let kind = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    if !kind.starts_with(b"application/grpc") {
+        let kind = String::from_utf8_lossy(kind);
+        return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("invalid gRPC request content-type {kind:?}\n"));
+    }
+    next.run(request).await
 }
 
 /// Says what gRPC's Go server says of a message above the limit; tonic has words and a code of its own.
@@ -100,10 +114,20 @@ fn text(status: StatusCode, body: String) -> Response<Body> {
     response
 }
 
-async fn not_found(headers: HeaderMap) -> Response<Body> {
+/// Services that etcd has and this server does not have yet.
+const UNBUILT: [&str; 3] = ["etcdserverpb.Auth", "v3lockpb.Lock", "v3electionpb.Election"];
+
+async fn not_found(uri: Uri, headers: HeaderMap) -> Response<Body> {
     let is_grpc = headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
     if is_grpc {
-        return tonic::Status::unimplemented("").into_http();
+        let mut parts = uri.path().trim_start_matches('/').rsplitn(2, '/');
+        let (method, service) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let text = if UNBUILT.contains(&service) {
+            format!("{method} of {service} is not built yet in detcd")
+        } else {
+            format!("unknown service {service}")
+        };
+        return tonic::Status::unimplemented(text).into_http();
     }
     text(StatusCode::NOT_FOUND, "404 page not found\n".to_owned())
 }

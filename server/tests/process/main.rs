@@ -105,6 +105,62 @@ async fn bad_requests_get_etcds_errors_and_the_member_lives() {
     assert_eq!(response.header.unwrap().revision, 2, "nothing that was refused made a revision");
 }
 
+/// The log has released its first entries: what they held was in the store alone.
+#[tokio::test]
+async fn a_store_that_is_missing_is_not_replaced_by_an_empty_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = Home::new(directory.path()).with(&["--snapshot-count=10"]);
+    let (mut member, mut client) = home.start().await;
+    let log = home.data_dir().join("member/wal");
+    let snap = home.data_dir().join("member/snap");
+    for round in 0..2000 {
+        client.put(pb::PutRequest { key: "k".into(), ..Default::default() }).await.unwrap();
+        if std::fs::read_dir(&snap).is_ok_and(|files| files.count() > 2) {
+            break;
+        }
+        assert!(round < 1999, "no log snapshot was taken");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    member.signal(Signal::SIGTERM);
+    member.wait();
+    let store = home.data_dir().join("member/lmdb");
+    std::fs::remove_dir_all(&store).unwrap();
+    let files = std::fs::read_dir(&log).unwrap().count();
+    for _ in 0..2 {
+        let status = home.command().status().unwrap();
+        assert_eq!(status.code(), Some(1), "{}", home.log());
+        assert!(home.log().contains("the store is missing, and the log begins only behind entry"), "{}", home.log());
+        assert!(!store.exists(), "a refused start made a store");
+    }
+    assert_eq!(std::fs::read_dir(&log).unwrap().count(), files);
+}
+
+/// What a page in a browser may send to another origin without asking first.
+#[tokio::test]
+async fn only_grpc_reaches_the_services() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = Home::new(directory.path());
+    let (_member, mut client) = home.start().await;
+    let put = b"\0\0\0\0\x09\x0a\x04csrf\x12\x01w";
+    for kind in ["text/plain", "application/grpc"] {
+        let headers = format!("Content-Type: {kind}\r\nOrigin: http://evil.example\r\n");
+        let answer = home.request(home.client_port, "POST /etcdserverpb.KV/Put", &headers, put);
+        assert!(answer.starts_with("HTTP/1.1 404 Not Found"), "{answer}");
+    }
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://127.0.0.1:{}", home.client_port)).unwrap();
+    let channel = endpoint.connect().await.unwrap();
+    let request = http::Request::post("/etcdserverpb.KV/Put").header("content-type", "text/plain");
+    let body = tonic::body::Body::new(http_body_util::Full::new(bytes::Bytes::from_static(put)));
+    let response = tower::ServiceExt::oneshot(channel, request.body(body).unwrap()).await.unwrap();
+    assert_eq!(response.status(), 415);
+    let range = client.range(pb::RangeRequest { key: "csrf".into(), ..Default::default() }).await.unwrap();
+    assert_eq!(range.into_inner().count, 0);
+    let auth = pb::auth_client::AuthClient::connect(format!("http://127.0.0.1:{}", home.client_port)).await;
+    let unbuilt = auth.unwrap().auth_status(pb::AuthStatusRequest {}).await.unwrap_err();
+    let expected = (Code::Unimplemented, "AuthStatus of etcdserverpb.Auth is not built yet in detcd");
+    assert_eq!((unbuilt.code(), unbuilt.message()), expected);
+}
+
 #[tokio::test]
 async fn http_answers_as_etcd_does() {
     let directory = tempfile::tempdir().unwrap();

@@ -96,9 +96,19 @@ impl Home {
 
     /// One HTTP/1.1 request; the whole answer as text.
     pub(crate) fn get(&self, port: u16, path: &str) -> String {
+        self.request(port, &format!("GET {path}"), "", b"")
+    }
+
+    /// One HTTP/1.1 request of any kind; the whole answer as text.
+    pub(crate) fn request(&self, port: u16, line: &str, headers: &str, body: &[u8]) -> String {
         use std::io::{Read as _, Write as _};
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let len = body.len();
+        let head = format!(
+            "{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len}\r\n{headers}\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(body).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
