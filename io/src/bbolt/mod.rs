@@ -2,7 +2,7 @@
 //!
 //! A bbolt file is a B+ tree of pages: two metas, then branches and leaves; a leaf of the root tree holds one bucket an element, and a bucket is a tree of its own, or,
 //! if it is small, a leaf inside that element. Here are a reader that trusts nothing it reads ([`read`]) and a writer that makes a file in one pass from sorted rows
-//! ([`write`]); neither changes a file in place. Reading order: this page (metas), [`page`], [`read`], [`write`]. Facts: bbolt 1.5's format, version 2.
+//! ([`mod@write`]); neither changes a file in place. Reading order: this page (metas), [`page`], [`read`], [`mod@write`]. Facts: bbolt 1.5's format, version 2.
 
 pub mod page;
 pub mod read;

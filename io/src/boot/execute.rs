@@ -14,9 +14,10 @@ use detcd_proto::raftpb;
 use prost::Message as _;
 
 use super::asked::Asked;
+use super::found::Presence;
 use super::inspect::{Claim, Places, claim, inspect, settle};
 use super::machine::Machine;
-use super::plan::{Create, Notice, Plan, Planned, plan};
+use super::plan::{Create, Notice, Plan, Planned, Restart, plan};
 use super::refusal::Refusal;
 use crate::codec::entry::decode_conf_change;
 use crate::disk::Disk;
@@ -126,10 +127,15 @@ where
     if let Plan::Create(create) = &plan {
         found_log(disk, options.clone(), create).await?;
     }
-    make_dir(disk, &start.places.snap()).await?;
-    make_dir(disk, &start.places.store()).await?;
     let marks = wal::marks(disk, &options.dir).await?;
     let base = marks.last().map_or(Mark::ZERO, |marked| marked.mark);
+    if let (Plan::Restart(Restart { store: Presence::Absent }), true) = (&plan, Index::ZERO < base.index) {
+        // What the log no longer holds was in the store alone. Nothing is made in its place.
+        let cause = format!("the store is missing, and the log begins only behind entry {}", base.index);
+        return Err(Fault::Unfit { path: start.places.store(), cause }.into());
+    }
+    make_dir(disk, &start.places.snap()).await?;
+    make_dir(disk, &start.places.store()).await?;
     let (wal, recovered) = Wal::open_repairing(disk.clone(), options, base).await?;
     let directory = start.places.store();
     let backend = open(directory.clone()).await?;

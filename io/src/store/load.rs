@@ -74,6 +74,13 @@ fn damaged(what: &str, cause: impl std::fmt::Display) -> Fault {
     Fault::Store { action: "load", cause: format!("{what}: {cause}") }
 }
 
+/// A key for an error text: what is too long is cut.
+fn shown(key: &[u8]) -> String {
+    const SHOWN_BYTES: usize = 32;
+    let start = key[..key.len().min(SHOWN_BYTES)].escape_ascii().to_string();
+    if key.len() > SHOWN_BYTES { format!("{start}... ({} bytes)", key.len()) } else { start }
+}
+
 fn refuse_unbuilt<B: Backend>(backend: &B) -> Result<(), Fault> {
     if backend.get(Bucket::Auth, buckets::AUTH_ENABLED)?.is_some_and(|on| on.as_ref() == [1]) {
         return Err(Fault::Unbuilt("authentication, which this store has enabled"));
@@ -117,7 +124,7 @@ fn load_index<B: Backend>(backend: &B, leases: &mut LeaseTable) -> Result<(KeyIn
             Visit::More
         }
         Err(cause) => {
-            broken = Some(damaged(&format!("row {}", key.escape_ascii()), cause));
+            broken = Some(damaged(&format!("table key of data.mdb, row {}", shown(key)), cause));
             Visit::Enough
         }
     })?;

@@ -520,7 +520,7 @@ fn damaged_rows_are_typed_errors() {
         ("alarm \\xff: ", &[(Bucket::Alarm, b"\xff", b"")]),
         ("not a revision", &[(Bucket::Key, b"short", kv)]),
         ("not a revision", &[(Bucket::Key, &[at.as_slice(), b"x"].concat(), kv)]),
-        ("row ", &[(Bucket::Key, at.as_slice(), b"\xff\xff")]),
+        ("table key of data.mdb, row ", &[(Bucket::Key, at.as_slice(), b"\xff\xff")]),
         ("not a revision", &[(Bucket::Key, next.as_slice(), kv)]),
         (
             "member a: the row is about another member",
