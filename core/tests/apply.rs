@@ -130,6 +130,12 @@ fn a_raised_alarm_forbids_what_etcd_forbids() {
         let outcome = store.outcome(command.clone(), &[9]);
         assert_eq!(outcome, Outcome { reply: Err(Rejected::Corrupt), writes: vec![], events: vec![] }, "{command:?}");
     }
+    let read = TxnRequest { success: vec![Op::Range(range("k", ""))], ..TxnRequest::default() };
+    let step = advance_to_end(&store, Application::begin_read(read), &[9]);
+    assert!(
+        matches!(step, Step::Done(Outcome { reply: Ok(Reply::Txn(_)), .. })),
+        "outside the log it is read: {step:?}"
+    );
     let set = ClusterVersionSetRequest { version: Version::new(3, 7, 0) };
     assert!(store.outcome(Command::ClusterVersionSet(set), &[1]).reply.is_ok());
 }

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::alarm::Alarm;
-use crate::command::{Command, CompactionRequest, PutRequest};
+use crate::command::{Command, CompactionRequest, PutRequest, TxnRequest};
 use crate::ids::{LeaseId, MemberId, Revision};
 use crate::lease::LeaseRow;
 use crate::membership::{ConfChange, Member, Version};
@@ -126,6 +126,13 @@ impl Application {
     #[must_use]
     pub fn begin(command: Command) -> Self {
         Self { task: Task::Begun(command) }
+    }
+
+    /// Begins a transaction that only reads, outside the log: no alarm forbids it.
+    #[must_use]
+    pub fn begin_read(request: TxnRequest) -> Self {
+        assert!(request.is_read_only(), "what writes goes through the log");
+        Self { task: Task::of(Command::Txn(request)) }
     }
 
     /// Begins to apply a membership change.

@@ -1,7 +1,7 @@
 //! The KV service: decode, ask, encode.
 
 use detcd_core::apply::{Application, Step};
-use detcd_core::command::{Command, TxnRequest};
+use detcd_core::command::TxnRequest;
 use detcd_core::mvcc::{Progress, RangeRead, ReadPoint, StreamRead, validate};
 use detcd_core::reply::{Rejected, Reply, TxnReply};
 use detcd_io::codec::entry::Field;
@@ -49,7 +49,7 @@ impl<B: Backend> KvService<B> {
     /// Runs a transaction that writes nothing on this member's own state.
     async fn read_only(&self, request: TxnRequest) -> Result<(TxnReply, Option<Pin>), Status> {
         let view = self.member.store().view();
-        let mut application = Application::begin(Command::Txn(request));
+        let mut application = Application::begin_read(request);
         loop {
             let step = application.advance(&view, bounds::READ_KEYS_PER_TURN);
             match step.map_err(|fault| self.member.fail(fault))? {

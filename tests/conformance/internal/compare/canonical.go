@@ -3,6 +3,7 @@ package compare
 import (
 	"sort"
 	"strconv"
+	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -37,10 +38,27 @@ func canonical(op script.Op, outcome Outcome) Outcome {
 			}
 		}
 		levelLease(levelled)
+		levelAlarms(levelled)
 		levelOwn(levelled.ProtoReflect())
 		out.Responses = append(out.Responses, levelled)
 	}
 	return out
+}
+
+// levelAlarms puts alarms in one order: etcd keeps them in a map, and its text form has one space or two between fields.
+func levelAlarms(message proto.Message) {
+	switch response := message.(type) {
+	case *pb.AlarmResponse:
+		sort.Slice(response.Alarms, func(i, j int) bool {
+			left, right := response.Alarms[i], response.Alarms[j]
+			return left.Alarm < right.Alarm || left.Alarm == right.Alarm && left.MemberID < right.MemberID
+		})
+	case *pb.StatusResponse:
+		for i, text := range response.Errors {
+			response.Errors[i] = strings.Join(strings.Fields(text), " ")
+		}
+		sort.Strings(response.Errors)
+	}
 }
 
 func levelOwn(message protoreflect.Message) {

@@ -142,6 +142,10 @@ func (s *Session) callByStub(ctx context.Context, op script.Op) Outcome {
 		return one(s.maintenance.Status(ctx, request))
 	case *pb.HashKVRequest:
 		return one(s.maintenance.HashKV(ctx, request))
+	case *pb.CompactionRequest:
+		return one(s.kv.Compact(ctx, request))
+	case *pb.AlarmRequest:
+		return one(s.maintenance.Alarm(ctx, request))
 	case *healthpb.HealthCheckRequest:
 		return one(s.health.Check(ctx, request))
 	case *pb.WatchRequest:

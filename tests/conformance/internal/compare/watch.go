@@ -208,6 +208,9 @@ func (s *Session) watch(ctx context.Context, op script.Op, request *pb.WatchRequ
 	if err != nil {
 		return failure(nil, err)
 	}
+	if hasHuge(before) {
+		before = mergePast(before)
+	}
 	responses := byWatcher(before)
 	responses = append(responses, byWatcher(mergePast(after))...)
 	responses = append(responses, put,
@@ -223,6 +226,20 @@ func byWatcher(responses []*pb.WatchResponse) []proto.Message {
 		out = append(out, response)
 	}
 	return out
+}
+
+// hugeBytes is a value of which a few fill what a server keeps for one stream: its watchers then read the past (watch-slow-stream).
+const hugeBytes = 256 << 10
+
+func hasHuge(responses []*pb.WatchResponse) bool {
+	for _, response := range responses {
+		for _, event := range response.Events {
+			if len(event.Kv.Value) > hugeBytes {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // mergePast makes one response of all that a watcher was told of the past: how it is cut into batches, and at which revision

@@ -65,6 +65,8 @@ func New(seed uint64) *Generator {
 		{40, g.watch},
 		{1, g.bigWatch},
 		{60, g.lease},
+		{6, g.compact},
+		{4, g.alarm},
 	} {
 		kind.share *= 1 + g.rng.IntN(4) // a habit of this run
 		g.total += kind.share
@@ -102,6 +104,7 @@ func Sweep(revision int64) []script.Op {
 		stub(script.HashKV, &pb.HashKVRequest{}),
 		stub(script.MemberList, &pb.MemberListRequest{Linearizable: true}),
 		stub(script.Status, &pb.StatusRequest{}),
+		stub(script.Alarm, &pb.AlarmRequest{}),
 		stub(script.LeaseLeases, &pb.LeaseLeasesRequest{}),
 	}
 	for _, id := range leaseIDs {

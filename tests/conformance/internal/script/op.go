@@ -38,6 +38,8 @@ const (
 	LeaseTimeToLive Kind = "lease-time-to-live"
 	LeaseLeases     Kind = "lease-leases"
 	Watch           Kind = "watch"
+	Compact         Kind = "compact"
+	Alarm           Kind = "alarm"
 	Kill            Kind = "kill"
 	Stop            Kind = "stop"
 )
@@ -80,6 +82,10 @@ func NewRequest(kind Kind) (proto.Message, error) {
 		return &healthpb.HealthCheckRequest{}, nil
 	case Watch:
 		return &pb.WatchRequest{}, nil
+	case Compact:
+		return &pb.CompactionRequest{}, nil
+	case Alarm:
+		return &pb.AlarmRequest{}, nil
 	case LeaseGrant:
 		return &pb.LeaseGrantRequest{}, nil
 	case LeaseRevoke:
