@@ -16,6 +16,8 @@ use detcd_core::mvcc::{RangeRead, ReadPoint};
 use detcd_io::store::backend::Backend;
 use detcd_server::member::{Member, VERSION};
 use detcd_server::reply::Replier;
+use detcd_server::room::Kept;
+use http_body_util::BodyExt as _;
 
 use crate::metrics::Metrics;
 
@@ -82,7 +84,19 @@ async fn only_grpc(request: Request<Body>, next: Next) -> Response<Body> {
         let kind = String::from_utf8_lossy(kind);
         return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("invalid gRPC request content-type {kind:?}\n"));
     }
-    next.run(request).await
+    keep_room(next.run(request).await)
+}
+
+/// Ties the room that a response holds to its body: it is free again when the client has taken the last byte, or is gone.
+fn keep_room(mut response: Response<Body>) -> Response<Body> {
+    let Some(kept) = response.extensions_mut().remove::<Kept>() else { return response };
+    response.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            // Dropped with the body.
+            let _ = &kept;
+            frame
+        }))
+    })
 }
 
 /// Says what gRPC's Go server says of a message above the limit; tonic has words and a code of its own.
@@ -328,4 +342,29 @@ async fn scrape<B: Backend>(State(client): State<Client<B>>, method: Method) -> 
     let format = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use detcd_server::room::Room;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn room_is_held_until_the_body_is_taken() {
+        let mut held = Room::new(1 << 20, Duration::ZERO).enter();
+        held.grow_to(1 << 19).await.expect("an empty room");
+        let kept = held.keep().expect("it is not small");
+        let seen = Arc::downgrade(&kept);
+        let mut response = Response::new(Body::from("reply"));
+        response.extensions_mut().insert(kept);
+        let response = keep_room(response);
+        assert_eq!(seen.strong_count(), 1);
+        let bytes = response.into_body().collect().await.expect("a body in memory").to_bytes();
+        assert_eq!((bytes.as_ref(), seen.strong_count()), (&b"reply"[..], 0));
+        assert!(Room::new(1 << 20, Duration::ZERO).enter().keep().is_none(), "small replies hold nothing");
+    }
 }

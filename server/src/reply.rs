@@ -11,7 +11,7 @@ use detcd_io::store::ReadView;
 use detcd_io::store::backend::Backend;
 use detcd_proto::etcdserverpb as pb;
 use detcd_proto::mvccpb;
-use tonic::Status;
+use tonic::{Response, Status};
 
 use crate::member::Member;
 use crate::room::{Held, NoRoom};
@@ -47,6 +47,16 @@ impl<'a, B: Backend> Replier<'a, B> {
     #[must_use]
     pub fn new(member: &'a Member<B>) -> Self {
         Self { member, view: member.store().view(), held: member.room().enter(), held_bytes: 0 }
+    }
+
+    /// A response that keeps its room until its client has taken it.
+    #[must_use]
+    pub fn respond<T>(self, message: T) -> Response<T> {
+        let mut response = Response::new(message);
+        if let Some(kept) = self.held.keep() {
+            response.extensions_mut().insert(kept);
+        }
+        response
     }
 
     /// The view it reads through.

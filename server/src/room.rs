@@ -1,4 +1,4 @@
-//! Room for replies under preparation: one bound for all clients, because a reply is in memory whole before it is sent.
+//! Room for replies: one bound for all clients, because a reply is in memory whole until its client has taken it.
 //!
 //! A read takes room as it grows. Without room it waits for others to finish, and gives up in the end; a read that alone is larger than all the room there is may go
 //! on once it has all of it, so that nothing that etcd could answer is refused for its size.
@@ -27,6 +27,9 @@ pub struct Held {
     units: usize,
 }
 
+/// Room that goes with a response until its last byte is taken: the response carries it as an extension, and who sends the body holds it that long.
+pub type Kept = Arc<Held>;
+
 /// There was no room for as long as a request may wait.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct NoRoom;
@@ -47,6 +50,12 @@ impl Room {
 }
 
 impl Held {
+    /// What is to go with the response; `None` for one that is small.
+    #[must_use]
+    pub fn keep(self) -> Option<Kept> {
+        (self.units > 0).then(|| Arc::new(self))
+    }
+
     /// Takes room until the reply holds room for `bytes`. The first unit is free: most replies are small.
     ///
     /// # Errors

@@ -83,7 +83,7 @@ impl<B: Backend> Kv for KvService<B> {
         let mut response = range_response(replier.range(read).await?);
         let revision = response.header.as_ref().map_or(0, |header| header.revision);
         response.header = Some(self.member.header(revision));
-        respond(response)
+        Ok(replier.respond(response))
     }
 
     type RangeStreamStream = ReceiverStream<Result<pb::RangeStreamResponse, Status>>;
@@ -133,9 +133,10 @@ impl<B: Backend> Kv for KvService<B> {
         validate::delete_range(&request::delete_range(request.clone())).map_err(refuse)?;
         let (reply, _pin) = self.apply(Field::DeleteRange, &request).await?;
         let Reply::DeleteRange(reply) = reply else { unreachable!("a delete is answered by one, not by {reply:?}") };
-        let mut response = Replier::new(&self.member).delete_range(&reply).await?;
+        let mut replier = Replier::new(&self.member);
+        let mut response = replier.delete_range(&reply).await?;
         response.header = Some(self.member.header(reply.revision));
-        respond(response)
+        Ok(replier.respond(response))
     }
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
@@ -154,9 +155,10 @@ impl<B: Backend> Kv for KvService<B> {
             self.member.recheck_quota(cost).await?;
             (reply, pin)
         };
-        let mut response = Replier::new(&self.member).txn(&reply).await?;
+        let mut replier = Replier::new(&self.member);
+        let mut response = replier.txn(&reply).await?;
         response.header = Some(self.member.header(reply.revision));
-        respond(response)
+        Ok(replier.respond(response))
     }
 
     async fn compact(
