@@ -32,7 +32,11 @@ fn sample() -> Vec<u8> {
         ready(lmdb.commit(&batch)).unwrap();
     }
     drop(lmdb);
-    fs::read(directory.path().join("data.mdb")).unwrap()
+    let mut bytes = fs::read(directory.path().join("data.mdb")).unwrap();
+    // Without the room that was taken for later pages.
+    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    bytes.truncate(used.next_multiple_of(PAGE_BYTES));
+    bytes
 }
 
 /// Opens a file of these bytes and reads everything in it. `None`: it was refused with its name and a place.

@@ -104,6 +104,8 @@ const PLACES: [&str; 26] = [
     "w.tmp",
 ];
 const SEGMENT_PLACES: usize = 2;
+/// The store's file.
+const STORE_PLACE: u8 = 13;
 
 /// Starts a member on what `input` describes.
 ///
@@ -160,6 +162,8 @@ pub fn input_of_log(segments: &[(Name, Vec<u8>)], member: MemberId, applied: Mar
         let numbers = [name.seq, name.index.0].map(|number| u8::try_from(number).expect("a short log"));
         item(0, &[&numbers[..], bytes].concat());
     }
+    // The rows lie in memory; this file says that there is a store.
+    item(STORE_PLACE, b"store");
     let row = format!("{{\"id\":{},\"peerURLs\":[\"http://h:1\"]}}", member.0);
     let (index, term) = (applied.index.0.to_be_bytes(), applied.term.0.to_be_bytes());
     let rows: [(Bucket, &[u8], &[u8]); 3] = [
