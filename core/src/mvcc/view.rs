@@ -145,7 +145,9 @@ pub struct ReadPoint {
 impl ReadPoint {
     /// The newest state of a view.
     pub fn now(view: &impl View) -> Self {
+        // In this order: a put and its compaction in between must not make the newest state look compacted.
+        let compacted = view.compacted();
         let current = view.current();
-        Self { at: Revision::end_of(current), revision: current, compacted: view.compacted() }
+        Self { at: Revision::end_of(current), revision: current, compacted }
     }
 }

@@ -56,7 +56,9 @@ impl<B: Backend> HashKeys<B> {
     /// The revision is compacted, or lies in the future.
     pub fn new(store: &Store<B>, asked: i64) -> Result<Self, Rejected> {
         let view = store.view();
-        let start = HashStart::new(asked, view.current(), view.compacted())?;
+        // In this order: the compaction may not lie beyond the hashed revision.
+        let compacted = view.compacted();
+        let start = HashStart::new(asked, view.current(), compacted)?;
         Ok(Self::starting(view, start))
     }
 

@@ -211,7 +211,9 @@ impl<B: Backend> Fanout<B> {
         match wish {
             Wish::Open { .. } => unreachable!("it was looked at first"),
             Wish::Create(create, credit) => {
-                let (current, compacted) = (self.store.current(), self.store.compacted());
+                // In this order: the compaction may not lie beyond what the watcher starts from.
+                let compacted = self.store.compacted();
+                let current = self.store.current();
                 match self.watchers.create(stream, create, current, compacted) {
                     Ok(created) => {
                         outbox.answer(Message::Created { id: created.id, revision: current }, credit);

@@ -46,8 +46,11 @@ impl Compactions {
             Outcome::Rejected(_, text) if text == COMPACTED => {
                 let (mut asked, mut is_compaction) = (Vec::new(), false);
                 match &operation.ask {
+                    // The newest state is never too old; but a stream of it may be overtaken.
+                    Ask::Range(request) if request.revision <= 0 => {}
                     Ask::Range(request) | Ask::Stream(request) => asked.push(request.revision),
                     Ask::Txn(request) => requested(request, &mut asked),
+                    Ask::HashKv(request) if request.revision == 0 => {}
                     Ask::HashKv(request) => asked.push(request.revision),
                     Ask::Compact(request) => {
                         // One at the very revision refuses it, too; so does the very first state.
