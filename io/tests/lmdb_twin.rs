@@ -6,9 +6,10 @@ use std::ops::Bound;
 use bytes::Bytes;
 use detcd_core::ids::{Index, LeaseId, Revision, Term};
 use detcd_core::mvcc::KeyValue;
-use detcd_io::store::backend::{Backend, Committed, Slice, Visit};
+use detcd_io::store::backend::{Backend, Committed, Frozen, Slice, Visit};
 use detcd_io::store::batch::{Applied, Batch, Change, Row};
 use detcd_io::store::buckets::{Bucket, RevisionKey};
+use detcd_io::store::copying::{Chunk, Copying, Stands};
 use detcd_io::store::lmdb::Lmdb;
 use detcd_io::store::memory::MemoryBackend;
 use detcd_io::wal::fuzz::ready;
@@ -22,6 +23,10 @@ enum Act {
     ScanRows(Bound<u8>, Bound<u8>, usize),
     Get(Bucket, Bytes),
     Reopen,
+    /// From now on, a copy of what is there is held, and compared at the end.
+    Freeze,
+    /// A copy in chunks of so many rows takes the store's place, with a batch after each chunk while there are any: new rows, and which old row goes.
+    Defragment(usize, Vec<(usize, Option<usize>)>),
 }
 
 fn bucket() -> impl Strategy<Value = Bucket> {
@@ -55,6 +60,8 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (bound(0_u8..12), bound(0_u8..12), 0_usize..8).prop_map(|(start, end, most)| Act::ScanRows(start, end, most)),
         2 => (bucket(), prop_oneof![key(), edge()]).prop_map(|(bucket, key)| Act::Get(bucket, key)),
         1 => Just(Act::Reopen),
+        1 => Just(Act::Freeze),
+        2 => (1_usize..6, prop::collection::vec((0_usize..3, prop::option::of(0_usize..9)), 0..5)).prop_map(|(chunk, batches)| Act::Defragment(chunk, batches)),
     ]
 }
 
@@ -65,6 +72,16 @@ fn scanned(backend: &impl Backend, slice: Slice<'_>, most: usize) -> Vec<(Vec<u8
         if seen.len() < most { Visit::More } else { Visit::Enough }
     };
     backend.scan(slice, &mut visit).unwrap();
+    seen
+}
+
+fn scanned_frozen(frozen: &impl Frozen, slice: Slice<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut seen = Vec::new();
+    let mut visit = |key: &[u8], value: &[u8]| {
+        seen.push((key.to_vec(), value.to_vec()));
+        Visit::More
+    };
+    frozen.scan(slice, &mut visit).unwrap();
     seen
 }
 
@@ -95,12 +112,53 @@ fn batch(main: &mut i64, index: u64, rows: &[usize], tables: &[(Bucket, Bytes, O
     batch
 }
 
+/// Both stores are given the batch.
+fn commit_both(lmdb: &Lmdb, memory: &MemoryBackend, batch: &Batch) {
+    assert_eq!(ready(lmdb.commit(batch)).unwrap(), Committed::Done);
+    assert_eq!(ready(memory.commit(batch)).unwrap(), Committed::Done);
+}
+
+/// Defragments LMDB with batches between the chunks.
+fn defragment(
+    lmdb: &Lmdb,
+    memory: &MemoryBackend,
+    (main, index): (&mut i64, &mut u64),
+    (chunk, batches): (usize, &[(usize, Option<usize>)]),
+) {
+    let mut copying = ready(Copying::begin(lmdb)).unwrap();
+    let mut batches = batches.iter();
+    loop {
+        let stands = ready(copying.advance(lmdb, Chunk { rows: chunk, bytes: 10_000 })).unwrap();
+        let Some((rows, dead)) = batches.next() else {
+            if stands == Stands::Equal {
+                break;
+            }
+            continue;
+        };
+        *index += 1;
+        let changes = [(Bucket::Cluster, Bytes::from_static(b"b"), Some(index.to_string().into()))];
+        let mut batch = batch(main, *index, &vec![5; *rows], &changes);
+        let present = scanned(lmdb, Slice { bucket: Bucket::Key, start: Bound::Unbounded, end: Bound::Unbounded }, 99);
+        if let Some((key, _)) = dead.and_then(|dead| present.get(dead)) {
+            let main = i64::from_be_bytes(key[..8].try_into().unwrap());
+            let at = Revision::new(main, i64::from_be_bytes(key[9..17].try_into().unwrap()));
+            batch.dead.push(if key.len() == 17 { RevisionKey::put(at) } else { RevisionKey::tombstone(at) });
+        }
+        commit_both(lmdb, memory, &batch);
+        ready(copying.on_committed(&batch)).unwrap();
+    }
+    ready(lmdb.replace(copying.into_copy())).unwrap();
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
     #[test]
     fn lmdb_does_what_a_sorted_map_does(acts in prop::collection::vec(act(), 0..25)) {
-        let directory = tempfile::tempdir().unwrap();
-        let mut lmdb = Lmdb::open(directory.path()).unwrap();
+        let above = tempfile::tempdir().unwrap();
+        let directory = above.path().join("lmdb");
+        std::fs::create_dir(&directory).unwrap();
+        let mut lmdb = Lmdb::open(&directory).unwrap();
+        let mut frozen = None;
         let memory = MemoryBackend::default();
         let (mut main, mut index) = (1, 0);
         for act in &acts {
@@ -108,8 +166,7 @@ proptest! {
                 Act::Commit(rows, tables) => {
                     index += 1;
                     let batch = batch(&mut main, index, rows, tables);
-                    prop_assert_eq!(ready(lmdb.commit(&batch)).unwrap(), Committed::Done);
-                    ready(memory.commit(&batch)).unwrap();
+                    commit_both(&lmdb, &memory, &batch);
                     let size = ready(lmdb.size()).unwrap();
                     prop_assert!(0 < size.in_use && size.in_use <= size.allocated);
                 }
@@ -135,14 +192,26 @@ proptest! {
                     prop_assert_eq!(lmdb.get(*bucket, key).unwrap(), memory.get(*bucket, key).unwrap());
                 }
                 Act::Reopen => {
+                    drop(frozen.take());
                     drop(lmdb);
-                    lmdb = Lmdb::open(directory.path()).unwrap();
+                    lmdb = Lmdb::open(&directory).unwrap();
+                }
+                Act::Freeze => frozen = Some((lmdb.freeze().unwrap(), everything(&memory))),
+                Act::Defragment(chunk, batches) => {
+                    defragment(&lmdb, &memory, (&mut main, &mut index), (*chunk, batches));
+                    prop_assert_eq!(everything(&lmdb), everything(&memory));
+                    prop_assert_eq!(std::fs::read_dir(above.path()).unwrap().count(), 1, "nothing is left of a copy");
                 }
             }
         }
         prop_assert_eq!(everything(&lmdb), everything(&memory));
+        if let Some((frozen, then)) = frozen {
+            let whole = |bucket| Slice { bucket, start: Bound::Unbounded, end: Bound::Unbounded };
+            let rows = Bucket::ALL.iter().map(|bucket| scanned_frozen(&frozen, whole(*bucket)));
+            prop_assert_eq!(rows.collect::<Vec<_>>(), then);
+        }
         drop(lmdb);
-        let lmdb = Lmdb::open(directory.path()).unwrap();
+        let lmdb = Lmdb::open(&directory).unwrap();
         prop_assert_eq!(everything(&lmdb), everything(&memory));
     }
 }

@@ -101,6 +101,12 @@ impl Disk for SimDisk {
 }
 
 impl SimFile {
+    /// The file, whatever its name.
+    #[must_use]
+    pub const fn inode(&self) -> Inode {
+        self.inode
+    }
+
     fn expect_writable(&self) -> io::Result<()> {
         if self.access == Access::Read { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
     }

@@ -5,6 +5,7 @@
 //! numbered: they change nothing, so a crash at one of them is a crash at the next call.
 
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,9 +14,9 @@ use madsim::runtime::Handle;
 use madsim::task::NodeId;
 use tokio::sync::Notify;
 
-use crate::disk::image::Image;
+use crate::disk::image::{Image, Node};
 use crate::record::Trace;
-use crate::store::Tables;
+use crate::store::{Stores, Tables};
 
 /// How a member ends without being asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -90,8 +91,8 @@ pub struct Machine {
 pub struct Inner {
     /// The files.
     pub image: Image,
-    /// What the store's transactions made durable.
-    pub tables: Tables,
+    /// What the transactions of each store made durable.
+    pub stores: Stores,
     /// What is wrong at the moment.
     pub trouble: Trouble,
     /// The dice for delays.
@@ -123,7 +124,7 @@ impl Machine {
     pub fn new(seed: u64, fate: u64, trace: Trace) -> Self {
         let inner = Inner {
             image: Image::default(),
-            tables: Tables::default(),
+            stores: Stores::default(),
             trouble: Trouble::default(),
             entropy: Entropy::seeded(seed),
             fate: Entropy::seeded(fate),
@@ -184,10 +185,6 @@ impl Machine {
             Crash::PowerCut => {
                 let Inner { image, fate, .. } = &mut *inner;
                 image.cut_power(fate);
-                let store = std::path::Path::new(crate::world::STORE_FILE);
-                if inner.image.node(store).is_err() {
-                    inner.tables = Tables::default();
-                }
             }
         }
         drop(inner);
@@ -211,6 +208,16 @@ impl Machine {
 }
 
 impl Inner {
+    /// The tables of the store that the next start will find.
+    #[must_use]
+    pub fn tables(&self) -> &Tables {
+        static EMPTY: Tables = Tables::new();
+        match self.image.node(Path::new(crate::world::STORE_FILE)) {
+            Ok(Node::File(inode)) => self.stores.get(&inode).unwrap_or(&EMPTY),
+            _ => &EMPTY,
+        }
+    }
+
     /// A number for an open file.
     pub fn next_handle(&mut self) -> u64 {
         self.handles += 1;

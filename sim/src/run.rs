@@ -196,7 +196,7 @@ pub(crate) fn judge(
     linear::check(&history, &rows)?;
     replay::check(machine, &replayed)?;
     let end = leases.lives.last().map_or(Duration::ZERO, |life| life.1);
-    lease::check(leases, &machine.look().tables, &rows, end)?;
+    lease::check(leases, machine.look().tables(), &rows, end)?;
     watch::check(watches, &rows, replayed.compacted())?;
     progress::check(&history, healed)
 }

@@ -1,30 +1,46 @@
 //! A backend that is durable only when a commit has returned, on the machine's terms.
 //!
-//! A commit is one transaction: a crash leaves all of it or nothing. The tables live in the machine and belong to a file of the store's directory: if a power
-//! cut undoes that file's name, they are gone, as LMDB's would be.
+//! A commit is one transaction: a crash leaves all of it or nothing. The tables live in the machine and belong to a file of the store's directory, whatever its name: if a power
+//! cut undoes the name, they are gone, and if it undoes a rename, the earlier file's tables are the store's again – as with LMDB.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use detcd_io::disk::{Access, Disk as _};
 use detcd_io::fault::Fault;
-use detcd_io::store::backend::{Backend, Committed, Size, Slice, Visit};
+use detcd_io::store::backend::{Backend, Committed, Frozen, RawRow, Size, Slice, Visit};
 use detcd_io::store::batch::Batch;
 use detcd_io::store::buckets::Bucket;
 
 use crate::disk::SimDisk;
+use crate::disk::image::Inode;
 use crate::machine::{Life, Work};
+
+/// How the directory of a copy is called, up to its number.
+const COPY_PREFIX: &str = "lmdb.copy-";
 
 /// Tables by bucket.
 pub type Tables = BTreeMap<Bucket, BTreeMap<Bytes, Bytes>>;
 
-/// The store as one life of a member sees it.
+/// The tables of every file that is a store.
+pub type Stores = BTreeMap<Inode, Tables>;
+
+/// The store as one life of a member sees it. Clones share it.
 #[derive(Clone)]
 pub struct SimBackend {
     life: Life,
+    home: PathBuf,
+    /// The file whose tables these are.
+    inode: Arc<AtomicU64>,
+    copies: Arc<AtomicU64>,
 }
+
+/// A copy of the tables.
+pub struct SimFrozen(Tables);
 
 impl SimBackend {
     /// Opens the store in `directory`.
@@ -32,10 +48,43 @@ impl SimBackend {
     /// # Errors
     /// The disk failed.
     pub async fn open(life: Life, directory: &Path) -> Result<Self, Fault> {
-        let path = directory.join("data.mdb");
-        let opened = SimDisk::new(life.clone()).open(&path, Access::WriteOrCreate).await;
-        opened.map_err(Fault::disk("open", &path))?;
-        Ok(Self { life })
+        let (path, disk) = (directory.join("data.mdb"), SimDisk::new(life.clone()));
+        let opened = disk.open(&path, Access::WriteOrCreate).await;
+        let inode = opened.map_err(Fault::disk("open", &path))?.inode();
+        let home = directory.to_owned();
+        let backend = Self { life, home, inode: Arc::new(AtomicU64::new(inode)), copies: Arc::default() };
+        backend.remove_copies().await?;
+        Ok(backend)
+    }
+
+    /// Removes what an earlier life left.
+    async fn remove_copies(&self) -> Result<(), Fault> {
+        let Some(parent) = self.home.parent() else { return Ok(()) };
+        let disk = SimDisk::new(self.life.clone());
+        for name in disk.list(parent).await.map_err(Fault::disk("list", parent))? {
+            if name.to_string_lossy().starts_with(COPY_PREFIX) {
+                let path = parent.join(name);
+                disk.remove_dir_all(&path).await.map_err(Fault::disk("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn inode(&self) -> Inode {
+        self.inode.load(Ordering::Relaxed)
+    }
+
+    /// Makes a change of the tables, if there is room for so many bytes.
+    async fn change(&self, name: String, bytes: usize, change: impl FnOnce(&mut Tables)) -> Result<Committed, Fault> {
+        let inode = self.inode();
+        let changed = self.life.call(Work::Sync, name, |inner| {
+            if inner.check_room(bytes as u64).is_err() {
+                return Committed::NoRoom;
+            }
+            change(inner.stores.entry(inode).or_default());
+            Committed::Done
+        });
+        Ok(changed.await)
     }
 }
 
@@ -64,42 +113,95 @@ pub fn apply_batch(tables: &mut Tables, batch: &Batch) {
 }
 
 impl Backend for SimBackend {
+    type Frozen = SimFrozen;
+
     fn get(&self, bucket: Bucket, key: &[u8]) -> Result<Option<Bytes>, Fault> {
-        Ok(self.life.peek().tables.get(&bucket).and_then(|table| table.get(key)).cloned())
+        let inner = self.life.peek();
+        let tables = inner.stores.get(&self.inode());
+        Ok(tables.and_then(|tables| tables.get(&bucket)).and_then(|table| table.get(key)).cloned())
     }
 
     fn scan(&self, slice: Slice<'_>, visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<(), Fault> {
         let inner = self.life.peek();
-        let Some(table) = inner.tables.get(&slice.bucket) else { return Ok(()) };
-        if is_empty(&slice) {
-            return Ok(());
-        }
-        for (key, value) in table.range::<[u8], _>((slice.start, slice.end)) {
-            if visit(key, value) == Visit::Enough {
-                return Ok(());
-            }
+        if let Some(tables) = inner.stores.get(&self.inode()) {
+            scan(tables, slice, visit);
         }
         Ok(())
     }
 
     async fn commit(&self, batch: &Batch) -> Result<Committed, Fault> {
         let name = format!("commit {} rows at {}", batch.rows.len(), batch.applied.index);
-        let committed = self.life.call(Work::Sync, name, |inner| {
-            if inner.check_room(batch.row_bytes as u64).is_err() {
-                return Committed::NoRoom;
-            }
-            apply_batch(&mut inner.tables, batch);
-            Committed::Done
-        });
-        Ok(committed.await)
+        self.change(name, batch.row_bytes, |tables| apply_batch(tables, batch)).await
     }
 
     async fn size(&self) -> Result<Size, Fault> {
+        let inode = self.inode();
         let size = self.life.call(Work::Read, "size of the store".to_owned(), |inner| {
-            let rows = inner.tables.values().map(BTreeMap::len).sum::<usize>() as u64;
-            Size { allocated: rows * 128, in_use: rows * 128 }
+            let rows = inner.stores.get(&inode).map_or(0, |tables| tables.values().map(BTreeMap::len).sum::<usize>());
+            Size { allocated: rows as u64 * 128, in_use: rows as u64 * 128 }
         });
         Ok(size.await)
+    }
+
+    fn freeze(&self) -> Result<SimFrozen, Fault> {
+        Ok(SimFrozen(self.life.peek().stores.get(&self.inode()).cloned().unwrap_or_default()))
+    }
+
+    async fn load(&self, rows: &[RawRow]) -> Result<Committed, Fault> {
+        let bytes = rows.iter().map(|row| row.value.as_ref().map_or(0, Bytes::len)).sum();
+        let change = |tables: &mut Tables| {
+            for RawRow { bucket, key, value } in rows {
+                let table = tables.entry(*bucket).or_default();
+                match value {
+                    Some(value) => drop(table.insert(key.clone(), value.clone())),
+                    None => drop(table.remove(key)),
+                }
+            }
+        };
+        self.change(format!("load {} rows", rows.len()), bytes, change).await
+    }
+
+    async fn beside(&self) -> Result<Self, Fault> {
+        let number = self.copies.fetch_add(1, Ordering::Relaxed);
+        let directory = self.home.with_file_name(format!("{COPY_PREFIX}{number}"));
+        let (path, disk) = (directory.join("data.mdb"), SimDisk::new(self.life.clone()));
+        disk.create_dir_all(&directory).await.map_err(Fault::disk("create", &directory))?;
+        let opened = disk.open(&path, Access::CreateNew).await;
+        let inode = opened.map_err(Fault::disk("open", &path))?.inode();
+        Ok(Self { life: self.life.clone(), home: directory, inode: Arc::new(inode.into()), copies: Arc::default() })
+    }
+
+    async fn replace(&self, copy: Self) -> Result<(), Fault> {
+        let (file, disk) = (copy.home.join("data.mdb"), SimDisk::new(self.life.clone()));
+        let renamed = disk.rename(&file, &self.home.join("data.mdb")).await;
+        renamed.map_err(Fault::disk("rename", &file))?;
+        disk.sync_dir(&self.home).await.map_err(Fault::disk("sync", &self.home))?;
+        self.inode.store(copy.inode(), Ordering::Relaxed);
+        let _ = disk.remove_dir_all(&copy.home).await;
+        Ok(())
+    }
+
+    async fn discard(&self, copy: Self) {
+        let _ = SimDisk::new(self.life.clone()).remove_dir_all(&copy.home).await;
+    }
+}
+
+impl Frozen for SimFrozen {
+    fn scan(&self, slice: Slice<'_>, visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<(), Fault> {
+        scan(&self.0, slice, visit);
+        Ok(())
+    }
+}
+
+fn scan(tables: &Tables, slice: Slice<'_>, visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) {
+    let Some(table) = tables.get(&slice.bucket) else { return };
+    if is_empty(&slice) {
+        return;
+    }
+    for (key, value) in table.range::<[u8], _>((slice.start, slice.end)) {
+        if visit(key, value) == Visit::Enough {
+            return;
+        }
     }
 }
 

@@ -51,8 +51,28 @@ pub enum Visit {
     Enough,
 }
 
+/// A row as it stands in its table. Without a value it is removed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RawRow {
+    /// The table.
+    pub bucket: Bucket,
+    /// Its key there.
+    pub key: Bytes,
+    /// Its value.
+    pub value: Option<Bytes>,
+}
+
+/// A store as it was at one moment, however long it is read.
+pub trait Frozen: Send + 'static {
+    /// Shows the rows of `slice` in key order until `visit` has enough.
+    fn scan(&self, slice: Slice<'_>, visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<(), Fault>;
+}
+
 /// A transactional ordered store of a few tables. Clones share one store.
 pub trait Backend: Clone + Send + Sync + 'static {
+    /// What [`Backend::freeze`] makes.
+    type Frozen: Frozen;
+
     /// The value under `key`, at the last committed batch.
     fn get(&self, bucket: Bucket, key: &[u8]) -> Result<Option<Bytes>, Fault>;
 
@@ -64,4 +84,20 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// The size after the last commit.
     fn size(&self) -> impl Future<Output = Result<Size, Fault>> + Send;
+
+    /// The store as the last committed batch left it. Pages that change meanwhile are kept for it, so nobody holds one while waiting for a client or a peer.
+    fn freeze(&self) -> Result<Self::Frozen, Fault>;
+
+    /// Puts rows as they are, as one durable transaction. Those of an empty store come fastest in the order of their keys.
+    fn load(&self, rows: &[RawRow]) -> impl Future<Output = Result<Committed, Fault>> + Send;
+
+    /// An empty store beside this one, for a copy that is to take its place. What is left of it after a crash is removed when the store is opened.
+    fn beside(&self) -> impl Future<Output = Result<Self, Fault>> + Send;
+
+    /// Puts `copy`, which [`Backend::beside`] made, in the place of this store, for all clones and for the next start. Nothing is committed meanwhile. After a crash
+    /// it is one or the other. After an error nobody knows which.
+    fn replace(&self, copy: Self) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Removes a copy that is not wanted any more.
+    fn discard(&self, copy: Self) -> impl Future<Output = ()> + Send;
 }

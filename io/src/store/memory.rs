@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 
-use super::backend::{Backend, Committed, Size, Slice, Visit};
+use super::backend::{Backend, Committed, Frozen, RawRow, Size, Slice, Visit};
 use super::batch::Batch;
 use super::buckets::Bucket;
 use crate::fault::Fault;
@@ -69,7 +69,20 @@ pub fn scan_tables(tables: &Tables, slice: Slice<'_>, visit: &mut dyn FnMut(&[u8
     }
 }
 
+/// A copy of the tables.
+#[derive(Debug)]
+pub struct MemoryFrozen(Tables);
+
+impl Frozen for MemoryFrozen {
+    fn scan(&self, slice: Slice<'_>, visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<(), Fault> {
+        scan_tables(&self.0, slice, visit);
+        Ok(())
+    }
+}
+
 impl Backend for MemoryBackend {
+    type Frozen = MemoryFrozen;
+
     fn get(&self, bucket: Bucket, key: &[u8]) -> Result<Option<Bytes>, Fault> {
         Ok(self.lock().get(&(bucket, Bytes::copy_from_slice(key))).cloned())
     }
@@ -88,4 +101,31 @@ impl Backend for MemoryBackend {
         let bytes: usize = self.lock().iter().map(|((_, key), value)| key.len() + value.len()).sum();
         Ok(Size { allocated: bytes as u64, in_use: bytes as u64 })
     }
+
+    fn freeze(&self) -> Result<MemoryFrozen, Fault> {
+        Ok(MemoryFrozen(self.tables()))
+    }
+
+    async fn load(&self, rows: &[RawRow]) -> Result<Committed, Fault> {
+        let mut tables = self.lock();
+        for RawRow { bucket, key, value } in rows {
+            match value {
+                Some(value) => drop(tables.insert((*bucket, key.clone()), value.clone())),
+                None => drop(tables.remove(&(*bucket, key.clone()))),
+            }
+        }
+        Ok(Committed::Done)
+    }
+
+    async fn beside(&self) -> Result<Self, Fault> {
+        Ok(Self::default())
+    }
+
+    async fn replace(&self, copy: Self) -> Result<(), Fault> {
+        let copied = copy.tables();
+        *self.lock() = copied;
+        Ok(())
+    }
+
+    async fn discard(&self, _: Self) {}
 }

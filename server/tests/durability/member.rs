@@ -11,10 +11,10 @@ use detcd_io::boot::execute::{Start, boot};
 use detcd_io::boot::machine::Machine;
 use detcd_io::entropy::Entropy;
 use detcd_io::fault::Fault;
-use detcd_io::store::backend::{Backend, Committed, Size, Slice, Visit};
+use detcd_io::store::backend::{Backend, Committed, RawRow, Size, Slice, Visit};
 use detcd_io::store::batch::Batch;
 use detcd_io::store::buckets::Bucket;
-use detcd_io::store::memory::MemoryBackend;
+use detcd_io::store::memory::{MemoryBackend, MemoryFrozen};
 use detcd_proto::etcdserverpb as pb;
 use detcd_proto::etcdserverpb::kv_server::Kv as _;
 use detcd_server::compose::{Assembled, assemble, lease_rules};
@@ -41,6 +41,8 @@ impl FullStore {
 }
 
 impl Backend for FullStore {
+    type Frozen = MemoryFrozen;
+
     fn get(&self, bucket: Bucket, key: &[u8]) -> Result<Option<Bytes>, Fault> {
         self.memory.get(bucket, key)
     }
@@ -56,6 +58,24 @@ impl Backend for FullStore {
     async fn size(&self) -> Result<Size, Fault> {
         self.memory.size().await
     }
+
+    fn freeze(&self) -> Result<MemoryFrozen, Fault> {
+        self.memory.freeze()
+    }
+
+    async fn load(&self, rows: &[RawRow]) -> Result<Committed, Fault> {
+        if self.is_full.load(Ordering::SeqCst) { Ok(Committed::NoRoom) } else { self.memory.load(rows).await }
+    }
+
+    async fn beside(&self) -> Result<Self, Fault> {
+        Ok(Self { memory: MemoryBackend::default(), is_full: Arc::clone(&self.is_full) })
+    }
+
+    async fn replace(&self, copy: Self) -> Result<(), Fault> {
+        self.memory.replace(copy.memory).await
+    }
+
+    async fn discard(&self, _: Self) {}
 }
 
 /// What survives a life.

@@ -76,7 +76,7 @@ fn number(tables: &Tables, key: &[u8]) -> u64 {
 /// # Errors
 /// It does not.
 pub fn covers(machine: &Machine, dir: &Path) -> Result<(), Violation> {
-    let applied = number(&machine.look().tables, buckets::APPLIED_INDEX);
+    let applied = number(machine.look().tables(), buckets::APPLIED_INDEX);
     let broken = |what: String| Err(Violation::new(Promise::Replay, what));
     if applied == 0 {
         return Ok(());
@@ -102,7 +102,7 @@ pub fn replay(machine: &Machine, dir: &Path) -> Result<Replay, Violation> {
     let broken = |what: String| Violation::new(Promise::Replay, what);
     let recovered = read_log(machine, dir, Files::Ever).map_err(|error| broken(format!("the log: {error}")))?;
     let recovered = recovered.ok_or_else(|| broken("there is no log".to_owned()))?;
-    let applied = number(&machine.look().tables, buckets::APPLIED_INDEX);
+    let applied = number(machine.look().tables(), buckets::APPLIED_INDEX);
     let mut replay = Replay::new();
     for entry in recovered.entries.into_iter().filter(|entry| entry.index.0 <= applied) {
         replay.apply(entry).map_err(broken)?;
@@ -118,7 +118,7 @@ pub fn replay(machine: &Machine, dir: &Path) -> Result<Replay, Violation> {
 /// # Errors
 /// They are not.
 pub fn check(machine: &Machine, replay: &Replay) -> Result<(), Violation> {
-    let stored = machine.look().tables.clone();
+    let stored = machine.look().tables().clone();
     let mut expected = replay.tables.clone();
     let finished = stored.get(&Bucket::Meta).and_then(|meta| meta.get(buckets::FINISHED_COMPACTION));
     let finished = finished.and_then(|mark| RevisionKey::parse(mark)).map_or(-1, |(revision, _)| revision.main);
