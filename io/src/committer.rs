@@ -1,4 +1,5 @@
-//! The committer: sealed batches into the backend, log snapshots into `.snap` files, old log files out of the way. One job at a time, in order.
+//! The committer: sealed batches into the backend, log snapshots into `.snap` files, old log files out of the way. One job at a time, in order; when there is none, the next bit
+//! of a defragmentation.
 //!
 //! It owns a thread in production because its jobs block. A batch that finds no room is kept and tried again; any other failure ends the member.
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 use detcd_core::ids::Index;
 use tokio::sync::mpsc;
 
+use crate::defragmenter::Defragmenter;
 use crate::disk::Disk;
 use crate::fault::Fault;
 use crate::snap::{self, Snapshot};
@@ -42,6 +44,11 @@ pub enum Completion {
     },
     /// The disk has no room for the batch; it is tried again.
     StoreFull,
+    /// The store lies in another file now.
+    Defragmented {
+        /// Its size now.
+        size: Size,
+    },
     /// The `.snap` file of this index is durable.
     Snapshotted {
         /// Its index.
@@ -74,6 +81,7 @@ pub struct Committer<B, D> {
     places: Places,
     jobs: mpsc::Receiver<Job>,
     done: mpsc::Sender<Completion>,
+    defragmenter: Defragmenter<B>,
 }
 
 impl<B: Backend, D: Disk> Committer<B, D> {
@@ -85,14 +93,27 @@ impl<B: Backend, D: Disk> Committer<B, D> {
         places: Places,
         jobs: mpsc::Receiver<Job>,
         done: mpsc::Sender<Completion>,
+        defragmenter: Defragmenter<B>,
     ) -> Self {
-        Self { backend, disk, places, jobs, done }
+        Self { backend, disk, places, jobs, done, defragmenter }
     }
 
     /// Works until its feeder is gone or a job fails.
     pub async fn run(mut self) {
-        while let Some(job) = self.jobs.recv().await {
-            let completion = match self.carry_out(job).await {
+        loop {
+            let job = tokio::select! {
+                biased;
+                job = self.jobs.recv() => match job {
+                    Some(job) => Some(job),
+                    None => return,
+                },
+                () = self.defragmenter.due() => None,
+            };
+            let carried_out = match job {
+                Some(job) => self.carry_out(job).await,
+                None => self.defragment().await,
+            };
+            let completion = match carried_out {
                 Ok(Some(completion)) => completion,
                 Ok(None) => continue,
                 Err(fault) => Completion::Failed(fault),
@@ -104,7 +125,12 @@ impl<B: Backend, D: Disk> Committer<B, D> {
         }
     }
 
-    async fn carry_out(&self, job: Job) -> Result<Option<Completion>, Fault> {
+    async fn defragment(&mut self) -> Result<Option<Completion>, Fault> {
+        let size = self.defragmenter.advance(&self.backend).await?;
+        Ok(size.map(|size| Completion::Defragmented { size }))
+    }
+
+    async fn carry_out(&mut self, job: Job) -> Result<Option<Completion>, Fault> {
         match job {
             Job::Commit(batch) => self.commit(&batch).await,
             Job::Snapshot(file) => {
@@ -120,7 +146,7 @@ impl<B: Backend, D: Disk> Committer<B, D> {
     }
 
     /// `None`: nobody waits for it any more.
-    async fn commit(&self, batch: &Batch) -> Result<Option<Completion>, Fault> {
+    async fn commit(&mut self, batch: &Batch) -> Result<Option<Completion>, Fault> {
         #[cfg(mutants)]
         if let Some(first) = crate::mutants::first_part(self.places.mutant, &self.backend, batch)? {
             self.backend.commit(&first).await?;
@@ -136,6 +162,7 @@ impl<B: Backend, D: Disk> Committer<B, D> {
             }
             tokio::time::sleep(NO_ROOM_PAUSE).await;
         }
+        self.defragmenter.on_committed(&self.backend, batch).await?;
         let size = self.backend.size().await?;
         Ok(Some(Completion::Committed { applied: batch.applied, size }))
     }

@@ -4,7 +4,7 @@
 //! out, in the order it was asked for, and an effect that failed stops the member instead of being tried again.
 //!
 //! Reading order: [`disk`] (what a disk can do, and what it may lose), [`fault`] (how a machine fails), [`wal`] (the log), [`snap`],
-//! [`store`] (the tables), [`codec`] (bytes to the engine's values), [`applier`], [`committer`], [`sweeper`], [`driver`] (the owner of the
+//! [`store`] (the tables), [`codec`] (bytes to the engine's values), [`applier`], [`committer`], [`defragmenter`], [`copier`], [`sweeper`], [`driver`] (the owner of the
 //! engine), [`keeper`] (of leases), [`boot`].
 
 pub mod applier;
@@ -13,6 +13,8 @@ pub mod boot;
 pub mod clock;
 pub mod codec;
 pub mod committer;
+pub mod copier;
+pub mod defragmenter;
 pub mod disk;
 pub mod driver;
 pub mod entropy;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use detcd_io::boot::execute::Booted;
 use detcd_io::boot::inspect::Claim;
 use detcd_io::committer::{Committer, Places};
+use detcd_io::copier::{Copier, copier};
+use detcd_io::defragmenter::Defragmenter;
 use detcd_io::disk::Disk;
 use detcd_io::driver::{Driver, Lines, Parts, Settings, bounds};
 use detcd_io::entropy::Entropy;
@@ -19,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
 use crate::fanout::{self, Fanout};
-use crate::member::{Identity, Member, RequestLimits};
+use crate::member::{Identity, Member, RequestLimits, Upkeep};
 
 /// Log files that stay at least, whatever was asked.
 const WALS_LEAST: usize = 2;
@@ -27,13 +29,15 @@ const WALS_LEAST: usize = 2;
 const JOBS_MAX: usize = 4;
 
 /// A member in parts.
-pub struct Assembled<D: Disk, B> {
+pub struct Assembled<D: Disk, B: Backend> {
     /// Owns the engine. Runs on the gRPC runtime.
     pub driver: Driver<B>,
     /// Writes the log. Blocks.
     pub writer: Writer<D>,
     /// Writes the store. Blocks.
     pub committer: Committer<B, D>,
+    /// Copies the store for those who take it away. Blocks.
+    pub copier: Copier<B, D>,
     /// Removes what compactions leave behind. Runs on the gRPC runtime.
     pub sweeper: Sweeper<B>,
     /// Tells watchers what happens. Runs on the gRPC runtime.
@@ -77,7 +81,16 @@ pub fn assemble<D: Disk, B: Backend>(
     };
     let disk = booted.wal.disk().clone();
     let places = places(config, &booted);
-    let committer = Committer::new(booted.store.backend().clone(), disk, places, job_queue, completer);
+    let (defragment, defragments) = mpsc::channel(bounds::DEFRAGMENT_ASKS_MAX);
+    let (copier, copies) = copier(booted.store.backend().clone(), disk.clone(), &places.snap);
+    #[cfg_attr(not(mutants), expect(unused_mut, reason = "changed in builds with mutants"))]
+    let mut defragmenter = Defragmenter::new(defragments);
+    #[cfg(mutants)]
+    {
+        defragmenter.mutant = booted.mutant;
+    }
+    let committer = Committer::new(booted.store.backend().clone(), disk, places, job_queue, completer, defragmenter);
+    let upkeep = Upkeep { defragment, copies };
     let identity =
         Identity { cluster: booted.metadata.cluster, member: booted.metadata.member, name: config.asked.name.clone() };
     let watching = watching(config, &booted);
@@ -98,11 +111,12 @@ pub fn assemble<D: Disk, B: Backend>(
     }
     let keeper = LeaseKeeper::new(booted.store.clone(), asker.clone(), limits(config).timeout);
     let (fanout, handle) = Fanout::new(booted.store.clone(), asker.clone(), dice, watching, fault_line.clone());
-    let member = Member::new(asker, booted.store, identity, limits(config), handle, fault_line);
+    let member = Member::new(asker, booted.store, identity, limits(config), (handle, upkeep), fault_line);
     Assembled {
         driver,
         writer: Writer::new(booted.wal, batches, reporter),
         committer,
+        copier,
         sweeper,
         fanout,
         keeper,

@@ -10,6 +10,8 @@ use bytes::Bytes;
 use detcd_core::ids::MemberId;
 use detcd_core::raft::Refusal;
 use detcd_io::codec::entry::{self, Field};
+use detcd_io::copier::Copies;
+use detcd_io::defragmenter;
 use detcd_io::driver::ask::{Answer, Asker, Unanswered};
 use detcd_io::driver::bounds;
 use detcd_io::fault::Fault;
@@ -54,6 +56,15 @@ pub struct RequestLimits {
     pub quota_bytes: i64,
 }
 
+/// The way to those who look after the store.
+#[derive(Clone, Debug)]
+pub struct Upkeep {
+    /// Takes requests to defragment.
+    pub defragment: mpsc::Sender<defragmenter::Ask>,
+    /// Makes copies.
+    pub copies: Copies,
+}
+
 /// Counters of the services.
 #[derive(Debug, Default)]
 pub struct Counts {
@@ -78,6 +89,7 @@ struct Inner<B> {
     counts: Counts,
     room: Room,
     fanout: Handle,
+    upkeep: Upkeep,
     faults: mpsc::Sender<Fault>,
 }
 
@@ -95,12 +107,12 @@ impl<B: Backend> Member<B> {
         store: Store<B>,
         identity: Identity,
         limits: RequestLimits,
-        fanout: Handle,
+        (fanout, upkeep): (Handle, Upkeep),
         faults: mpsc::Sender<Fault>,
     ) -> Self {
         let room = Room::new(bounds::REPLY_BYTES_MAX, limits.timeout);
         let counts = Counts::default();
-        Self { inner: Arc::new(Inner { asker, store, identity, limits, counts, room, fanout, faults }) }
+        Self { inner: Arc::new(Inner { asker, store, identity, limits, counts, room, fanout, upkeep, faults }) }
     }
 
     /// The way to the log.
@@ -137,6 +149,12 @@ impl<B: Backend> Member<B> {
     #[must_use]
     pub fn fanout(&self) -> &Handle {
         &self.inner.fanout
+    }
+
+    /// The way to the upkeep of the store.
+    #[must_use]
+    pub fn upkeep(&self) -> &Upkeep {
+        &self.inner.upkeep
     }
 
     /// The counters.

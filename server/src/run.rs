@@ -188,11 +188,14 @@ impl Life<'_> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| Failure::Process(std::io::Error::other(error.to_string())))?;
         let assembled = assemble(booted, self.config, Entropy::from_bytes(seed), wall_millis());
-        let Assembled { driver, writer, committer, sweeper, fanout, keeper, member, stop, faults, claim } = assembled;
+        let Assembled { driver, writer, committer, copier, sweeper, fanout, keeper, member, stop, faults, claim } =
+            assembled;
         let threads = [
             thread("detcd-wal", writer.run()).map_err(Failure::Process)?,
             thread("detcd-store", committer.run()).map_err(Failure::Process)?,
         ];
+        // It ends with those who ask it, and has nothing to bring to an end.
+        thread("detcd-copy", copier.run()).map_err(Failure::Process)?;
         let ended = runtime.block_on(async {
             let driver = tokio::spawn(driver.run());
             tokio::spawn(sweeper.run());

@@ -365,7 +365,8 @@ async fn live(life: Life, start: Start, config: Config, running: Running) -> New
         Err(error) => return News::Refused(error),
     };
     let assembled = assemble(booted, &config, Entropy::seeded(seed), wall_millis());
-    let Assembled { driver, writer, committer, sweeper, fanout, keeper, member, stop, mut faults, claim } = assembled;
+    let Assembled { driver, writer, committer, copier, sweeper, fanout, keeper, member, stop, mut faults, claim } =
+        assembled;
     let parts = [
         tokio::spawn(writer.run()),
         tokio::spawn(committer.run()),
@@ -373,6 +374,7 @@ async fn live(life: Life, start: Start, config: Config, running: Running) -> New
         tokio::spawn(keeper.run()),
     ];
     tokio::spawn(fanout.run());
+    tokio::spawn(copier.run());
     let mut driver = tokio::spawn(driver.run());
     let urls: Vec<String> = config.urls.advertise_client.iter().map(ToString::to_string).collect();
     let (closing, closed) = oneshot::channel::<()>();

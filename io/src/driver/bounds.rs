@@ -46,6 +46,12 @@ pub const WATCH_STREAM_MESSAGES_MAX: usize = 1024;
 pub const WATCH_CHUNK_ROWS: usize = 1_000;
 /// Bytes that laggards are given at once. A revision is never cut.
 pub const WATCH_CHUNK_BYTES: usize = 1 << 20;
+/// Copies of the store that exist at once. Beyond it: who wants one waits until another was taken away.
+pub const COPIES_MAX: usize = 8;
+/// Requests of those who take copies away. Full: they wait. As many may wait for a copy to be made; beyond it: `too many requests`.
+pub const COPY_ASKS_MAX: usize = 64;
+/// Requests to defragment that wait while one is carried out. Full: they wait.
+pub const DEFRAGMENT_ASKS_MAX: usize = 16;
 
 const _: () = {
     assert!(ASKS_PER_TURN <= ASKS_MAX);

@@ -163,6 +163,7 @@ impl<B: Backend> Durable<B> {
                 }
                 self.store_full = true;
             }
+            Some(Completion::Defragmented { size }) => self.store.tell_size(size),
             Some(Completion::Snapshotted { index }) => {
                 if let MarkState::Saving(marked) = std::mem::replace(&mut self.mark, MarkState::Marking) {
                     assert!(marked.mark.index == index, "one snapshot at a time");
@@ -262,7 +263,7 @@ impl<B: Backend> Durable<B> {
                     Some(Completion::Committed { size, .. }) => self.store.retire(size),
                     Some(Completion::Failed(fault)) => return Err(fault),
                     Some(Completion::StoreFull) | None => return Ok(()),
-                    Some(Completion::Snapshotted { .. }) => {}
+                    Some(Completion::Snapshotted { .. } | Completion::Defragmented { .. }) => {}
                 },
                 () = &mut patience => return Ok(()),
             }

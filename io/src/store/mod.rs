@@ -189,7 +189,8 @@ impl<B: Backend> Store<B> {
         self.tell_size(size);
     }
 
-    fn tell_size(&self, size: Size) {
+    /// The backend has this size now.
+    pub(crate) fn tell_size(&self, size: Size) {
         self.shared.allocated.store(size.allocated, Ordering::Relaxed);
         self.shared.in_use.store(size.in_use, Ordering::Relaxed);
     }

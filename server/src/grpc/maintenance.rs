@@ -1,4 +1,4 @@
-//! The Maintenance service: status, hashes and alarms. The rest comes with its features.
+//! The Maintenance service: status, hashes, alarms, defragmentation and snapshots. The rest comes with its features.
 
 use detcd_core::alarm::{Alarm, Alarms};
 use detcd_core::command::AlarmAction;
@@ -9,11 +9,16 @@ use detcd_io::store::backend::Backend;
 use detcd_io::store::hash::{HashAll, HashKeys, Hashed, KeysHash};
 use detcd_proto::etcdserverpb as pb;
 use detcd_proto::etcdserverpb::maintenance_server::Maintenance;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::snapshot;
 use crate::member::{Member, VERSION, respond};
-use crate::status;
+use crate::status::{self, Refused};
+
+/// Pieces of a snapshot that wait for their client.
+const PIECES_MAX: usize = 2;
 
 /// The service over a member.
 pub struct MaintenanceService<B> {
@@ -138,14 +143,36 @@ impl<B: Backend> Maintenance for MaintenanceService<B> {
         respond(pb::AlarmResponse { header: Some(self.member.header(answer.revision)), alarms })
     }
 
-    async fn defragment(&self, _: Request<pb::DefragmentRequest>) -> Result<Response<pb::DefragmentResponse>, Status> {
-        unbuilt("defragmentation")
+    async fn defragment(
+        &self,
+        request: Request<pb::DefragmentRequest>,
+    ) -> Result<Response<pb::DefragmentResponse>, Status> {
+        self.member.check_metadata(request.metadata())?;
+        let (ask, answered) = oneshot::channel();
+        let asked = self.member.upkeep().defragment.send(ask).await;
+        asked.map_err(|_| Refused::Stopped)?;
+        match answered.await {
+            Ok(Ok(())) => respond(pb::DefragmentResponse { header: None }),
+            Ok(Err(cause)) => Err(Status::unknown(cause)),
+            Err(_) => Err(Refused::Stopped.into()),
+        }
     }
 
     type SnapshotStream = ReceiverStream<Result<pb::SnapshotResponse, Status>>;
 
-    async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
-        unbuilt("the snapshot stream")
+    async fn snapshot(&self, request: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
+        self.member.check_metadata(request.metadata())?;
+        let member = self.member.clone();
+        let (pieces, stream) = mpsc::channel(PIECES_MAX);
+        tokio::spawn(async move {
+            let version = member.store().storage_version().map_or(String::new(), |version| version.to_string());
+            match snapshot::copy(&member).await {
+                Ok(copied) => snapshot::send(copied, version, pieces).await,
+                // The client may be gone, too.
+                Err(status) => drop(pieces.send(Err(status)).await),
+            }
+        });
+        respond(ReceiverStream::new(stream))
     }
 
     async fn move_leader(&self, _: Request<pb::MoveLeaderRequest>) -> Result<Response<pb::MoveLeaderResponse>, Status> {

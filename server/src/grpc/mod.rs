@@ -5,5 +5,6 @@ pub mod health;
 pub mod kv;
 pub mod lease;
 pub mod maintenance;
+mod snapshot;
 mod stream_chunk;
 pub mod watch;

@@ -69,6 +69,13 @@ impl Load {
         }
     }
 
+    /// As [`Self::check`], of what is left when everything before `compacted` is gone.
+    pub(crate) async fn check_since(&mut self, client: &KvClient<Channel>, compacted: i64) {
+        self.by_revision.lock().unwrap().retain(|revision, _| compacted <= *revision);
+        self.checked = 0;
+        self.check(client).await;
+    }
+
     /// Every acknowledged write is found at its revision: all since the last check, and a sample of the older ones.
     pub(crate) async fn check(&mut self, client: &KvClient<Channel>) {
         let acknowledged = self.by_revision.lock().unwrap().clone();

@@ -6,6 +6,7 @@
 mod compaction;
 mod lease;
 mod load;
+mod maintenance;
 mod member;
 mod quota;
 mod watch;

@@ -1,0 +1,292 @@
+//! Copies of the store as etcd's database file, for those who take it away: a snapshot is first made here, whole, in a file without a name, and read from there. So nobody's slowness holds a
+//! read transaction open, and memory does not grow with the store.
+//!
+//! One copy is made at a time, in chunks with rests between, each synced, so that little of it is ever in the system's memory for a sync of the log to wait for. What was made is read between the
+//! chunks. It owns a thread in production because its calls block.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::bbolt::write::{Finished, Writer};
+use crate::clock::Instant;
+use crate::disk::{Access, Disk, File};
+use crate::driver::bounds;
+use crate::fault::Fault;
+use crate::store::backend::{Backend, Frozen, Slice, Visit};
+use crate::store::buckets::Bucket;
+
+/// Bytes of rows that are copied between two looks at requests.
+const CHUNK_BYTES: usize = 1 << 20;
+/// The least rest between two chunks.
+const REST_LEAST: Duration = Duration::from_millis(1);
+
+/// Why there is no copy, or no more of it.
+#[derive(Debug, thiserror::Error)]
+pub enum NoCopy {
+    /// The member is stopping.
+    #[error("the member is stopping")]
+    Stopping,
+    /// Too many wait for theirs.
+    #[error("too many copies are asked for")]
+    TooMany,
+    /// The disk refused it, or the store cannot be read.
+    #[error(transparent)]
+    Failed(#[from] Fault),
+}
+
+/// The copy's number and its length.
+type MadeAnswer = oneshot::Sender<Result<(u64, u64), NoCopy>>;
+
+#[derive(Debug)]
+enum Ask {
+    Make { answer: MadeAnswer },
+    Read { id: u64, offset: u64, bytes: usize, answer: oneshot::Sender<Result<Bytes, Fault>> },
+}
+
+/// The way to the copier. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Copies {
+    asks: mpsc::Sender<Ask>,
+    ended: mpsc::Sender<u64>,
+}
+
+/// A copy that was made. Its room on the disk is free again when it is dropped.
+#[derive(Debug)]
+pub struct Copied {
+    copies: Copies,
+    id: u64,
+    size_bytes: u64,
+}
+
+/// The task that copies.
+pub struct Copier<B: Backend, D: Disk> {
+    store: B,
+    disk: D,
+    /// Where its files are for the moment in which they have a name.
+    directory: PathBuf,
+    asks: mpsc::Receiver<Ask>,
+    ended: mpsc::Receiver<u64>,
+    made: BTreeMap<u64, D::File>,
+    making: Option<Making<B::Frozen, D::File>>,
+    waiting: VecDeque<MadeAnswer>,
+    copies: u64,
+}
+
+struct Making<R, F> {
+    frozen: R,
+    writer: Writer,
+    file: F,
+    path: PathBuf,
+    /// The table under way, and the last key that was copied of it.
+    table: usize,
+    last: Option<Bytes>,
+    due: Instant,
+    answer: MadeAnswer,
+}
+
+/// Makes a copier and the way to it.
+pub fn copier<B: Backend, D: Disk>(store: B, disk: D, directory: &Path) -> (Copier<B, D>, Copies) {
+    let (asks, asked) = mpsc::channel(bounds::COPY_ASKS_MAX);
+    let (ended, ends) = mpsc::channel(bounds::COPIES_MAX);
+    let copier = Copier {
+        store,
+        disk,
+        directory: directory.to_owned(),
+        asks: asked,
+        ended: ends,
+        made: BTreeMap::new(),
+        making: None,
+        waiting: VecDeque::new(),
+        copies: 0,
+    };
+    (copier, Copies { asks, ended })
+}
+
+impl Copies {
+    /// Copies the store as its last committed batch left it, or a later one.
+    ///
+    /// # Errors
+    /// There is no room, or the member is stopping.
+    pub async fn make(&self) -> Result<Copied, NoCopy> {
+        let (answer, made) = oneshot::channel();
+        self.asks.send(Ask::Make { answer }).await.map_err(|_| NoCopy::Stopping)?;
+        let (id, size_bytes) = made.await.map_err(|_| NoCopy::Stopping)??;
+        Ok(Copied { copies: self.clone(), id, size_bytes })
+    }
+}
+
+impl Copied {
+    /// Its length.
+    #[must_use]
+    pub const fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// So many bytes from `offset` on, or as many as there are.
+    ///
+    /// # Errors
+    /// The disk failed, or the member is stopping.
+    pub async fn read(&self, offset: u64, bytes: usize) -> Result<Bytes, NoCopy> {
+        let (answer, read) = oneshot::channel();
+        let ask = Ask::Read { id: self.id, offset, bytes, answer };
+        self.copies.asks.send(ask).await.map_err(|_| NoCopy::Stopping)?;
+        Ok(read.await.map_err(|_| NoCopy::Stopping)??)
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        // There is a place for each copy; if the copier is gone, so are its files.
+        let _ = self.copies.ended.try_send(self.id);
+    }
+}
+
+impl<B: Backend, D: Disk> Copier<B, D> {
+    /// Works until nobody can ask any more.
+    pub async fn run(mut self) {
+        loop {
+            tokio::select! {
+                biased;
+                Some(id) = self.ended.recv() => drop(self.made.remove(&id)),
+                ask = self.asks.recv() => match ask {
+                    Some(Ask::Make { answer }) if self.waiting.len() == bounds::COPY_ASKS_MAX => {
+                        let _ = answer.send(Err(NoCopy::TooMany));
+                    }
+                    Some(Ask::Make { answer }) => self.waiting.push_back(answer),
+                    Some(Ask::Read { id, offset, bytes, answer }) => {
+                        let file = self.made.get(&id).expect("a copy is removed when nobody can read it any more");
+                        let read = read(file, offset, bytes).await.map_err(Fault::disk("read", &self.directory));
+                        let _ = answer.send(read);
+                    }
+                    None => return,
+                },
+                () = due(self.making.as_ref().map(|making| making.due)) => self.advance().await,
+            }
+            self.begin_next().await;
+        }
+    }
+
+    /// Begins a copy if somebody waits for one and there is a place for it.
+    async fn begin_next(&mut self) {
+        while self.making.is_none() && self.made.len() < bounds::COPIES_MAX {
+            let Some(answer) = self.waiting.pop_front() else { return };
+            // Whoever asked may be gone.
+            if answer.is_closed() {
+                continue;
+            }
+            match self.begin().await {
+                Ok((frozen, file, path)) => {
+                    let writer = Writer::new();
+                    self.making =
+                        Some(Making { frozen, writer, file, path, table: 0, last: None, due: Instant::now(), answer });
+                }
+                Err(fault) => drop(answer.send(Err(fault.into()))),
+            }
+        }
+    }
+
+    /// A file that nobody sees, and nothing of which is left when the process ends.
+    async fn begin(&mut self) -> Result<(B::Frozen, D::File, PathBuf), Fault> {
+        self.copies += 1;
+        let path = self.directory.join(format!("tmp.snapshot-{}", self.copies));
+        let file = self.disk.open(&path, Access::WriteOrCreate).await.map_err(Fault::disk("create", &path))?;
+        self.disk.remove_file(&path).await.map_err(Fault::disk("remove", &path))?;
+        file.set_size(0).await.map_err(Fault::disk("empty", &path))?;
+        Ok((self.store.freeze()?, file, path))
+    }
+
+    /// Copies a chunk.
+    async fn advance(&mut self) {
+        let Some(mut making) = self.making.take() else { return };
+        if making.answer.is_closed() {
+            return;
+        }
+        let began = Instant::now();
+        match making.advance().await {
+            Ok(None) => {
+                let now = Instant::now();
+                making.due = now + (now - began).max(REST_LEAST);
+                self.making = Some(making);
+            }
+            Ok(Some(size_bytes)) => {
+                let id = self.copies;
+                self.made.insert(id, making.file);
+                if making.answer.send(Ok((id, size_bytes))).is_err() {
+                    self.made.remove(&id);
+                }
+            }
+            Err(fault) => drop(making.answer.send(Err(fault.into()))),
+        }
+    }
+}
+
+async fn read<F: File>(file: &F, offset: u64, bytes: usize) -> io::Result<Bytes> {
+    let mut buffer = vec![0; bytes];
+    let mut read = 0;
+    while read < bytes {
+        match file.read_at(&mut buffer[read..], offset + read as u64).await? {
+            0 => break,
+            count => read += count,
+        }
+    }
+    buffer.truncate(read);
+    Ok(buffer.into())
+}
+
+/// Waits until the next chunk is due.
+async fn due(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl<R: Frozen, F: File> Making<R, F> {
+    /// Copies a chunk. Answers the file's length at its end.
+    async fn advance(&mut self) -> Result<Option<u64>, Fault> {
+        let is_end = self.gather()?;
+        let finished = is_end.then(|| self.writer.finish());
+        let (offset, pages) = self.writer.take();
+        self.file.write_all_at(&pages, offset).await.map_err(Fault::disk("write", &self.path))?;
+        if let Some(Finished { metas, size_bytes }) = finished {
+            self.file.write_all_at(&metas, 0).await.map_err(Fault::disk("write", &self.path))?;
+            return Ok(Some(size_bytes));
+        }
+        self.file.sync_data().await.map_err(Fault::disk("sync", &self.path))?;
+        Ok(None)
+    }
+
+    /// Gives the next rows to the writer. Answers whether those were the last.
+    fn gather(&mut self) -> Result<bool, Fault> {
+        let mut bytes = 0;
+        while let Some(bucket) = Bucket::ALL.get(self.table).copied() {
+            let place = self.last.take();
+            if place.is_none() {
+                self.writer.bucket(bucket.name().as_bytes());
+            }
+            let start = place.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            let (writer, last) = (&mut self.writer, &mut self.last);
+            let mut visit = |key: &[u8], value: &[u8]| {
+                writer.row(key, value);
+                bytes += key.len() + value.len();
+                if bytes < CHUNK_BYTES {
+                    return Visit::More;
+                }
+                *last = Some(Bytes::copy_from_slice(key));
+                Visit::Enough
+            };
+            self.frozen.scan(Slice { bucket, start, end: Bound::Unbounded }, &mut visit)?;
+            if self.last.is_some() {
+                return Ok(false);
+            }
+            self.table += 1;
+        }
+        Ok(true)
+    }
+}
