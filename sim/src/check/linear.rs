@@ -14,7 +14,7 @@ use pb::response_op::Response;
 use super::compactions::{COMPACTED, Compactions};
 use super::durability::{Tokens, revision_of, tokens};
 use super::model::{FUTURE, Model, Rejection};
-use super::rows::{Change, Rows, State};
+use super::rows::{Change, Rows};
 use super::{Promise, Violation};
 use crate::record::{Answer, Ask, History, Operation, Outcome};
 
@@ -48,9 +48,10 @@ fn names_lease(ask: &Ask) -> bool {
 }
 
 /// Whether a revision is the end of a lease: all of its keys go, in their order, and nothing else happens.
-fn is_lease_end(before: &State, changes: &[Change]) -> bool {
+fn is_lease_end(rows: &Rows, revision: i64, changes: &[Change]) -> bool {
     let Some(Change::Delete(first)) = changes.first() else { return false };
-    let Some(lease) = before.get(first).map(|kv| kv.lease).filter(|lease| *lease != 0) else { return false };
+    let Some(lease) = rows.at(first, revision - 1).map(|kv| kv.lease).filter(|lease| *lease != 0) else { return false };
+    let before = rows.state(revision - 1);
     let keys = before.values().filter(|kv| kv.lease == lease).map(|kv| Change::Delete(kv.key.clone()));
     keys.eq(changes.iter().cloned())
 }
@@ -312,13 +313,12 @@ fn explain_the_rest(
             Some(value) => by_token.get(value).into_iter().chain(&copies).copied().collect(),
             None => (0..uncertain.len()).collect(),
         };
-        let before = Model::at(rows, revision - 1);
-        if is_lease_end(&before.state, changes) {
+        if is_lease_end(rows, *revision, changes) {
             continue;
         }
         let fits = |place: &usize| {
             let (operation, floor) = uncertain[*place];
-            let mut model = Model { rows, state: before.state.clone(), revision: before.revision, changes: Vec::new() };
+            let mut model = Model::at(rows, revision - 1);
             floor < *revision && apply(&mut model, &operation.ask).is_ok() && model.changes == *changes
         };
         unexplained.push((*revision, candidates.into_iter().filter(fits).collect()));

@@ -2,6 +2,8 @@
 //!
 //! Written from the documented semantics, over plain maps, and from nothing else: where it differs from the member, one of them is wrong.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use detcd_proto::etcdserverpb as pb;
 use detcd_proto::mvccpb::KeyValue;
@@ -9,14 +11,14 @@ use pb::compare::TargetUnion;
 use pb::request_op::Request;
 use pb::response_op::Response;
 
-use super::rows::{Change, Rows, State};
+use super::rows::{Change, Rows};
 
 /// A store at one point, on the way through one request.
 pub struct Model<'a> {
     /// The whole history.
     pub rows: &'a Rows,
-    /// The state, with what the request did so far.
-    pub state: State,
+    /// What the keys hold that the request changed so far; all others hold what the history says.
+    changed: BTreeMap<Bytes, Option<KeyValue>>,
     /// The revision before the request.
     pub revision: i64,
     /// What the request did so far.
@@ -46,8 +48,28 @@ enum Step<'a> {
 impl<'a> Model<'a> {
     /// The store after `revision`.
     #[must_use]
-    pub fn at(rows: &'a Rows, revision: i64) -> Self {
-        Self { rows, state: rows.state(revision), revision, changes: Vec::new() }
+    pub const fn at(rows: &'a Rows, revision: i64) -> Self {
+        Self { rows, changed: BTreeMap::new(), revision, changes: Vec::new() }
+    }
+
+    /// What a key holds now.
+    fn get(&self, key: &Bytes) -> Option<&KeyValue> {
+        match self.changed.get(key) {
+            Some(changed) => changed.as_ref(),
+            None => self.rows.at(key, self.revision),
+        }
+    }
+
+    /// What the keys of a range hold now, in their order.
+    fn within(&self, key: &Bytes, range_end: &[u8]) -> Vec<&KeyValue> {
+        if range_end.is_empty() {
+            return self.get(key).into_iter().collect();
+        }
+        let mut names: Vec<&Bytes> = self.rows.keys().chain(self.changed.keys()).collect();
+        names.retain(|name| is_in(name, key, range_end));
+        names.sort_unstable();
+        names.dedup();
+        names.into_iter().filter_map(|name| self.get(name)).collect()
     }
 
     /// The revision that the next change gets, or that the request's changes have.
@@ -65,21 +87,16 @@ impl<'a> Model<'a> {
         if request.revision > self.revision {
             return Err(FUTURE);
         }
-        let past;
-        let state = if request.revision > 0 {
-            past = self.rows.state(request.revision);
-            &past
-        } else {
-            &self.state
-        };
-        let mut response = select(state, request);
+        let past = Model::at(self.rows, request.revision);
+        let state = if request.revision > 0 { &past } else { self };
+        let mut response = select(state.within(&request.key, &request.range_end), request);
         response.header = header(self.now());
         Ok(response)
     }
 
     /// A put.
     pub fn put(&mut self, request: &pb::PutRequest) -> Result<pb::PutResponse, Rejection> {
-        let before = self.state.get(&request.key).cloned();
+        let before = self.get(&request.key).cloned();
         if request.ignore_value && before.is_none() {
             return Err(KEY_NOT_FOUND);
         }
@@ -96,17 +113,16 @@ impl<'a> Model<'a> {
             value,
             lease: request.lease,
         };
-        self.state.insert(request.key.clone(), kv.clone());
+        self.changed.insert(request.key.clone(), Some(kv.clone()));
         self.changes.push(Change::Put(kv));
         Ok(pb::PutResponse { header: header(main), prev_kv: before.filter(|_| request.prev_kv) })
     }
 
     /// A range delete.
     pub fn delete(&mut self, request: &pb::DeleteRangeRequest) -> pb::DeleteRangeResponse {
-        let is_in = |key: &Bytes| is_in(key, &request.key, &request.range_end);
-        let gone: Vec<KeyValue> = self.state.iter().filter(|(key, _)| is_in(key)).map(|(_, kv)| kv.clone()).collect();
+        let gone: Vec<KeyValue> = self.within(&request.key, &request.range_end).into_iter().cloned().collect();
         for kv in &gone {
-            self.state.remove(&kv.key);
+            self.changed.insert(kv.key.clone(), None);
             self.changes.push(Change::Delete(kv.key.clone()));
         }
         pb::DeleteRangeResponse {
@@ -142,7 +158,7 @@ impl<'a> Model<'a> {
         for step in &path.ops {
             match step {
                 Step::Range(request) if request.revision > self.revision => return Err(FUTURE),
-                Step::Put(request) if request.ignore_value && !self.state.contains_key(&request.key) => {
+                Step::Put(request) if request.ignore_value && self.get(&request.key).is_none() => {
                     return Err(KEY_NOT_FOUND);
                 }
                 Step::Txn(path) => self.check(path)?,
@@ -169,8 +185,7 @@ impl<'a> Model<'a> {
 
     /// A missing key has zeros, and no value that could compare to anything.
     fn holds(&self, compare: &pb::Compare) -> bool {
-        let in_range = |key: &Bytes| is_in(key, &compare.key, &compare.range_end);
-        let found: Vec<&KeyValue> = self.state.iter().filter(|(key, _)| in_range(key)).map(|(_, kv)| kv).collect();
+        let found = self.within(&compare.key, &compare.range_end);
         if found.is_empty() {
             return compare.target != 3 && relates(compare, &KeyValue::default());
         }
@@ -209,10 +224,9 @@ fn is_in(candidate: &[u8], key: &[u8], range_end: &[u8]) -> bool {
     }
 }
 
-/// Reads a range from one state: all keys first, then every option in turn.
-fn select(state: &State, request: &pb::RangeRequest) -> pb::RangeResponse {
-    let mut kvs: Vec<KeyValue> =
-        state.values().filter(|kv| is_in(&kv.key, &request.key, &request.range_end)).cloned().collect();
+/// Answers a range from what its keys hold: all of them first, then every option in turn.
+fn select(found: Vec<&KeyValue>, request: &pb::RangeRequest) -> pb::RangeResponse {
+    let mut kvs: Vec<KeyValue> = found.into_iter().cloned().collect();
     let count = kvs.len() as i64;
     if request.count_only {
         return pb::RangeResponse { count, ..pb::RangeResponse::default() };

@@ -38,15 +38,14 @@ enum Files {
 
 /// Reads the log as a tool would: a copy of its files, without the machine's troubles.
 fn read_log(machine: &Machine, dir: &Path, files: Files) -> Result<Option<Recovered>, WalError> {
+    let is_log = |path: &Path| path.extension().is_some_and(|extension| extension == "wal");
     let found = match files {
-        Files::Present => machine.look().image.below(dir),
-        Files::Ever => machine.look().image.ever_below(dir),
+        Files::Present => machine.look().image.below(dir, is_log),
+        Files::Ever => machine.look().image.ever_below(dir, is_log),
     };
     let disk = MemoryDisk::new();
     for (path, bytes) in found {
-        if path.extension().is_some_and(|extension| extension == "wal") {
-            disk.put(&path, bytes);
-        }
+        disk.put(&path, bytes);
     }
     if disk.bytes(dir).is_none() && now(wal::names(&disk, dir)).unwrap_or_default().is_empty() {
         return Ok(None);

@@ -85,6 +85,11 @@ impl Rows {
         state
     }
 
+    /// Every key that ever was, in their order.
+    pub fn keys(&self) -> impl Iterator<Item = &Bytes> {
+        self.keys.keys()
+    }
+
     /// What `key` held at `revision`.
     #[must_use]
     pub fn at(&self, key: &Bytes, revision: i64) -> Option<&KeyValue> {

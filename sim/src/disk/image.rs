@@ -253,23 +253,28 @@ impl Image {
         self.files.retain(|inode, _| linked.contains(inode));
     }
 
-    /// The bytes of every file below `dir`, those that were removed included.
-    pub fn ever_below(&self, dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-        let mut found: BTreeMap<PathBuf, Vec<u8>> =
-            self.attic.iter().filter(|(path, _)| path.starts_with(dir)).map(|(p, b)| (p.clone(), b.clone())).collect();
-        for (path, bytes) in self.below(dir) {
-            found.insert(path, bytes);
-        }
+    /// The bytes of every wanted file below `dir`, those that were removed included.
+    pub fn ever_below(&self, dir: &Path, wanted: impl Fn(&Path) -> bool) -> BTreeMap<PathBuf, Vec<u8>> {
+        let removed = self.attic.iter().filter(|(path, _)| path.starts_with(dir) && wanted(path));
+        let mut found: BTreeMap<PathBuf, Vec<u8>> = removed.map(|(p, b)| (p.clone(), b.clone())).collect();
+        found.extend(self.below(dir, wanted));
         found
     }
 
-    /// The bytes of the files in `dir`.
-    pub fn below(&self, dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    /// The bytes of the wanted files in `dir`.
+    pub fn below(&self, dir: &Path, wanted: impl Fn(&Path) -> bool) -> BTreeMap<PathBuf, Vec<u8>> {
         let Ok(inode) = self.directory(dir) else { return BTreeMap::new() };
-        let files = self.current[&inode]
-            .iter()
-            .filter_map(|(name, inode)| Some((dir.join(name), self.files.get(inode)?.bytes().to_vec())));
+        let files = self.current[&inode].iter().filter_map(|(name, inode)| {
+            let path = dir.join(name);
+            let content = self.files.get(inode).filter(|_| wanted(&path))?;
+            Some((path, content.bytes().to_vec()))
+        });
         files.collect()
+    }
+
+    /// The bytes of every file there is, and of every one that was removed.
+    pub fn contents(&self) -> impl Iterator<Item = &[u8]> {
+        self.files.values().map(Content::bytes).chain(self.attic.values().map(Vec::as_slice))
     }
 
     fn change(&mut self, change: Change) {
@@ -385,7 +390,7 @@ mod tests {
             image.remove_file(path("/file")).unwrap();
             image.end_process();
             assert!(!has(image, "/file"));
-            assert_eq!(image.ever_below(path("/")).len(), 1, "the oracles remember it");
+            assert_eq!(image.ever_below(path("/"), |_| true).len(), 1, "the oracles remember it");
         };
         assert_eq!(fates(removed, &["/file"]), BTreeSet::from([vec![false], vec![true]]));
     }
