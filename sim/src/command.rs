@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crate::check::{Promise, Violation};
 use crate::mutants::Mutant;
-use crate::options::Options;
+use crate::options::{Kind, Options};
 use crate::record::Lines;
 use crate::run::{Verdict, run};
 
@@ -30,13 +30,13 @@ struct Asked {
     scoreboard: Option<PathBuf>,
     ledger: Option<PathBuf>,
     commit: String,
-    kind: String,
+    kind: Kind,
 }
 
-const HELP: &str = "detcd-sim [--seed S] [--count N] [--jobs J] [--check-determinism] [--trace]
-          [--ledger FILE --commit HASH --kind WORD] [--mutant NAME] [--scoreboard FILE]
+const HELP: &str = "detcd-sim [--kind server|engine | --engine] [--seed S] [--count N] [--jobs J] [--check-determinism] [--trace]
+          [--ledger FILE --commit HASH] [--mutant NAME] [--scoreboard FILE]
 
-Runs N whole-server simulations from seed S on. --trace prints everything that happens. --mutant and --scoreboard need a build
+Runs N simulations from seed S on: of the whole server, or, several times as fast, of everything below gRPC. --trace prints everything that happens. --mutant and --scoreboard need a build
 with --cfg mutants; the latter looks for every known bug and writes the table.";
 
 /// Runs the command.
@@ -49,7 +49,7 @@ pub fn main() -> ExitCode {
             ExitCode::from(2)
         }
         Ok(asked) => match &asked.scoreboard {
-            Some(path) => crate::mutants::score(asked.seed, asked.count, asked.jobs, path),
+            Some(path) => crate::mutants::score(asked.kind, asked.seed, asked.count, asked.jobs, path),
             None => campaign(&asked),
         },
     }
@@ -66,7 +66,7 @@ fn parse(words: &[String]) -> Result<Asked, String> {
         scoreboard: None,
         ledger: None,
         commit: String::new(),
-        kind: "standard".to_owned(),
+        kind: Kind::Server,
     };
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -85,7 +85,11 @@ fn parse(words: &[String]) -> Result<Asked, String> {
             "--scoreboard" => asked.scoreboard = Some(PathBuf::from(value()?)),
             "--ledger" => asked.ledger = Some(PathBuf::from(value()?)),
             "--commit" => value()?.clone_into(&mut asked.commit),
-            "--kind" => value()?.clone_into(&mut asked.kind),
+            "--engine" => asked.kind = Kind::Engine,
+            "--kind" => {
+                let word = value()?;
+                asked.kind = Kind::parse(word).ok_or_else(|| format!("no kind {word:?}: engine or server"))?;
+            }
             _ => return Err(format!("unknown word {word:?}")),
         }
     }
@@ -119,7 +123,10 @@ fn campaign(asked: &Asked) -> ExitCode {
         seconds.fetch_add(verdict.seconds, Ordering::Relaxed);
         operations.fetch_add(verdict.operations as u64, Ordering::Relaxed);
         if let Some(violation) = verdict.violation {
-            say(&format!("FAILED seed {seed}: {violation}\n  repeat: make sim SEED={seed} N=1"));
+            say(&format!(
+                "FAILED seed {seed}: {violation}\n  repeat: make sim KIND={} SEED={seed} N=1",
+                asked.kind.word()
+            ));
             failed.lock().expect("runs catch their panics").insert(seed, violation);
         }
         true
@@ -142,7 +149,7 @@ fn campaign(asked: &Asked) -> ExitCode {
 }
 
 fn one(asked: &Asked, seed: u64) -> Verdict {
-    let options = Options::draw(seed);
+    let options = Options::draw(asked.kind, seed);
     let mut verdict = run(&options, asked.mutant, asked.lines);
     if asked.check_determinism && (seed.wrapping_sub(asked.seed)).is_multiple_of(REPEAT_EVERY) {
         let again = run(&options, asked.mutant, asked.lines);
@@ -176,7 +183,7 @@ fn enter(asked: &Asked, ledger: &std::path::Path, failed: &BTreeMap<u64, Violati
         None => format!("{} passed", asked.count),
         Some(first) => format!("{} failed, first {first}", failed.len()),
     };
-    writeln!(file, "{}\t{}\t{}..={last}\t{verdict}", asked.commit, asked.kind, asked.seed)
+    writeln!(file, "{}\t{}\t{}..={last}\t{verdict}", asked.commit, asked.kind.word(), asked.seed)
 }
 
 #[expect(clippy::print_stdout, reason = "a command speaks to its caller")]

@@ -46,57 +46,65 @@ impl Disk for SimDisk {
 
     async fn open(&self, path: &Path, access: Access) -> io::Result<SimFile> {
         let work = if access == Access::Read { Work::Read } else { Work::Write };
-        let opened = self.life.call(work, said("open", path), |inner| {
-            let inode = match (inner.image.node(path), access) {
-                (Ok(Node::Directory(_)), _) => return Err(io::ErrorKind::IsADirectory.into()),
-                (Ok(Node::File(_)), Access::CreateNew) => return Err(io::ErrorKind::AlreadyExists.into()),
-                (Ok(Node::File(inode)), _) => inode,
-                (Err(error), Access::Read | Access::Write) => return Err(error),
-                (Err(_), Access::WriteOrCreate | Access::CreateNew) => inner.image.create(path)?,
-            };
-            Ok((inode, inner.next_handle()))
-        });
+        let opened = self.life.call(
+            work,
+            || said("open", path),
+            |inner| {
+                let inode = match (inner.image.node(path), access) {
+                    (Ok(Node::Directory(_)), _) => return Err(io::ErrorKind::IsADirectory.into()),
+                    (Ok(Node::File(_)), Access::CreateNew) => return Err(io::ErrorKind::AlreadyExists.into()),
+                    (Ok(Node::File(inode)), _) => inode,
+                    (Err(error), Access::Read | Access::Write) => return Err(error),
+                    (Err(_), Access::WriteOrCreate | Access::CreateNew) => inner.image.create(path)?,
+                };
+                Ok((inode, inner.next_handle()))
+            },
+        );
         let (inode, handle) = opened.await?;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         Ok(SimFile { life: self.life.clone(), inode, access, handle, name })
     }
 
     async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.life.call(Work::Write, said("mkdir", path), |inner| inner.image.create_dir_all(path)).await
+        self.life.call(Work::Write, || said("mkdir", path), |inner| inner.image.create_dir_all(path)).await
     }
 
     async fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {
-        self.life.call(Work::Read, said("list", path), |inner| inner.image.list(path)).await
+        self.life.call(Work::Read, || said("list", path), |inner| inner.image.list(path)).await
     }
 
     async fn rename(&self, source: &Path, target: &Path) -> io::Result<()> {
-        let name = format!("rename {} to {}", source.display(), target.display());
+        let name = || format!("rename {} to {}", source.display(), target.display());
         self.life.call(Work::Rename, name, |inner| inner.image.rename(source, target)).await
     }
 
     async fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.life.call(Work::Write, said("remove", path), |inner| inner.image.remove_file(path)).await
+        self.life.call(Work::Write, || said("remove", path), |inner| inner.image.remove_file(path)).await
     }
 
     async fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.life.call(Work::Write, said("remove all", path), |inner| inner.image.remove_dir_all(path)).await
+        self.life.call(Work::Write, || said("remove all", path), |inner| inner.image.remove_dir_all(path)).await
     }
 
     async fn stat(&self, path: &Path) -> io::Result<Stat> {
-        let stat = self.life.call(Work::Read, said("stat", path), |inner| {
-            Ok(match inner.image.node(path)? {
-                Node::Directory(_) => Stat { kind: Kind::Directory, size_bytes: 0, mode: 0o700 },
-                Node::File(inode) => {
-                    let size_bytes = inner.image.content(inode).bytes().len() as u64;
-                    Stat { kind: Kind::File, size_bytes, mode: 0o600 }
-                }
-            })
-        });
+        let stat = self.life.call(
+            Work::Read,
+            || said("stat", path),
+            |inner| {
+                Ok(match inner.image.node(path)? {
+                    Node::Directory(_) => Stat { kind: Kind::Directory, size_bytes: 0, mode: 0o700 },
+                    Node::File(inode) => {
+                        let size_bytes = inner.image.content(inode).bytes().len() as u64;
+                        Stat { kind: Kind::File, size_bytes, mode: 0o600 }
+                    }
+                })
+            },
+        );
         stat.await
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.life.call(Work::Sync, said("sync directory", path), |inner| inner.image.sync_dir(path)).await
+        self.life.call(Work::Sync, || said("sync directory", path), |inner| inner.image.sync_dir(path)).await
     }
 }
 
@@ -112,7 +120,7 @@ impl SimFile {
     }
 
     async fn sync(&self, what: &str) -> io::Result<()> {
-        let name = format!("{what} {}", self.name);
+        let name = || format!("{what} {}", self.name);
         let synced = self.life.sync(
             name,
             |inner| inner.image.content(self.inode).mark(),
@@ -134,7 +142,7 @@ impl SimFile {
 
     async fn resize(&self, what: &str, size_bytes: u64, only_longer: bool) -> io::Result<()> {
         self.expect_writable()?;
-        let name = format!("{what} {} to {size_bytes}", self.name);
+        let name = || format!("{what} {} to {size_bytes}", self.name);
         let resized = self.life.call(Work::Write, name, |inner| {
             let size = inner.image.content(self.inode).bytes().len() as u64;
             if only_longer {
@@ -152,7 +160,7 @@ impl SimFile {
 
 impl File for SimFile {
     async fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let name = format!("read {} at {offset}", self.name);
+        let name = || format!("read {} at {offset}", self.name);
         let read = self.life.call(Work::Read, name, |inner| {
             let bytes = inner.image.content(self.inode).bytes();
             let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
@@ -165,7 +173,7 @@ impl File for SimFile {
 
     async fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.expect_writable()?;
-        let name = format!("write {} bytes to {} at {offset}", bytes.len(), self.name);
+        let name = || format!("write {} bytes to {} at {offset}", bytes.len(), self.name);
         let written = self.life.call(Work::Write, name, |inner| {
             let size = inner.image.content(self.inode).bytes().len() as u64;
             let end = offset + bytes.len() as u64;
@@ -187,7 +195,7 @@ impl File for SimFile {
     }
 
     async fn size(&self) -> io::Result<u64> {
-        let name = format!("size of {}", self.name);
+        let name = || format!("size of {}", self.name);
         Ok(self.life.call(Work::Read, name, |inner| inner.image.content(self.inode).bytes().len() as u64).await)
     }
 
@@ -201,7 +209,7 @@ impl File for SimFile {
 
     async fn lock(&self) -> io::Result<Lock> {
         self.expect_writable()?;
-        let name = format!("lock {}", self.name);
+        let name = || format!("lock {}", self.name);
         let locked = self.life.call(Work::Write, name, |inner| {
             let content = inner.image.content(self.inode);
             match content.holder {

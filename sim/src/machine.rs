@@ -242,7 +242,7 @@ impl Inner {
 
 impl Life {
     /// One call: its number, its delay, its effect, with the chosen crash before or after.
-    pub async fn call<T>(&self, work: Work, name: String, effect: impl FnOnce(&mut Inner) -> T) -> T {
+    pub async fn call<T>(&self, work: Work, name: impl FnOnce() -> String, effect: impl FnOnce(&mut Inner) -> T) -> T {
         let Some((number, millis)) = self.take_number(work, name) else { return std::future::pending().await };
         self.crash_if(work, number, Side::Before).await;
         if millis > 0 {
@@ -256,7 +256,7 @@ impl Life {
     /// Like [`Self::call`], for what sees only what was there when it began: `before` tells what that is.
     pub async fn sync<M, T>(
         &self,
-        name: String,
+        name: impl FnOnce() -> String,
         before: impl FnOnce(&mut Inner) -> M,
         effect: impl FnOnce(&mut Inner, M) -> T,
     ) -> T {
@@ -281,17 +281,17 @@ impl Life {
     }
 
     /// The number of the next call and how long it takes. `None`: this life is over.
-    fn take_number(&self, work: Work, name: String) -> Option<(u64, u64)> {
+    fn take_number(&self, work: Work, name: impl FnOnce() -> String) -> Option<(u64, u64)> {
         self.while_alive(|inner| {
             inner.calls += 1;
             let number = inner.calls;
-            inner.trace.line(|| format!("call {number}: {name}"));
             let slow = inner.trouble.slow_millis;
             let millis = match work {
                 Work::Sync | Work::Rename => inner.entropy.draw(0, 1 + 4 * slow),
                 Work::Read | Work::Write if slow > 0 => inner.entropy.draw(0, slow),
                 Work::Read | Work::Write => 0,
             };
+            inner.trace.note(&[number, work as u64, millis], || format!("call {number}: {}", name()));
             (number, millis)
         })
     }

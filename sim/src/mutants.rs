@@ -8,6 +8,8 @@ use std::process::ExitCode;
 
 use detcd_io::boot::execute::Start;
 
+use crate::options::Kind;
+
 #[cfg(mutants)]
 pub use with::*;
 #[cfg(not(mutants))]
@@ -16,7 +18,7 @@ pub use without::*;
 /// A build without mutants.
 #[cfg(not(mutants))]
 mod without {
-    use super::{ExitCode, Path, Start};
+    use super::{ExitCode, Kind, Path, Start};
 
     /// A bug, by name. There is none.
     #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -43,7 +45,7 @@ mod without {
     }
 
     /// Looks for every bug.
-    pub(crate) fn score(_first: u64, _count: u64, _jobs: u64, _scoreboard: &Path) -> ExitCode {
+    pub(crate) fn score(_kind: Kind, _first: u64, _count: u64, _jobs: u64, _scoreboard: &Path) -> ExitCode {
         crate::command::say("this build holds no mutants");
         ExitCode::FAILURE
     }
@@ -59,7 +61,7 @@ mod with {
     use detcd_core::{lease, raft};
     use detcd_io::mutants as io;
 
-    use super::{ExitCode, Path, Start};
+    use super::{ExitCode, Kind, Path, Start};
     use crate::command::{on_threads, say};
     use crate::options::Options;
     use crate::record::Lines;
@@ -169,14 +171,14 @@ mod with {
     }
 
     /// Looks for every bug, with at most so many seeds each, and writes the table.
-    pub(crate) fn score(first: u64, count: u64, jobs: u64, scoreboard: &Path) -> ExitCode {
+    pub(crate) fn score(kind: Kind, first: u64, count: u64, jobs: u64, scoreboard: &Path) -> ExitCode {
         // The runs of a bug panic on purpose.
         std::panic::set_hook(Box::new(|_| {}));
         let count = if count <= 1 { SEEDS_MAX } else { count };
         let mut table = String::from(HEAD);
         let mut missed = 0;
         for (mutant, what) in ALL {
-            let found = hunt(mutant, first, count, jobs);
+            let found = hunt(mutant, kind, first, count, jobs);
             let row = match &found {
                 Some(Found { seeds, promise, seconds }) => format!("{seeds} | {promise} | {seconds} s"),
                 None => format!("not found in {count} | | "),
@@ -204,11 +206,11 @@ first broken promise, which promise, and the virtual time of those runs together
 ";
 
     /// Runs seeds in their order until one of them breaks a promise.
-    fn hunt(mutant: Mutant, first: u64, count: u64, jobs: u64) -> Option<Found> {
+    fn hunt(mutant: Mutant, kind: Kind, first: u64, count: u64, jobs: u64) -> Option<Found> {
         let best: Mutex<Option<(u64, String)>> = Mutex::default();
         let seconds = Mutex::new(0);
         on_threads(jobs, first, count, &|seed| {
-            let verdict = run(&Options::draw(seed), Some(mutant), Lines::Forget);
+            let verdict = run(&Options::draw(kind, seed), Some(mutant), Lines::Forget);
             *seconds.lock().expect("runs catch their panics") += verdict.seconds;
             let mut best = best.lock().expect("runs catch their panics");
             if let Some(violation) = verdict.violation

@@ -10,9 +10,40 @@ use detcd_server::fanout::outbox::OutboxSize;
 
 use crate::machine::Crash;
 
+/// What kind of run.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// Driver, engine, log and store: clients call the services in the member's own process.
+    Engine,
+    /// The whole server: generated clients over a simulated network.
+    Server,
+}
+
+impl Kind {
+    /// Both, the cheaper one first.
+    pub const ALL: [Self; 2] = [Self::Engine, Self::Server];
+
+    /// Its word on the command line and in the ledger.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Engine => "engine",
+            Self::Server => "server",
+        }
+    }
+
+    /// The kind of this word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.word() == word)
+    }
+}
+
 /// Everything that a run is.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Options {
+    /// What stands between clients and the member.
+    pub kind: Kind,
     /// The number that it was drawn from; the dice of the run are seeded with it, too.
     pub seed: u64,
     /// Virtual seconds with trouble.
@@ -131,9 +162,10 @@ pub struct Faults {
 impl Options {
     /// A standard run: 60 virtual seconds of 200 operations each.
     #[must_use]
-    pub fn draw(seed: u64) -> Self {
+    pub fn draw(kind: Kind, seed: u64) -> Self {
         let mut dice = Entropy::seeded(seed ^ 0x0064_6574_6364);
         let mut options = Self {
+            kind,
             seed,
             trouble_seconds: 50,
             calm_seconds: 10,

@@ -45,7 +45,35 @@ pub enum Answer {
     Compact(pb::CompactionResponse),
 }
 
+impl Ask {
+    /// A number that stands for it.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        match self {
+            Self::Put(request) => digest(request),
+            Self::Range(request) | Self::Stream(request) => digest(request),
+            Self::Delete(request) => digest(request),
+            Self::Txn(request) => digest(request),
+            Self::HashKv(request) => digest(request),
+            Self::Compact(request) => digest(request),
+        }
+    }
+}
+
 impl Answer {
+    /// A number that stands for it.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        match self {
+            Self::Put(response) => digest(response),
+            Self::Range(response) => digest(response),
+            Self::Delete(response) => digest(response),
+            Self::Txn(response) => digest(response),
+            Self::HashKv(response) => digest(response),
+            Self::Compact(response) => digest(response),
+        }
+    }
+
     /// What every answer begins with.
     #[must_use]
     pub const fn header(&self) -> Option<&pb::ResponseHeader> {
@@ -83,6 +111,19 @@ pub enum Outcome {
     Refused(String),
     /// The client cannot know.
     Uncertain(String),
+}
+
+impl Outcome {
+    /// A number that stands for it.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        match self {
+            Self::Answered(answer) => answer.digest(),
+            Self::Rejected(_, text) | Self::Refused(text) | Self::Uncertain(text) => {
+                1 << 32 | u64::from(crc32c::crc32c(text.as_bytes()))
+            }
+        }
+    }
 }
 
 /// One operation of one client.
@@ -261,12 +302,17 @@ impl Trace {
     /// Adds a line, with the virtual time.
     pub fn line(&self, text: impl FnOnce() -> String) {
         let text = text();
+        self.note(&[u64::from(crc32c::crc32c(text.as_bytes()))], || text);
+    }
+
+    /// Adds a line that is one of very many: these numbers stand for it, and its text is made only to be printed.
+    pub fn note(&self, facts: &[u64], text: impl FnOnce() -> String) {
         let now = madsim::time::TimeHandle::try_current().map_or(0, |time| time.elapsed().as_nanos());
-        let mut hash = self.hash.lock().expect("a panic ends the run");
         let nanos = u64::try_from(now).unwrap_or(u64::MAX);
-        *hash = mix(mix(*hash, &nanos.to_le_bytes()), text.as_bytes());
+        let mut hash = self.hash.lock().expect("a panic ends the run");
+        *hash = facts.iter().fold(mix(*hash, nanos), |hash, fact| mix(hash, *fact));
         if self.lines == Lines::Print {
-            print(nanos, &text);
+            print(nanos, &text());
         }
     }
 
@@ -282,6 +328,13 @@ fn print(nanos: u64, text: &str) {
     println!("{:>6}.{:09} {text}", nanos / 1_000_000_000, nanos % 1_000_000_000);
 }
 
-fn mix(hash: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME))
+const fn mix(hash: u64, fact: u64) -> u64 {
+    // The prime moves low bits up only; the turn brings high ones down.
+    (hash ^ fact).wrapping_mul(FNV_PRIME).rotate_left(29)
+}
+
+/// A number that stands for a message.
+#[must_use]
+pub fn digest(message: &impl prost::Message) -> u64 {
+    u64::from(crc32c::crc32c(&message.encode_to_vec()))
 }

@@ -17,9 +17,9 @@ use crate::check::rows::Rows;
 use crate::check::{Promise, Violation, durability, lease, linear, progress, replay, watch};
 use crate::clients::Client;
 use crate::clients::lease::{FIRST, Holder};
+use crate::clients::link::Ways;
 use crate::clients::watcher::{Finish, Watcher};
-use crate::gate::Gates;
-use crate::leases::{LeaseHistory, LeaseRecorder};
+use crate::leases::LeaseHistory;
 use crate::machine::{At, Crash, CrashPoint, Machine, Side, Trouble};
 use crate::mutants::Mutant;
 use crate::options::{Faults, Options, chance, pick};
@@ -98,10 +98,10 @@ async fn play(options: &Options, mutant: Option<Mutant>, trace: &Trace, recorder
     let machine = Machine::new(options.seed, options.seed ^ 0x6661_7465, trace.clone());
     let mut world = World::new(options, machine.clone(), mutant);
     let is_over = Arc::new(AtomicBool::new(false));
-    let mut clients = start_clients(options, trace, recorder, &is_over);
-    clients.extend(start_holders(options, trace, recorder, &world.leases, &is_over));
+    let mut clients = start_clients(options, world.ways(), (trace, recorder), &is_over);
+    clients.extend(start_holders(options, &world, (trace, recorder), &is_over));
     let (watches, finish) = (Watches::default(), Finish::default());
-    let watchers = start_watchers(options, world.gates(), (&watches, trace), &finish);
+    let watchers = start_watchers(options, world.ways(), (&watches, trace), &finish);
     Troubles::new(options, machine.clone(), &world).reign(&mut world).await?;
     machine.look().trouble = Trouble::default();
     machine.crash_at(None);
@@ -123,7 +123,21 @@ async fn play(options: &Options, mutant: Option<Mutant>, trace: &Trace, recorder
     let leases = world.leases.history();
     world.stop().await?;
     world.check()?;
+    note_end(&machine, trace);
     judge(options, &machine, (recorder, &watches), &leases, healed)
+}
+
+/// What the machine holds in the end stands for every byte that was ever written.
+fn note_end(machine: &Machine, trace: &Trace) {
+    let inner = machine.look();
+    let mut crc = 0;
+    for (key, value) in inner.tables().values().flatten() {
+        crc = crc32c::crc32c_append(crc32c::crc32c_append(crc, key), value);
+    }
+    for bytes in inner.image.contents() {
+        crc = crc32c::crc32c_append(crc, bytes);
+    }
+    trace.note(&[u64::from(crc)], || format!("the end: {crc:08x}"));
 }
 
 /// The revision that an operation was answered with.
@@ -136,14 +150,14 @@ fn newest(operation: &Operation) -> i64 {
 
 fn start_clients(
     options: &Options,
-    trace: &Trace,
-    recorder: &Recorder,
+    ways: &Ways,
+    (trace, recorder): (&Trace, &Recorder),
     is_over: &Arc<AtomicBool>,
 ) -> Vec<madsim::task::JoinHandle<()>> {
     let make = |id: u64| {
         let ip = format!("10.0.1.{}", id + 1).parse().expect("an address");
         let node = Handle::current().create_node().name(format!("client {id}")).ip(ip).build();
-        let client = Client::new(id, options.seed, &options.load, recorder.clone(), trace.clone());
+        let client = Client::new(id, ways.link(options.kind), options, recorder.clone(), trace.clone());
         node.spawn(client.run(Arc::clone(is_over)))
     };
     (0..options.load.clients).map(make).collect()
@@ -151,15 +165,15 @@ fn start_clients(
 
 fn start_holders(
     options: &Options,
-    trace: &Trace,
-    recorder: &Recorder,
-    leases: &LeaseRecorder,
+    world: &World,
+    (trace, recorder): (&Trace, &Recorder),
     is_over: &Arc<AtomicBool>,
 ) -> Vec<madsim::task::JoinHandle<()>> {
     let make = |id: u64| {
         let ip = format!("10.0.2.{}", id - FIRST + 1).parse().expect("an address");
         let node = Handle::current().create_node().name(format!("holder {id}")).ip(ip).build();
-        let holder = Holder::new(id, options.seed, &options.load, recorder.clone(), leases.clone(), trace.clone());
+        let records = (recorder.clone(), world.leases.clone());
+        let holder = Holder::new(id, world.ways().link(options.kind), options, records, trace.clone());
         node.spawn(holder.run(Arc::clone(is_over)))
     };
     (FIRST..FIRST + options.load.holders).map(make).collect()
@@ -167,15 +181,14 @@ fn start_holders(
 
 fn start_watchers(
     options: &Options,
-    gates: &Gates,
+    ways: &Ways,
     (watches, trace): (&Watches, &Trace),
     finish: &Finish,
 ) -> Vec<madsim::task::JoinHandle<()>> {
     let make = |id: u64| {
         let ip = format!("10.0.3.{}", id + 1).parse().expect("an address");
         let node = Handle::current().create_node().name(format!("watcher {id}")).ip(ip).build();
-        let load = (&options.watch, options.load.keys);
-        let watcher = Watcher::new(id, options.seed, load, gates.clone(), (watches.clone(), trace.clone()));
+        let watcher = Watcher::new(id, ways.link(options.kind), options, (watches.clone(), trace.clone()));
         node.spawn(watcher.run(finish.clone()))
     };
     (0..options.watch.clients).map(make).collect()

@@ -75,7 +75,12 @@ impl SimBackend {
     }
 
     /// Makes a change of the tables, if there is room for so many bytes.
-    async fn change(&self, name: String, bytes: usize, change: impl FnOnce(&mut Tables)) -> Result<Committed, Fault> {
+    async fn change(
+        &self,
+        name: impl FnOnce() -> String,
+        bytes: usize,
+        change: impl FnOnce(&mut Tables),
+    ) -> Result<Committed, Fault> {
         let inode = self.inode();
         let changed = self.life.call(Work::Sync, name, |inner| {
             if inner.check_room(bytes as u64).is_err() {
@@ -130,16 +135,21 @@ impl Backend for SimBackend {
     }
 
     async fn commit(&self, batch: &Batch) -> Result<Committed, Fault> {
-        let name = format!("commit {} rows at {}", batch.rows.len(), batch.applied.index);
+        let name = || format!("commit {} rows at {}", batch.rows.len(), batch.applied.index);
         self.change(name, batch.row_bytes, |tables| apply_batch(tables, batch)).await
     }
 
     async fn size(&self) -> Result<Size, Fault> {
         let inode = self.inode();
-        let size = self.life.call(Work::Read, "size of the store".to_owned(), |inner| {
-            let rows = inner.stores.get(&inode).map_or(0, |tables| tables.values().map(BTreeMap::len).sum::<usize>());
-            Size { allocated: rows as u64 * 128, in_use: rows as u64 * 128 }
-        });
+        let size = self.life.call(
+            Work::Read,
+            || "size of the store".to_owned(),
+            |inner| {
+                let rows =
+                    inner.stores.get(&inode).map_or(0, |tables| tables.values().map(BTreeMap::len).sum::<usize>());
+                Size { allocated: rows as u64 * 128, in_use: rows as u64 * 128 }
+            },
+        );
         Ok(size.await)
     }
 
@@ -158,7 +168,7 @@ impl Backend for SimBackend {
                 }
             }
         };
-        self.change(format!("load {} rows", rows.len()), bytes, change).await
+        self.change(|| format!("load {} rows", rows.len()), bytes, change).await
     }
 
     async fn beside(&self) -> Result<Self, Fault> {

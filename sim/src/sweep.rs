@@ -12,7 +12,7 @@ use crate::check::{Promise, Violation};
 use crate::clients::Client;
 use crate::machine::{At, Crash, CrashPoint, Machine, Side};
 use crate::mutants::Mutant;
-use crate::options::{Faults, Load, MemberOptions, Options, WatchLoad, Weights};
+use crate::options::{Faults, Kind, Load, MemberOptions, Options, WatchLoad, Weights};
 use crate::record::{Lines, Recorder, Trace, Watches};
 use crate::run::{judge, on_thread};
 use crate::world::World;
@@ -26,6 +26,7 @@ const SECOND_ACT: u64 = 6;
 #[must_use]
 pub fn scenario(log_apart: bool) -> Options {
     Options {
+        kind: Kind::Server,
         seed: 7,
         trouble_seconds: 0,
         calm_seconds: 0,
@@ -103,7 +104,8 @@ async fn acts(
     let recorder = Recorder::default();
     let mut world = World::new(options, machine.clone(), mutant);
     machine.crash_at(point);
-    let client = |id: u64| Client::new(id, options.seed, &options.load, recorder.clone(), trace.clone());
+    let link = world.ways().link(options.kind);
+    let client = |id: u64| Client::new(id, link.clone(), options, recorder.clone(), trace.clone());
     accompany(&mut world, client(0), FIRST_ACT).await?;
     let calls = machine.calls();
     machine.crash_at(None);

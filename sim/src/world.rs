@@ -31,12 +31,14 @@ use madsim::runtime::{Handle, NodeHandle};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::check::{Promise, Violation};
+use crate::clients::link::Ways;
 use crate::disk::SimDisk;
+use crate::door::Services;
 use crate::gate::{GatedWatch, Gates};
 use crate::leases::LeaseRecorder;
 use crate::machine::{Crash, Life, Machine};
 use crate::mutants::Mutant;
-use crate::options::{MemberOptions, Options, WatchLoad};
+use crate::options::{Kind, MemberOptions, Options, WatchLoad};
 use crate::store::SimBackend;
 
 /// The data directory.
@@ -140,7 +142,7 @@ impl World {
             machine,
             config: watched(configure(&options.member), &options.watch),
             segment_bytes: options.member.segment_bytes,
-            given: Given { mutant, gates: Gates::default() },
+            given: Given { mutant, kind: options.kind, ways: Ways::default() },
             node,
             dice: Entropy::seeded(options.seed ^ 0x0077_6f72_6c64),
             news,
@@ -160,10 +162,10 @@ impl World {
         self.violation.clone().map_or(Ok(()), Err)
     }
 
-    /// The gates of the member's watch streams.
+    /// The ways to the member.
     #[must_use]
-    pub const fn gates(&self) -> &Gates {
-        &self.given.gates
+    pub const fn ways(&self) -> &Ways {
+        &self.given.ways
     }
 
     /// Whether the member serves.
@@ -202,9 +204,9 @@ impl World {
         let (stop, stopped) = oneshot::channel();
         let settings = self.settings();
         let (config, tell, seed) = (self.config.clone(), self.tell.clone(), self.dice.draw(0, u64::MAX));
-        let given = self.given.clone();
+        let (given, node) = (self.given.clone(), self.node.clone());
         self.node.spawn(async move {
-            let running = Running { seed, given, stopped, tell: tell.clone() };
+            let running = Running { seed, given, node, stopped, tell: tell.clone() };
             let news = live(life, settings, config, running).await;
             let _ = tell.send(news);
         });
@@ -243,6 +245,7 @@ impl World {
             Err(_) => {}
             Ok(None) => {
                 self.state = State::Down;
+                self.given.ways.door.close();
                 self.leases.down();
                 self.after_crash();
             }
@@ -271,6 +274,7 @@ impl World {
             }
         };
         self.state = State::Down;
+        self.given.ways.door.close();
         self.leases.down();
         self.machine.end_process();
         // What is left of the member's tasks goes with it.
@@ -334,13 +338,15 @@ impl World {
 #[derive(Clone)]
 struct Given {
     mutant: Option<Mutant>,
-    gates: Gates,
+    kind: Kind,
+    ways: Ways,
 }
 
 /// What a life is given besides the machine and the configuration.
 struct Running {
     seed: u64,
     given: Given,
+    node: NodeHandle,
     stopped: oneshot::Receiver<()>,
     tell: mpsc::UnboundedSender<News>,
 }
@@ -355,9 +361,27 @@ fn router(member: &Member<SimBackend>, gates: &Gates) -> tonic::transport::serve
     router.add_service(WatchServer::new(watch))
 }
 
+/// Serves clients until `closed`.
+async fn serve(given: Given, member: Member<SimBackend>, node: NodeHandle, closed: oneshot::Receiver<()>) {
+    let Given { kind, ways, .. } = given;
+    let closed = async move { drop(closed.await) };
+    match kind {
+        Kind::Engine => {
+            ways.door.open(Services::new(&member), node);
+            closed.await;
+            ways.door.close();
+        }
+        Kind::Server => {
+            let address = ADDRESS.parse().expect("an address");
+            let served = router(&member, &ways.gates).serve_with_shutdown(address, closed).await;
+            served.expect("nobody else has the address");
+        }
+    }
+}
+
 /// One life of the member, as the binary lives it: boot, run the parts, publish, serve, end in order.
 async fn live(life: Life, start: Start, config: Config, running: Running) -> News {
-    let Running { seed, given, mut stopped, tell } = running;
+    let Running { seed, given, node, mut stopped, tell } = running;
     let disk = SimDisk::new(life.clone());
     let opening = |directory: PathBuf| async move { SimBackend::open(life, &directory).await };
     let booted = match boot(&disk, &start, opening).await {
@@ -379,13 +403,10 @@ async fn live(life: Life, start: Start, config: Config, running: Running) -> New
     let urls: Vec<String> = config.urls.advertise_client.iter().map(ToString::to_string).collect();
     let (closing, closed) = oneshot::channel::<()>();
     let mut closed = Some(closed);
-    let serve = |closed: oneshot::Receiver<()>| {
-        let router = router(&member, &given.gates);
-        router.serve_with_shutdown(ADDRESS.parse().expect("an address"), async move { drop(closed.await) })
-    };
+    let serving_until = |closed: oneshot::Receiver<()>| serve(given.clone(), member.clone(), node.clone(), closed);
     let mut serving = None;
     if crate::mutants::serves_before_replay(given.mutant) {
-        serving = closed.take().map(|closed| tokio::spawn(serve(closed)));
+        serving = closed.take().map(|closed| tokio::spawn(serving_until(closed)));
     }
     let publishing = publish::publish(&member, &urls);
     tokio::pin!(publishing);
@@ -399,7 +420,7 @@ async fn live(life: Life, start: Start, config: Config, running: Running) -> New
             () = &mut publishing, if !is_published => {
                 is_published = true;
                 if let Some(closed) = closed.take() {
-                    serving = Some(tokio::spawn(serve(closed)));
+                    serving = Some(tokio::spawn(serving_until(closed)));
                 }
                 let _ = tell.send(News::Ready);
                 let deciding = member.clone();

@@ -1,22 +1,24 @@
-//! A few standard runs, and the proof that a seed is a run.
+//! A few runs of each kind, and the proof that a seed is a run.
 #![cfg(madsim)]
 
-use detcd_sim::options::Options;
+use detcd_sim::options::{Kind, Options};
 use detcd_sim::record::Lines;
 use detcd_sim::run::run;
 
 #[test]
-fn standard_runs_keep_every_promise() {
-    for seed in 1..=4 {
-        let verdict = run(&Options::draw(seed), None, Lines::Forget);
-        assert_eq!(verdict.violation, None, "seed {seed}");
-        assert!(verdict.operations > 5_000, "seed {seed} did only {} operations", verdict.operations);
+fn runs_of_each_kind_keep_every_promise() {
+    for (kind, seed) in [(Kind::Engine, 1), (Kind::Engine, 2), (Kind::Server, 3), (Kind::Server, 4)] {
+        let verdict = run(&Options::draw(kind, seed), None, Lines::Forget);
+        assert_eq!(verdict.violation, None, "{kind:?} run {seed}");
+        assert!(verdict.operations > 5_000, "{kind:?} run {seed} did only {} operations", verdict.operations);
     }
 }
 
 #[test]
 fn one_seed_is_one_run() {
-    let hashes = [9, 9, 10].map(|seed| run(&Options::draw(seed), None, Lines::Forget).hash);
-    assert_eq!(hashes[0], hashes[1]);
-    assert_ne!(hashes[1], hashes[2]);
+    for kind in Kind::ALL {
+        let hashes = [9, 9, 10].map(|seed| run(&Options::draw(kind, seed), None, Lines::Forget).hash);
+        assert_eq!(hashes[0], hashes[1], "{kind:?}");
+        assert_ne!(hashes[1], hashes[2], "{kind:?}");
+    }
 }

@@ -7,16 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use detcd_io::entropy::Entropy;
 use detcd_proto::etcdserverpb as pb;
-use detcd_proto::etcdserverpb::kv_client::KvClient;
-use detcd_proto::etcdserverpb::lease_client::LeaseClient;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
-use super::{PATIENCE, failed, wire};
+use super::link::Link;
+use super::{PATIENCE, failed};
 use crate::leases::{Did, LeaseRecorder, Saw, now};
-use crate::options::{Load, chance, pick};
+use crate::options::{Options, chance, pick};
 use crate::record::{Answer, Ask, Outcome, Recorder, Trace};
-use crate::world::ADDRESS;
 
 /// The first number of such a client.
 pub const FIRST: u64 = 100;
@@ -37,8 +34,7 @@ enum Habit {
 /// One client.
 pub struct Holder {
     id: u64,
-    kv: KvClient<Channel>,
-    lease: LeaseClient<Channel>,
+    link: Link,
     dice: Entropy,
     keys: u64,
     values: u64,
@@ -50,11 +46,16 @@ pub struct Holder {
 impl Holder {
     /// Client `id` of a run.
     #[must_use]
-    pub fn new(id: u64, seed: u64, load: &Load, recorder: Recorder, leases: LeaseRecorder, trace: Trace) -> Self {
-        let channel = Endpoint::from_shared(format!("http://{ADDRESS}")).expect("an address").connect_lazy();
+    pub fn new(
+        id: u64,
+        link: Link,
+        options: &Options,
+        (recorder, leases): (Recorder, LeaseRecorder),
+        trace: Trace,
+    ) -> Self {
+        let seed = options.seed;
         let dice = Entropy::seeded(seed.wrapping_add(id.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-        let (kv, lease) = (KvClient::new(channel.clone()), LeaseClient::new(channel));
-        Self { id, kv, lease, dice, keys: load.keys, values: 0, recorder, leases, trace }
+        Self { id, link, dice, keys: options.load.keys, values: 0, recorder, leases, trace }
     }
 
     /// Holds one lease after the other until it is told to end.
@@ -143,30 +144,27 @@ impl Holder {
         saw
     }
 
-    async fn send(&mut self, id: i64, did: Did) -> Result<Saw, Status> {
+    async fn send(&self, id: i64, did: Did) -> Result<Saw, Status> {
         Ok(match did {
             Did::Grant(ttl) => {
                 let request = pb::LeaseGrantRequest { id, ttl };
-                let granted: pb::LeaseGrantResponse = wire(self.lease.lease_grant(wire(&request)?).await?.get_ref())?;
+                let granted: pb::LeaseGrantResponse = self.link.lease_grant(&request).await?;
                 assert_eq!((granted.id, granted.ttl), (id, ttl.max(2)), "what was granted is what was asked for");
                 Saw::Done
             }
             Did::Renew => {
-                let request: pb::LeaseKeepAliveRequest = wire(&pb::LeaseKeepAliveRequest { id })?;
-                let mut answers = self.lease.lease_keep_alive(tokio_stream::iter([request])).await?.into_inner();
-                let Some(answer) = answers.message().await? else { return Ok(Saw::Unknown) };
-                let answer: pb::LeaseKeepAliveResponse = wire(&answer)?;
+                let answer = self.link.renew(pb::LeaseKeepAliveRequest { id }).await?;
+                let Some(answer) = answer else { return Ok(Saw::Unknown) };
                 assert_eq!(answer.id, id, "each renewal has its own answer");
                 if answer.ttl == 0 { Saw::Gone } else { Saw::Alive(answer.ttl) }
             }
             Did::Look => {
                 let request = pb::LeaseTimeToLiveRequest { id, keys: true };
-                let response = self.lease.lease_time_to_live(wire(&request)?).await?;
-                let response: pb::LeaseTimeToLiveResponse = wire(response.get_ref())?;
+                let response = self.link.lease_time_to_live(&request).await?;
                 if response.ttl < 0 { Saw::Gone } else { Saw::Alive(response.ttl) }
             }
             Did::Revoke => {
-                self.lease.lease_revoke(wire(&pb::LeaseRevokeRequest { id })?).await?;
+                self.link.lease_revoke(&pb::LeaseRevokeRequest { id }).await?;
                 Saw::Done
             }
             Did::Attach => unreachable!("a put is an operation of its own"),
@@ -183,8 +181,7 @@ impl Holder {
         let value = Bytes::from(format!("{}:{};", self.id, self.values));
         let request = pb::PutRequest { key, value, lease, ..pb::PutRequest::default() };
         let invoked = self.recorder.begin();
-        let sending = async { Ok::<_, Status>(wire(self.kv.put(wire(&request)?).await?.get_ref())?) };
-        let outcome = match tokio::time::timeout(PATIENCE, sending).await {
+        let outcome = match tokio::time::timeout(PATIENCE, self.link.put(&request)).await {
             Ok(Ok(response)) => Outcome::Answered(Answer::Put(response)),
             Ok(Err(status)) => failed(&status),
             Err(_) => Outcome::Uncertain("given up".to_owned()),

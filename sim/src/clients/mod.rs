@@ -1,9 +1,9 @@
-//! Clients: the real generated ones, over madsim-tonic, each with its own requests and memory.
+//! Clients, each with its own requests and memory: the real generated ones in whole-server runs, callers of the same services in engine runs ([`link`]).
 //!
-//! madsim passes Rust values and not bytes, so every message is encoded and decoded here on its way, in both directions. A client has one operation under way
-//! at a time; what it saw goes into the history, with nothing left out.
+//! A client has one operation under way at a time; what it saw goes into the history, with nothing left out.
 
 pub mod lease;
+pub mod link;
 pub mod watcher;
 pub mod workload;
 
@@ -13,17 +13,13 @@ use std::time::Duration;
 
 use detcd_io::entropy::Entropy;
 use detcd_proto::etcdserverpb as pb;
-use detcd_proto::etcdserverpb::kv_client::KvClient;
-use detcd_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use madsim::time::Instant;
-use prost::Message;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
+use self::link::Link;
 use self::workload::Workload;
-use crate::options::{Load, chance};
+use crate::options::{Load, Options, chance};
 use crate::record::{Answer, Ask, Outcome, Recorder, Trace};
-use crate::world::ADDRESS;
 
 /// How long a client waits for an answer: longer than the member waits for its log.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -33,8 +29,7 @@ const IMPATIENCE_MILLIS_MAX: u64 = 20;
 /// One client.
 pub struct Client {
     id: u64,
-    kv: KvClient<Channel>,
-    maintenance: MaintenanceClient<Channel>,
+    link: Link,
     workload: Workload,
     load: Load,
     dice: Entropy,
@@ -45,12 +40,11 @@ pub struct Client {
 impl Client {
     /// Client `id` of a run.
     #[must_use]
-    pub fn new(id: u64, seed: u64, load: &Load, recorder: Recorder, trace: Trace) -> Self {
-        let channel = Endpoint::from_shared(format!("http://{ADDRESS}")).expect("an address").connect_lazy();
+    pub fn new(id: u64, link: Link, options: &Options, recorder: Recorder, trace: Trace) -> Self {
+        let (seed, load) = (options.seed, &options.load);
         let mut dice = Entropy::seeded(seed.wrapping_add(id.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
         let workload = Workload::new(id, dice.draw(0, u64::MAX), load);
-        let (kv, maintenance) = (KvClient::new(channel.clone()), MaintenanceClient::new(channel));
-        Self { id, kv, maintenance, workload, load: load.clone(), dice, recorder, trace }
+        Self { id, link, workload, load: load.clone(), dice, recorder, trace }
     }
 
     /// Its number.
@@ -89,36 +83,35 @@ impl Client {
         };
         let invoked = self.recorder.begin();
         let id = self.id;
-        self.trace.line(|| format!("client {id} asks {invoked}: {ask:?}"));
+        self.trace.note(&[id, invoked, ask.digest()], || format!("client {id} asks {invoked}: {ask:?}"));
         let answered = tokio::time::timeout(patience, self.send(&ask)).await;
         let outcome = match answered {
             Ok(Ok(answer)) => Outcome::Answered(answer),
             Ok(Err(status)) => failed(&status),
             Err(_) => Outcome::Uncertain("given up".to_owned()),
         };
-        self.trace.line(|| format!("client {id} got {invoked}: {outcome:?}"));
+        self.trace.note(&[id, invoked, outcome.digest()], || format!("client {id} got {invoked}: {outcome:?}"));
         self.workload.learn(&ask, &outcome);
         self.recorder.end(self.id, ask, invoked, outcome);
     }
 
-    async fn send(&mut self, ask: &Ask) -> Result<Answer, Status> {
+    async fn send(&self, ask: &Ask) -> Result<Answer, Status> {
         Ok(match ask {
-            Ask::Put(request) => Answer::Put(wire(self.kv.put(wire(request)?).await?.get_ref())?),
-            Ask::Range(request) => Answer::Range(wire(self.kv.range(wire(request)?).await?.get_ref())?),
-            Ask::Delete(request) => Answer::Delete(wire(self.kv.delete_range(wire(request)?).await?.get_ref())?),
-            Ask::Txn(request) => Answer::Txn(wire(self.kv.txn(wire(request)?).await?.get_ref())?),
-            Ask::HashKv(request) => Answer::HashKv(wire(self.maintenance.hash_kv(wire(request)?).await?.get_ref())?),
-            Ask::Compact(request) => Answer::Compact(wire(self.kv.compact(wire(request)?).await?.get_ref())?),
+            Ask::Put(request) => Answer::Put(self.link.put(request).await?),
+            Ask::Range(request) => Answer::Range(self.link.range(request).await?),
+            Ask::Delete(request) => Answer::Delete(self.link.delete_range(request).await?),
+            Ask::Txn(request) => Answer::Txn(self.link.txn(request).await?),
+            Ask::HashKv(request) => Answer::HashKv(self.link.hash_kv(request).await?),
+            Ask::Compact(request) => Answer::Compact(self.link.compact(request).await?),
             Ask::Stream(request) => Answer::Range(self.stream(request).await?),
         })
     }
 
     /// Reads a stream to its end and puts its chunks together, as protobuf merges messages.
-    async fn stream(&mut self, request: &pb::RangeRequest) -> Result<pb::RangeResponse, Status> {
-        let mut stream = self.kv.range_stream(wire(request)?).await?.into_inner();
+    async fn stream(&self, request: &pb::RangeRequest) -> Result<pb::RangeResponse, Status> {
+        let mut stream = self.link.range_stream(request).await?;
         let mut merged = pb::RangeResponse::default();
-        while let Some(message) = stream.message().await? {
-            let chunk: pb::RangeStreamResponse = wire(&message)?;
+        while let Some(chunk) = stream.message().await? {
             let chunk = chunk.range_response.unwrap_or_default();
             merged.kvs.extend(chunk.kvs);
             if chunk.header.is_some() {
@@ -131,11 +124,6 @@ impl Client {
         }
         Ok(merged)
     }
-}
-
-/// A message, by way of its bytes.
-pub(super) fn wire<T: Message + Default>(message: &T) -> Result<T, Status> {
-    T::decode(message.encode_to_vec().as_slice()).map_err(|error| Status::data_loss(error.to_string()))
 }
 
 fn failed(status: &Status) -> Outcome {

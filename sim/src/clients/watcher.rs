@@ -11,19 +11,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use detcd_io::entropy::Entropy;
 use detcd_proto::etcdserverpb as pb;
-use detcd_proto::etcdserverpb::watch_client::WatchClient;
 use madsim::time::Instant;
 use pb::watch_request::RequestUnion;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Streaming};
 
-use super::wire;
-use crate::gate::{GATE, Gates};
-use crate::options::{WatchLoad, chance, pick};
+use super::link::{Link, Watching};
+use crate::options::{Options, WatchLoad, chance, pick};
 use crate::record::{Trace, Watched, Watches};
-use crate::world::ADDRESS;
 
 /// The longest time that a stream is left alone.
 const SILENCE: Duration = Duration::from_millis(300);
@@ -54,8 +48,7 @@ impl Finish {
 /// A client that watches.
 pub struct Watcher {
     client: u64,
-    channel: Channel,
-    gates: Gates,
+    link: Link,
     load: WatchLoad,
     keys: u64,
     dice: Entropy,
@@ -81,38 +74,18 @@ struct Want {
 /// A stream at hand.
 struct Open {
     asks: mpsc::Sender<pb::WatchRequest>,
-    responses: Streaming<pb::WatchResponse>,
-    gate: u64,
+    responses: Watching,
 }
 
 impl Watcher {
-    /// Client `client` of a run whose keys are `keys` many.
+    /// Client `client` of a run.
     #[must_use]
-    pub fn new(
-        client: u64,
-        seed: u64,
-        (load, keys): (&WatchLoad, u64),
-        gates: Gates,
-        record: (Watches, Trace),
-    ) -> Self {
-        let channel = Endpoint::from_shared(format!("http://{ADDRESS}")).expect("an address").connect_lazy();
+    pub fn new(client: u64, link: Link, options: &Options, record: (Watches, Trace)) -> Self {
+        let (seed, keys) = (options.seed, options.load.keys);
         let dice = Entropy::seeded(seed.wrapping_add(client.wrapping_mul(0x9e37_79b9_7f4a_7c15)) ^ 0x7761_7463_6865);
         let (watches, trace) = record;
-        let (load, wanted) = (load.clone(), BTreeMap::new());
-        Self {
-            client,
-            channel,
-            gates,
-            load,
-            keys,
-            dice,
-            watches,
-            trace,
-            wanted,
-            last_id: 0,
-            known: 1,
-            pending: Vec::new(),
-        }
+        let (load, wanted) = (options.watch.clone(), BTreeMap::new());
+        Self { client, link, load, keys, dice, watches, trace, wanted, last_id: 0, known: 1, pending: Vec::new() }
     }
 
     /// Watches until everything is over and seen.
@@ -143,11 +116,8 @@ impl Watcher {
 
     async fn open(&mut self) -> Option<Open> {
         let (asks, requests) = mpsc::channel(ASKS_MAX);
-        let gate = self.gates.open(self.load.appetite);
-        let mut request = Request::new(ReceiverStream::new(requests));
-        request.metadata_mut().insert(GATE, gate.to_string().parse().ok()?);
-        let responses = WatchClient::new(self.channel.clone()).watch(request).await.ok()?.into_inner();
-        let open = Open { asks, responses, gate };
+        let responses = self.link.watch(requests, self.load.appetite).await.ok()?;
+        let open = Open { asks, responses };
         self.pending.clear();
         while (self.wanted.len() as u64) < self.load.watchers {
             self.want();
@@ -216,17 +186,15 @@ impl Watcher {
             }
             for union in std::mem::take(&mut self.pending) {
                 let request = pb::WatchRequest { request_union: Some(union) };
-                let Ok(request) = wire(&request) else { return };
                 if open.asks.send(request).await.is_err() {
                     return;
                 }
             }
             match tokio::time::timeout(SILENCE, open.responses.message()).await {
                 Ok(Ok(Some(response))) => {
-                    let Ok(response) = wire(&response) else { return };
                     self.take(&response);
                     self.pause(finish).await;
-                    self.gates.give(open.gate);
+                    open.responses.done();
                 }
                 Ok(_) => return,
                 Err(_) => self.pending.push(RequestUnion::ProgressRequest(pb::WatchProgressRequest {})),
@@ -266,13 +234,15 @@ impl Watcher {
     /// Records a response.
     fn take(&mut self, response: &pb::WatchResponse) {
         let (client, id) = (self.client, response.watch_id);
-        self.trace.line(|| {
-            let pb::WatchResponse { header, created, canceled, events, .. } = response;
-            let last = events.last().and_then(|event| event.kv.as_ref()).map_or(0, |kv| kv.mod_revision);
-            let revision = header.as_ref().map_or(0, |header| header.revision);
+        let pb::WatchResponse { header, created, canceled, events, .. } = response;
+        let last = events.last().and_then(|event| event.kv.as_ref()).map_or(0, |kv| kv.mod_revision);
+        let revision = header.as_ref().map_or(0, |header| header.revision);
+        let ends = u64::from(*created) | u64::from(*canceled) << 1 | (events.len() as u64) << 2;
+        let facts = [client, id.cast_unsigned(), revision.cast_unsigned(), last.cast_unsigned(), ends];
+        self.trace.note(&facts, || {
             format!("watcher {client}, {id} got {revision} {created} {canceled}, {} changes up to {last}", events.len())
         });
-        self.known = self.known.max(response.header.as_ref().map_or(0, |header| header.revision));
+        self.known = self.known.max(revision);
         if id == -1 && response.events.is_empty() {
             for want in self.wanted.values() {
                 want.record.into_iter().for_each(|record| self.watches.add(record, response));

@@ -1,0 +1,197 @@
+//! How a client reaches the member: over madsim-tonic in whole-server runs, through the [`Door`] in engine runs.
+//!
+//! madsim passes Rust values and not bytes, so over the simulated network every message is encoded and decoded here, in both directions. Behind the door nothing is.
+
+use detcd_proto::etcdserverpb as pb;
+use pb::kv_client::KvClient;
+use pb::kv_server::Kv as _;
+use pb::lease_client::LeaseClient;
+use pb::lease_server::Lease as _;
+use pb::maintenance_client::MaintenanceClient;
+use pb::maintenance_server::Maintenance as _;
+use pb::watch_client::WatchClient;
+use prost::Message;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::door::{Door, Fetched};
+use crate::gate::{GATE, Gates};
+use crate::options::Kind;
+use crate::world::ADDRESS;
+
+/// Every way to the member of a run. Clones share it.
+#[derive(Clone, Default)]
+pub struct Ways {
+    /// Past the network.
+    pub door: Door,
+    /// What makes simulated watch streams slow.
+    pub gates: Gates,
+}
+
+impl Ways {
+    /// The link of one client in a run of this kind.
+    #[must_use]
+    pub fn link(&self, kind: Kind) -> Link {
+        match kind {
+            Kind::Engine => Link::Door(self.door.clone()),
+            Kind::Server => {
+                let endpoint = Endpoint::from_shared(format!("http://{ADDRESS}")).expect("an address");
+                Link::Network(endpoint.connect_lazy(), self.gates.clone())
+            }
+        }
+    }
+}
+
+/// One client's way to the member.
+#[derive(Clone)]
+pub enum Link {
+    /// The generated clients.
+    Network(Channel, Gates),
+    /// The services themselves.
+    Door(Door),
+}
+
+/// A message, by way of its bytes.
+fn wire<T: Message + Default>(message: &T) -> Result<T, Status> {
+    T::decode(message.encode_to_vec().as_slice()).map_err(|error| Status::data_loss(error.to_string()))
+}
+
+/// Methods with one request and one response.
+macro_rules! unary {
+    ($($name:ident: $client:ident, $service:ident, $request:ident -> $response:ident;)*) => {$(
+        #[doc = concat!("`", stringify!($name), "`.")]
+        ///
+        /// # Errors
+        /// The member's own, or it cannot be reached.
+        pub async fn $name(&self, request: &pb::$request) -> Result<pb::$response, Status> {
+            match self {
+                Self::Network(channel, _) => {
+                    wire($client::new(channel.clone()).$name(wire(request)?).await?.get_ref())
+                }
+                Self::Door(door) => {
+                    let request = Request::new(request.clone());
+                    door.ask(|services| async move { services.$service.$name(request).await }).await
+                }
+            }
+        }
+    )*};
+}
+
+impl Link {
+    unary! {
+        put: KvClient, kv, PutRequest -> PutResponse;
+        range: KvClient, kv, RangeRequest -> RangeResponse;
+        delete_range: KvClient, kv, DeleteRangeRequest -> DeleteRangeResponse;
+        txn: KvClient, kv, TxnRequest -> TxnResponse;
+        compact: KvClient, kv, CompactionRequest -> CompactionResponse;
+        hash_kv: MaintenanceClient, maintenance, HashKvRequest -> HashKvResponse;
+        alarm: MaintenanceClient, maintenance, AlarmRequest -> AlarmResponse;
+        status: MaintenanceClient, maintenance, StatusRequest -> StatusResponse;
+        lease_grant: LeaseClient, lease, LeaseGrantRequest -> LeaseGrantResponse;
+        lease_revoke: LeaseClient, lease, LeaseRevokeRequest -> LeaseRevokeResponse;
+        lease_time_to_live: LeaseClient, lease, LeaseTimeToLiveRequest -> LeaseTimeToLiveResponse;
+    }
+
+    /// A range, chunk by chunk.
+    ///
+    /// # Errors
+    /// The member's own, or it cannot be reached.
+    pub async fn range_stream(&self, request: &pb::RangeRequest) -> Result<Streaming<pb::RangeStreamResponse>, Status> {
+        match self {
+            Self::Network(channel, _) => {
+                let stream = KvClient::new(channel.clone()).range_stream(wire(request)?).await?.into_inner();
+                let by_wire = stream.map(|message| message.and_then(|message| wire(&message)));
+                Ok(Streaming::from_stream(Box::pin(by_wire)))
+            }
+            Self::Door(door) => {
+                let request = Request::new(request.clone());
+                let stream = door.ask(|services| async move { services.kv.range_stream(request).await }).await?;
+                Ok(Streaming::from_stream(Box::pin(stream)))
+            }
+        }
+    }
+
+    /// One renewal over a stream of its own. `None`: the stream ended without an answer.
+    ///
+    /// # Errors
+    /// The member's own, or it cannot be reached.
+    pub async fn renew(
+        &self,
+        request: pb::LeaseKeepAliveRequest,
+    ) -> Result<Option<pb::LeaseKeepAliveResponse>, Status> {
+        match self {
+            Self::Network(channel, _) => {
+                let requests = tokio_stream::iter([wire(&request)?]);
+                let mut answers = LeaseClient::new(channel.clone()).lease_keep_alive(requests).await?.into_inner();
+                answers.message().await?.map(|answer| wire(&answer)).transpose()
+            }
+            Self::Door(door) => {
+                let asking = |services: std::sync::Arc<crate::door::Services>| async move {
+                    let requests = Streaming::from_stream(Box::pin(tokio_stream::iter([Ok(request)])));
+                    let mut answers = services.lease.lease_keep_alive(Request::new(requests)).await?.into_inner();
+                    Ok(Response::new(answers.next().await.transpose()?))
+                };
+                door.ask(asking).await
+            }
+        }
+    }
+
+    /// A watch stream, of which so many messages may wait for the client.
+    ///
+    /// # Errors
+    /// The member's own, or it cannot be reached.
+    pub async fn watch(&self, requests: mpsc::Receiver<pb::WatchRequest>, appetite: u64) -> Result<Watching, Status> {
+        match self {
+            Self::Network(channel, gates) => {
+                let gate = gates.open(appetite);
+                let requests = ReceiverStream::new(requests).filter_map(|request| wire(&request).ok());
+                let mut request = Request::new(requests);
+                let number = gate.to_string().parse().map_err(|_| Status::internal("digits are lawful"))?;
+                request.metadata_mut().insert(GATE, number);
+                let responses = WatchClient::new(channel.clone()).watch(request).await?.into_inner();
+                Ok(Watching::Network { responses, gates: gates.clone(), gate })
+            }
+            Self::Door(door) => door.watch(requests, appetite).map(Watching::Door),
+        }
+    }
+}
+
+/// A watch stream, as its client reads it.
+pub enum Watching {
+    /// Over the network, through a gate.
+    Network {
+        /// What the member says.
+        responses: Streaming<pb::WatchResponse>,
+        /// All gates.
+        gates: Gates,
+        /// This stream's.
+        gate: u64,
+    },
+    /// Through the door.
+    Door(Fetched<pb::WatchResponse>),
+}
+
+impl Watching {
+    /// The next message. `None`: there is no other.
+    ///
+    /// # Errors
+    /// What the stream ends with.
+    pub async fn message(&mut self) -> Result<Option<pb::WatchResponse>, Status> {
+        match self {
+            Self::Network { responses, .. } => responses.message().await?.map(|message| wire(&message)).transpose(),
+            Self::Door(fetched) => fetched.responses.message().await,
+        }
+    }
+
+    /// The client has done with a message.
+    pub fn done(&self) {
+        match self {
+            Self::Network { gates, gate, .. } => gates.give(*gate),
+            // Room came back when it was taken.
+            Self::Door(_) => {}
+        }
+    }
+}
