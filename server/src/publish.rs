@@ -28,9 +28,9 @@ pub async fn publish<B: Backend>(member: &Member<B>, client_urls: &[String]) {
     until_applied(member, Field::ClusterMemberAttrSet, &set).await;
 }
 
-/// Sets the cluster's version if it is not decided. With one member there is nobody else to ask.
+/// Sets the cluster's version if it is not decided, or if an older etcd decided it. With one member there is nobody else to ask.
 pub async fn decide_version<B: Backend>(member: &Member<B>) {
-    if member.store().membership().cluster_version().is_some() {
+    if member.store().membership().cluster_version().is_some_and(|decided| CLUSTER_VERSION <= decided) {
         return;
     }
     let set = membershippb::ClusterVersionSetRequest { ver: CLUSTER_VERSION.to_string() };

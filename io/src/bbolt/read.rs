@@ -189,6 +189,12 @@ impl<F: File> Cursor<'_, F> {
         }
     }
 
+    /// Where in the file the page of the last row lies.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.path.last().map_or(0, |level| level.offset)
+    }
+
     async fn advance(&mut self) -> Result<Option<(page::LeafElement, u64)>, Fault> {
         match self.start.take() {
             Some(Root::Page(pgid)) => self.descend(pgid).await?,

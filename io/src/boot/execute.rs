@@ -15,6 +15,7 @@ use prost::Message as _;
 
 use super::asked::Asked;
 use super::found::Presence;
+use super::import::import;
 use super::inspect::{Claim, Places, claim, inspect, settle};
 use super::machine::Machine;
 use super::plan::{Create, Notice, Plan, Planned, Restart, plan};
@@ -101,7 +102,7 @@ impl BootError {
     }
 }
 
-/// Starts a member: `open` opens the store in a directory that exists.
+/// Starts a member: `open` opens the store in a directory that exists. An import opens two, one after the other.
 ///
 /// # Errors
 /// [`BootError`]; a start that is refused leaves the directory as it was.
@@ -110,7 +111,7 @@ where
     D: Disk,
     B: Backend,
     F: Future<Output = Result<B, Fault>>,
-    O: FnOnce(PathBuf) -> F,
+    O: Fn(PathBuf) -> F,
 {
     let (claim, Planned { plan, notices }) = take(disk, start).await?;
     let options = Options {
@@ -124,8 +125,10 @@ where
     disk.create_dir_all(wal_parent).await.map_err(Fault::disk("create", wal_parent))?;
     settle(disk, &start.places.member()).await?;
     settle(disk, wal_parent).await?;
-    if let Plan::Create(create) = &plan {
-        found_log(disk, options.clone(), create).await?;
+    match &plan {
+        Plan::Create(create) => found_log(disk, options.clone(), create).await?,
+        Plan::Import(how) => import(disk, start, *how, &open).await?,
+        Plan::Restart(_) => {}
     }
     let marks = wal::marks(disk, &options.dir).await?;
     let base = marks.last().map_or(Mark::ZERO, |marked| marked.mark);
@@ -203,7 +206,7 @@ async fn found_log<D: Disk>(disk: &D, options: Options, create: &Create) -> Resu
 }
 
 /// What the store has applied must be an entry of this very log: its index and its term.
-fn check_applied(applied: Applied, base: Mark, entries: &[Entry]) -> Result<(), String> {
+pub(super) fn check_applied(applied: Applied, base: Mark, entries: &[Entry]) -> Result<(), String> {
     let Applied { index, term } = applied;
     if index < base.index {
         return Err(format!("the store ends at index {index}, before the log's newest mark at {}", base.index));

@@ -56,6 +56,8 @@ pub struct MemberFound {
     pub store: Presence,
     /// `member/snap/db` is there: etcd's store.
     pub etcd_store: Presence,
+    /// Our store holds the marker of an import that is not finished.
+    pub import_marker: Presence,
     /// Names beside `member` that no member writes, sorted.
     pub foreign: Vec<String>,
 }

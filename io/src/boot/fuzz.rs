@@ -8,7 +8,6 @@
 //! below 0x40 is a file, below 0x80 a directory, above it a row of the store; its low bits choose the place or the bucket.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::ready as at_once;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,10 +24,10 @@ use super::url::Url;
 use crate::applier::{Applier, Budget};
 use crate::disk::{Disk, Kind, MemoryDisk};
 use crate::fault::Fault;
-use crate::store::backend::Backend as _;
+use crate::store::backend::Backend;
 use crate::store::buckets::{self, Bucket};
 use crate::store::leases::LeaseRules;
-use crate::store::memory::{MemoryBackend, Tables};
+use crate::store::memory::{MemoryBackend, MemoryStores, Tables};
 use crate::wal::Name;
 use crate::wal::fuzz::ready;
 
@@ -51,7 +50,7 @@ pub enum Outcome {
 /// Everything that a start looks at.
 struct World {
     disk: MemoryDisk,
-    backend: MemoryBackend,
+    stores: MemoryStores,
     start: Start,
 }
 
@@ -135,7 +134,7 @@ pub fn start(input: &[u8]) -> Outcome {
     }
     let applied = store.applied().index;
     let batch = store.seal();
-    ready(world.backend.commit(&batch)).expect("memory takes every batch");
+    ready(store.backend().commit(&batch)).expect("memory takes every batch");
     let last_life = world.boot().unwrap_or_else(|error| panic!("a member that lived starts again: {error}"));
     let third = facts(&last_life);
     assert_eq!(third.applied, applied);
@@ -193,12 +192,12 @@ impl World {
                 put_path(&disk, *head, bytes);
             }
         }
-        let backend = MemoryBackend::holding(tables);
-        Self { disk, backend, start: what_is_asked(choices) }
+        Self { disk, stores: MemoryStores::holding(tables), start: what_is_asked(choices) }
     }
 
     fn boot(&self) -> Result<Booted<MemoryDisk, MemoryBackend>, BootError> {
-        ready(boot(&self.disk, &self.start, |_| at_once(Ok(self.backend.clone()))))
+        let open = |directory: PathBuf| async move { self.stores.open(&self.disk, &directory).await };
+        ready(boot(&self.disk, &self.start, open))
     }
 
     fn tree(&self) -> Tree {
@@ -318,7 +317,10 @@ fn facts(booted: &Booted<MemoryDisk, MemoryBackend>) -> Facts {
 }
 
 /// A short life: what was committed is applied, and a member that may elect itself does.
-fn live(booted: Booted<MemoryDisk, MemoryBackend>) -> Result<(), Fault> {
+///
+/// # Errors
+/// The machine failed, or the log holds what is not built.
+pub fn live<D: Disk, B: Backend>(booted: Booted<D, B>) -> Result<(), Fault> {
     let Booted { mut raft, store, mut wal, .. } = booted;
     let mut applier = Applier::new(store);
     let mut effects = Effects::new();

@@ -47,6 +47,18 @@ impl Places {
         self.member().join("lmdb")
     }
 
+    /// Our store while it is made from etcd's.
+    #[must_use]
+    pub fn staged_store(&self) -> PathBuf {
+        self.member().join("lmdb.tmp")
+    }
+
+    /// etcd's store.
+    #[must_use]
+    pub fn etcd_store(&self) -> PathBuf {
+        self.snap().join("db")
+    }
+
     /// Snapshot files.
     #[must_use]
     pub fn snap(&self) -> PathBuf {
@@ -88,6 +100,9 @@ pub async fn claim<D: Disk>(disk: &D, places: &Places) -> Result<Claim<D::File>,
 /// The file that is made and removed to see whether one can be made; etcd uses the same name.
 const TOUCH: &str = ".touch";
 
+/// In our store from the moment it has its name until etcd's has another one.
+pub(super) const MARKER: &str = "importing";
+
 async fn look<D: Disk>(disk: &D, places: &Places) -> Result<Found, Found> {
     let log = has_segment(disk, &places.wal_dir).await?;
     let Some(names) = list_names(disk, &places.data_dir).await? else {
@@ -110,16 +125,17 @@ async fn look<D: Disk>(disk: &D, places: &Places) -> Result<Found, Found> {
         expect_directory(disk, &places.store()).await?;
     }
     // A directory that holds nothing yet is a store that was never made.
-    let store = list_names(disk, &places.store()).await?.is_some_and(|names| !names.is_empty());
-    let etcd_store = match disk.stat(&places.snap().join("db")).await {
+    let in_store = names_of(disk, &places.store()).await?;
+    let etcd_store = match disk.stat(&places.etcd_store()).await {
         Ok(_) => true,
         Err(error) if error.kind() == io::ErrorKind::NotFound => false,
         Err(error) => return Err(damaged(&places.snap(), &error.to_string())),
     };
     Ok(Found::Member(MemberFound {
         log,
-        store: Presence::when(store),
+        store: Presence::when(!in_store.is_empty()),
         etcd_store: Presence::when(etcd_store),
+        import_marker: Presence::when(in_store.iter().any(|name| name == MARKER)),
         foreign,
     }))
 }
@@ -227,6 +243,7 @@ mod tests {
             log: Presence::when(log),
             store: Presence::when(store),
             etcd_store: Presence::when(etcd_store),
+            import_marker: Presence::Absent,
             foreign: foreign.iter().map(|&name| name.to_owned()).collect(),
         })
     }
@@ -266,6 +283,24 @@ mod tests {
             (&["/d/member"], not_a_directory("/d/member")),
             (&["/d/member/wal"], not_a_directory("/d/member/wal")),
             (&[SEGMENT, "/d/member/lmdb"], not_a_directory("/d/member/lmdb")),
+        ];
+        for (files, expected) in rows {
+            assert_eq!(now(inspect(&disk(files), &places(None))), expected, "{files:?}");
+        }
+    }
+
+    #[test]
+    fn an_import_that_was_cut_short_shows() {
+        let unfinished = |etcd_store: bool| {
+            let Found::Member(found) = member(true, true, etcd_store, &[]) else { unreachable!() };
+            Found::Member(MemberFound { import_marker: Presence::Present, ..found })
+        };
+        let rows: Vec<(&[&str], Found)> = vec![
+            (&[SEGMENT, "/d/member/snap/db", "/d/member/lmdb.tmp/data.mdb"], member(true, false, true, &[])),
+            (&[SEGMENT, "/d/member/snap/db", "/d/member/lmdb.tmp/importing"], member(true, false, true, &[])),
+            (&[SEGMENT, "/d/member/snap/db", "/d/member/lmdb/importing"], unfinished(true)),
+            (&[SEGMENT, "/d/member/snap/db.imported", "/d/member/lmdb/importing"], unfinished(false)),
+            (&[SEGMENT, "/d/member/snap/db.imported", "/d/member/lmdb/data.mdb"], member(true, true, false, &[])),
         ];
         for (files, expected) in rows {
             assert_eq!(now(inspect(&disk(files), &places(None))), expected, "{files:?}");

@@ -7,7 +7,8 @@
 //! 1. [`inspect::inspect`] and [`plan::plan`]; a [`refusal::Refusal`] ends here, with the data directory untouched.
 //! 2. [`inspect::claim`]: the directory, its lock, one file as a test. What it runs into is planned with, and so refused, like the rest.
 //! 3. Inspect and plan once more, now that nobody else can change what is there.
-//! 4. `Create`: the log whole by a rename, then the store. `Restart`: the log, then the store – made from the log where it is missing.
+//! 4. `Create`: the log whole by a rename, then the store. `Restart`: the log, then the store – made from the log where it is missing. `Import`: the
+//!    store from etcd's database, then as `Restart`.
 //!
 //! Reading order: [`found`], [`asked`], [`machine`], [`plan`], [`refusal`], [`identity`] (ids), [`inspect`], [`journal`] (counters that
 //! outlive a failed start), [`url`], [`fuzz`] (any tree at all).
@@ -17,6 +18,7 @@ pub mod execute;
 pub mod found;
 pub mod fuzz;
 pub mod identity;
+mod import;
 pub mod inspect;
 pub mod journal;
 pub mod machine;

@@ -31,6 +31,17 @@ pub enum Plan {
     Create(Create),
     /// Go on with the log that is there.
     Restart(Restart),
+    /// Make the store from etcd's, then go on with the log that is there.
+    Import(Import),
+}
+
+/// How far the import of etcd's store has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Import {
+    /// There is nothing that counts.
+    Whole,
+    /// The store is there, whole and unused; names have to be set right.
+    Finish,
 }
 
 /// The facts of a new cluster.
@@ -155,8 +166,10 @@ fn foreign(names: &[String]) -> Vec<Notice> {
 fn on_member(member: &MemberFound, asked: &Asked, notices: &mut Vec<Notice>) -> Result<Plan, Refusal> {
     use Presence::{Absent, Present};
     match (member.log, member.store, member.etcd_store) {
+        (Present, Present, _) if member.import_marker == Present => Ok(Plan::Import(Import::Finish)),
         (_, Present, Present) => Err(Refusal::TwoStores),
-        (_, Absent, Present) => Err(Refusal::EtcdDirectory),
+        (Present, Absent, Present) => Ok(Plan::Import(Import::Whole)),
+        (Absent, Absent, Present) => Err(Refusal::EtcdStoreWithoutLog),
         (Absent, Present, Absent) => Err(Refusal::StoreWithoutLog),
         (Absent, Absent, Absent) => create(asked),
         (Present, store, Absent) => {

@@ -27,8 +27,14 @@ fn member(log: bool, store: bool, etcd_store: bool) -> Found {
         log: Presence::when(log),
         store: Presence::when(store),
         etcd_store: Presence::when(etcd_store),
-        foreign: Vec::new(),
+        ..MemberFound::default()
     })
+}
+
+/// A directory whose import was cut short after the store had got its name.
+fn unfinished(log: bool, etcd_store: bool) -> Found {
+    let Found::Member(found) = member(log, true, etcd_store) else { unreachable!() };
+    Found::Member(MemberFound { import_marker: Presence::Present, ..found })
 }
 
 /// One word for the decision, then the reason or the ids, then the notices.
@@ -39,6 +45,7 @@ fn told(result: &Result<Planned, Refusal>) -> String {
             let mut text = match &planned.plan {
                 Plan::Create(create) => format!("create {} in {}", create.member, create.cluster),
                 Plan::Restart(restart) => format!("restart, store {:?}", restart.store),
+                Plan::Import(import) => format!("import {import:?}"),
             };
             for notice in &planned.notices {
                 text += &format!("; {}", notice.message());
@@ -76,15 +83,15 @@ fn names(names: &[&str]) -> Vec<String> {
 #[test]
 fn directories_decide() {
     let text = |text: &str| text.to_owned();
-    let etcd_directory = "refuse etcd_dir: data directory was written by etcd (member/snap/db, no member/lmdb); importing it is not built yet in detcd";
+    let etcd_without_log = "refuse etcd_dir: data directory holds a store of etcd (member/snap/db) but no log";
     let two_stores =
         "refuse damaged_dir: data directory holds two stores: member/lmdb of detcd and member/snap/db of etcd";
     let store_missing = "restart, store Absent; the log is there but the store is not; making the store from the log";
     let with_foreign = Found::Member(MemberFound {
         log: Presence::Present,
         store: Presence::Present,
-        etcd_store: Presence::Absent,
         foreign: names(&["lost+found"]),
+        ..MemberFound::default()
     });
     let rows = [
         (Found::Absent, text(DEFAULT)),
@@ -99,10 +106,14 @@ fn directories_decide() {
         (member(true, true, false), text("restart, store Present")),
         (member(true, false, false), text(store_missing)),
         (member(false, true, false), text("refuse damaged_dir: data directory holds a store (member/lmdb) but no log")),
-        (member(true, false, true), text(etcd_directory)),
-        (member(false, false, true), text(etcd_directory)),
+        (member(true, false, true), text("import Whole")),
+        (member(false, false, true), text(etcd_without_log)),
         (member(true, true, true), text(two_stores)),
         (member(false, true, true), text(two_stores)),
+        (unfinished(true, true), text("import Finish")),
+        (unfinished(true, false), text("import Finish")),
+        (unfinished(false, true), text(two_stores)),
+        (unfinished(false, false), text("refuse damaged_dir: data directory holds a store (member/lmdb) but no log")),
         (with_foreign, text("restart, store Present; found invalid file under data directory [lost+found]")),
         (Found::Proxy, text("refuse proxy_dir: v2 http proxy has already been deprecated in 3.6")),
         (Found::Both, text("refuse proxy_dir: invalid datadir; both member and proxy directories exist")),

@@ -31,11 +31,9 @@ pub enum Refusal {
         /// The names that tell.
         names: Vec<String>,
     },
-    /// A directory that etcd wrote.
-    #[error(
-        "data directory was written by etcd (member/snap/db, no member/lmdb); importing it is not built yet in detcd"
-    )]
-    EtcdDirectory,
+    /// A directory that etcd wrote, without its log.
+    #[error("data directory holds a store of etcd (member/snap/db) but no log")]
+    EtcdStoreWithoutLog,
     /// Both stores.
     #[error("data directory holds two stores: member/lmdb of detcd and member/snap/db of etcd")]
     TwoStores,
@@ -107,7 +105,7 @@ impl Refusal {
             Self::FdLimit { .. } => "fd_limit",
             Self::MemberAndProxy | Self::Proxy => "proxy_dir",
             Self::InsideMember { .. } => "wrong_dir",
-            Self::EtcdDirectory => "etcd_dir",
+            Self::EtcdStoreWithoutLog => "etcd_dir",
             Self::TwoStores | Self::StoreWithoutLog | Self::Damaged { .. } => "damaged_dir",
             Self::NotWritable { .. } => "not_writable",
             Self::Locked { .. } => "locked",
@@ -129,7 +127,9 @@ impl Refusal {
             Self::MemberAndProxy => "keep the directory that belongs to this member and move the other one away".to_owned(),
             Self::Proxy => "choose another --data-dir: this one belonged to a proxy of etcd's v2 API".to_owned(),
             Self::InsideMember { .. } => "set --data-dir to the directory that contains 'member'".to_owned(),
-            Self::EtcdDirectory => "choose an empty --data-dir; this one is left untouched".to_owned(),
+            Self::EtcdStoreWithoutLog => {
+                "was etcd started with --wal-dir? Give the same one; this directory is left untouched".to_owned()
+            }
             Self::TwoStores => {
                 "etcd has probably run here after detcd; move one of the stores away only if you know which is newer".to_owned()
             }

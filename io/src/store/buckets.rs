@@ -84,6 +84,8 @@ pub const SCHEDULED_COMPACTION: &[u8] = b"scheduledCompactRev";
 pub const FINISHED_COMPACTION: &[u8] = b"finishedCompactRev";
 /// `cluster/clusterVersion`.
 pub const CLUSTER_VERSION: &[u8] = b"clusterVersion";
+/// `cluster/downgrade`: a downgrade that is under way, as JSON.
+pub const DOWNGRADE: &[u8] = b"downgrade";
 /// `auth/authEnabled`.
 pub const AUTH_ENABLED: &[u8] = b"authEnabled";
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeBounds;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use super::backend::{Backend, Committed, Frozen, RawRow, Size, Slice, Visit};
 use super::batch::Batch;
 use super::buckets::Bucket;
+use crate::disk::{Access, Disk, File as _, exists, read_all};
 use crate::fault::Fault;
 
 /// Tables as one ordered map.
@@ -37,6 +39,52 @@ impl MemoryBackend {
         self.tables.lock().expect("a panic ends the process")
     }
 }
+
+/// Stores in memory, each of which belongs to a file as LMDB's does: it gets its name and loses it with its directory.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStores {
+    stores: Arc<Mutex<Vec<MemoryBackend>>>,
+}
+
+impl MemoryStores {
+    /// Stores of which the first holds `tables`: the one of every file that no store here has made.
+    #[must_use]
+    pub fn holding(tables: Tables) -> Self {
+        Self { stores: Arc::new(Mutex::new(vec![MemoryBackend::holding(tables)])) }
+    }
+
+    /// Opens the store in `directory`, or makes one.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub async fn open<D: Disk>(&self, disk: &D, directory: &Path) -> Result<MemoryBackend, Fault> {
+        let path = directory.join("data.mdb");
+        if exists(disk, &path).await.map_err(Fault::disk("look for", &path))? {
+            let bytes = read_all(disk, &path, u64::MAX).await.map_err(Fault::disk("read", &path))?;
+            let number =
+                bytes.strip_prefix(STORE_FILE).and_then(|number| std::str::from_utf8(number).ok()?.parse().ok());
+            let stores = self.stores.lock().expect("a panic ends the process");
+            return Ok(number
+                .and_then(|number: usize| stores.get(number))
+                .or_else(|| stores.first())
+                .cloned()
+                .unwrap_or_default());
+        }
+        let made = MemoryBackend::default();
+        let number = {
+            let mut stores = self.stores.lock().expect("a panic ends the process");
+            stores.push(made.clone());
+            stores.len() - 1
+        };
+        let bytes = [STORE_FILE, number.to_string().as_bytes()].concat();
+        let file = disk.open(&path, Access::WriteOrCreate).await.map_err(Fault::disk("create", &path))?;
+        file.write_all_at(&bytes, 0).await.map_err(Fault::disk("write", &path))?;
+        Ok(made)
+    }
+}
+
+/// Before the number of the store that a file stands for.
+const STORE_FILE: &[u8] = b"store in memory ";
 
 /// What `batch` makes of `tables`.
 pub fn apply_batch(tables: &mut Tables, batch: &Batch) {

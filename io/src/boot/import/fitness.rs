@@ -1,0 +1,113 @@
+//! Whether a database of etcd and the log beside it are a member that this version can be.
+//!
+//! Invariant: reads only. What etcd can be and detcd cannot yet – several members, authentication, a downgrade under way – is refused by name, whether
+//! the database says so or an entry that it has not applied yet.
+
+use std::collections::BTreeSet;
+
+use detcd_core::command::Command;
+use detcd_core::ids::{Index, MemberId, Term};
+use detcd_core::membership::ConfChangeKind;
+use detcd_core::raft::{Entry, EntryKind, Mark};
+use serde::Deserialize;
+
+use super::source::Source;
+use crate::boot::execute::{BootError, check_applied};
+use crate::boot::inspect::Places;
+use crate::boot::refusal::Refusal;
+use crate::codec::entry::{decode, decode_conf_change};
+use crate::disk::{Disk, File, exists};
+use crate::fault::Fault;
+use crate::store::buckets::{self, Bucket};
+use crate::wal;
+
+#[derive(Deserialize)]
+struct Downgrade {
+    #[serde(default)]
+    enabled: bool,
+}
+
+/// Checks a database against the log of its member.
+pub(super) async fn check<D: Disk>(disk: &D, places: &Places, source: &Source<D::File>) -> Result<(), BootError> {
+    check_tables(source).await?;
+    let applied = source.applied();
+    let marks = wal::marks(disk, &places.wal_dir).await?;
+    let base = marks.last().map_or(Mark::ZERO, |marked| marked.mark);
+    if applied.index < base.index {
+        let received = places.snap().join(format!("{:016x}.snap.db", base.index.0));
+        if exists(disk, &received).await.map_err(Fault::disk("look for", &received))? {
+            return Err(unbuilt("a snapshot that was received and not installed").into());
+        }
+    }
+    let recovered = wal::read(disk, &places.wal_dir, base).await?;
+    check_applied(applied, base, &recovered.entries).map_err(|cause| source.unfit(cause))?;
+    let unapplied: Vec<&Entry> = recovered.entries.iter().filter(|entry| applied.index < entry.index).collect();
+    let mut members = BTreeSet::new();
+    for member in source.members().await? {
+        if member.is_learner {
+            return Err(unbuilt("a learner").into());
+        }
+        members.insert(member.id);
+    }
+    for entry in unapplied {
+        if let Some(what) = on_entry(entry, &mut members) {
+            return Err(unbuilt(&format!("{what} (entry {} of its log)", entry.index)).into());
+        }
+    }
+    if members.len() > 1 {
+        return Err(unbuilt(&format!("a member of a cluster of {}", members.len())).into());
+    }
+    let own = recovered.metadata.member;
+    if !members.contains(&own) {
+        return Err(source.unfit(format!("the log is of member {own}, which the database does not name")).into());
+    }
+    Ok(())
+}
+
+async fn check_tables<F: File>(source: &Source<F>) -> Result<(), BootError> {
+    if source.row(Bucket::Auth, buckets::AUTH_ENABLED).await?.is_some_and(|on| on.as_ref() == [1]) {
+        return Err(unbuilt("a store with authentication enabled").into());
+    }
+    if let Some(bytes) = source.row(Bucket::Cluster, buckets::DOWNGRADE).await? {
+        let downgrade: Downgrade =
+            serde_json::from_slice(&bytes).map_err(|error| source.unfit(format!("downgrade: {error}")))?;
+        if downgrade.enabled {
+            return Err(unbuilt("a downgrade under way").into());
+        }
+    }
+    let applied = source.applied();
+    if applied.term == Term(0) && applied.index != Index::ZERO {
+        return Err(unbuilt("a database without a term, as etcd wrote it before 3.5,").into());
+    }
+    Ok(())
+}
+
+/// What of an entry this version cannot carry out, if it cannot. Founders and members that are added are counted.
+fn on_entry(entry: &Entry, members: &mut BTreeSet<MemberId>) -> Option<String> {
+    match entry.kind {
+        EntryKind::Normal if entry.payload.is_empty() => None,
+        EntryKind::Normal => match decode(entry.payload.clone()) {
+            Ok(request) => match request.command {
+                Command::Auth(_) => Some("authentication".to_owned()),
+                Command::DowngradeInfoSet(_) => Some("a downgrade".to_owned()),
+                _ => None,
+            },
+            Err(error) => Some(error.to_string()),
+        },
+        EntryKind::ConfChange => match decode_conf_change(entry.payload.clone()) {
+            Ok(change) => match change.kind {
+                ConfChangeKind::AddVoter(member) => {
+                    members.insert(member.id);
+                    None
+                }
+                _ => Some("a membership change".to_owned()),
+            },
+            Err(error) => Some(error.to_string()),
+        },
+        EntryKind::ConfChangeV2 => Some("a joint membership change".to_owned()),
+    }
+}
+
+fn unbuilt(what: &str) -> Refusal {
+    Refusal::NotBuilt { what: format!("importing {what}"), reason: "import_not_built" }
+}

@@ -1,0 +1,203 @@
+//! Data directories that the real etcd 3.7.3 wrote (`make corpus`), and what it answers on them: a member of ours starts on each with the same
+//! revisions, hashes, leases and alarms, over a store in memory and over LMDB; or refuses it by name and leaves it as it was.
+#![allow(clippy::unwrap_used)]
+
+mod imports;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use detcd_core::mvcc::View as _;
+use detcd_io::boot::execute::{BootError, Booted, boot};
+use detcd_io::boot::fuzz::live;
+use detcd_io::disk::{Disk, MemoryDisk, RealDisk};
+use detcd_io::fault::Fault;
+use detcd_io::store::Store;
+use detcd_io::store::backend::Backend;
+use detcd_io::store::hash::{HashKeys, Hashed};
+use detcd_io::store::lmdb::Lmdb;
+use detcd_io::store::memory::{MemoryBackend, MemoryStores};
+use detcd_io::wal::fuzz::ready;
+use imports::{Case, cases, start};
+
+/// Whoever starts on it finds what etcd would.
+fn check<B: Backend>(case: &Case, store: &Store<B>) {
+    let expect = &case.expect;
+    assert_eq!(store.current(), expect.revision, "{}", case.name);
+    assert_eq!(store.view().compacted(), expect.compacted, "{}", case.name);
+    // The empty name, which raising a revision makes, is none that anybody can ask for.
+    let nameless = usize::from(case.name == "restored-bumped");
+    assert_eq!(store.live_keys() - nameless, expect.keys, "{}", case.name);
+    assert_eq!(store.alarms().iter().count(), expect.alarms, "{}", case.name);
+    for (revision, hash) in expect.hashes.iter().flatten() {
+        let mut hashing = HashKeys::new(store, revision.parse().unwrap()).unwrap();
+        let done = loop {
+            if let Hashed::Done(done) = hashing.advance(100).unwrap() {
+                break done;
+            }
+        };
+        assert_eq!(done.hash, *hash, "{} at {revision}", case.name);
+    }
+    assert_eq!(store.leases().len(), expect.leases, "{}", case.name);
+}
+
+fn live_on<D: Disk, B: Backend>(booted: Booted<D, B>) -> Store<B> {
+    let store = booted.store.clone();
+    let committed = booted.raft.commit();
+    live(booted).unwrap();
+    assert!(committed <= store.applied().index, "the log is worked off");
+    store
+}
+
+fn boot_in_memory(disk: &MemoryDisk, stores: &MemoryStores) -> Result<Booted<MemoryDisk, MemoryBackend>, BootError> {
+    let open = |directory: PathBuf| async move { stores.open(disk, &directory).await };
+    ready(boot(disk, &start(Path::new("d")), open))
+}
+
+fn names(disk: &MemoryDisk, directory: &str) -> Vec<String> {
+    let names = ready(disk.list(Path::new(directory))).unwrap_or_default();
+    names.iter().map(|name| name.to_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_member_starts_on_what_etcd_wrote() {
+    for case in cases().iter().filter(|case| case.expect.refused.is_empty()) {
+        let (disk, stores) = (case.in_memory(), MemoryStores::default());
+        let booted = boot_in_memory(&disk, &stores).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+        let store = live_on(booted);
+        check(case, &store);
+        assert!(names(&disk, "d/member").iter().all(|name| name != "lmdb.tmp"), "{}", case.name);
+        assert_eq!(names(&disk, "d/member/lmdb"), ["data.mdb"], "{}", case.name);
+        for (path, bytes) in &case.files {
+            let kept = match path.file_name().unwrap().to_str().unwrap() {
+                "db" => path.with_file_name("db.imported"),
+                _ => path.clone(),
+            };
+            let now = disk.bytes(&Path::new("d").join(&kept)).unwrap_or_else(|| panic!("{} is gone", kept.display()));
+            // A log goes on where its zeros begin.
+            let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            assert!(now.starts_with(&bytes[..used]), "{}: {}", case.name, path.display());
+        }
+        // From now on it is a member like any other.
+        check(case, &live_on(boot_in_memory(&disk, &stores).unwrap()));
+    }
+}
+
+#[test]
+fn over_lmdb_it_is_the_same() {
+    for case in cases().iter().filter(|case| case.expect.refused.is_empty()) {
+        let root = tempfile::tempdir().unwrap();
+        for (path, bytes) in &case.files {
+            fs::create_dir_all(root.path().join(path).parent().unwrap()).unwrap();
+            fs::write(root.path().join(path), bytes).unwrap();
+        }
+        // What an earlier attempt left is in the way of nobody.
+        fs::create_dir_all(root.path().join("member/lmdb.tmp")).unwrap();
+        fs::write(root.path().join("member/lmdb.tmp/data.mdb"), b"half a store").unwrap();
+        for _ in 0..2 {
+            let open = |directory: PathBuf| async move { Lmdb::open(&directory) };
+            let booted = ready(boot(&RealDisk, &start(root.path()), open)).unwrap();
+            check(case, &live_on(booted));
+        }
+        assert!(!root.path().join("member/snap/db").exists() && !root.path().join("member/lmdb.tmp").exists());
+        assert_eq!(
+            fs::read(root.path().join("member/snap/db.imported")).unwrap(),
+            case.files[Path::new("member/snap/db")]
+        );
+    }
+}
+
+#[test]
+fn what_is_not_built_is_refused_by_name_and_left_as_it_was() {
+    let mut refused = 0;
+    for case in cases().iter().filter(|case| !case.expect.refused.is_empty()) {
+        let disk = case.in_memory();
+        let Err(error) = boot_in_memory(&disk, &MemoryStores::default()) else { panic!("{} starts", case.name) };
+        assert!(matches!(error, BootError::Refused(_)), "{}: {error}", case.name);
+        assert_eq!(error.to_string(), case.expect.refused);
+        assert_untouched(case, &disk);
+        refused += 1;
+    }
+    assert!(refused >= 2);
+}
+
+fn assert_untouched(case: &Case, disk: &MemoryDisk) {
+    for (path, bytes) in &case.files {
+        assert_eq!(disk.bytes(&Path::new("d").join(path)).as_ref(), Some(bytes), "{}", path.display());
+    }
+    assert_eq!(names(disk, "d/member"), ["lock", "snap", "wal"]);
+}
+
+/// The failure of a start on a directory whose database was changed.
+fn failure(change: impl FnOnce(&mut Vec<u8>)) -> String {
+    let mut case = Case::named("restored");
+    change(case.files.get_mut(Path::new("member/snap/db")).unwrap());
+    let disk = case.in_memory();
+    let Err(error) = boot_in_memory(&disk, &MemoryStores::default()) else { panic!("it starts") };
+    assert_untouched(&case, &disk);
+    error.to_string()
+}
+
+#[test]
+fn a_database_that_is_none_is_named_with_place_and_cause() {
+    let text = failure(|db| db.truncate(0));
+    assert_eq!(
+        text,
+        "d/member/snap/db is damaged at byte 0: no valid meta page: not a bbolt database, or both metas are damaged"
+    );
+    assert_eq!(failure(|db| db.fill(0x7f)), text);
+    let text = failure(|db| db.truncate(db.len() - 8192));
+    assert!(
+        text.starts_with("d/member/snap/db is damaged at byte ") && text.contains("the file ends before"),
+        "{text}"
+    );
+}
+
+/// Whichever page is broken: told, or not part of what is read.
+#[test]
+fn a_broken_page_is_told_before_anything_is_named() {
+    let pages = Case::named("restored").files[Path::new("member/snap/db")].len() / 4096;
+    let mut told = 0;
+    for page in 2..pages {
+        let mut case = Case::named("restored");
+        let db = case.files.get_mut(Path::new("member/snap/db")).unwrap();
+        db[page * 4096..page * 4096 + 64].fill(0xee);
+        let disk = case.in_memory();
+        match boot_in_memory(&disk, &MemoryStores::default()) {
+            Ok(booted) => check(&case, &live_on(booted)),
+            Err(error) => {
+                told += 1;
+                assert!(matches!(error, BootError::Fault(Fault::Corrupt { .. })), "page {page}: {error}");
+                assert_untouched(&case, &disk);
+            }
+        }
+    }
+    assert!(told >= 2);
+}
+
+#[test]
+fn an_etcd_that_runs_keeps_us_out() {
+    let case = Case::named("young");
+    let disk = case.in_memory();
+    let log = case.files.keys().find(|path| path.extension().is_some_and(|suffix| suffix == "wal")).unwrap();
+    let held = ready(disk.open(&Path::new("d").join(log), detcd_io::disk::Access::Write)).unwrap();
+    ready(detcd_io::disk::File::lock(&held)).unwrap();
+    let Err(error) = boot_in_memory(&disk, &MemoryStores::default()) else { panic!("it starts") };
+    assert_eq!(error.to_string(), format!("d/{} is locked by another process", log.display()));
+    assert_untouched(&case, &disk);
+}
+
+/// Between two starts of ours an etcd ran: the store is of an earlier state of the database.
+#[test]
+fn an_unfinished_import_of_an_earlier_state_is_not_finished() {
+    let case = Case::named("restored");
+    let disk = case.in_memory();
+    disk.put(Path::new("d/member/lmdb/data.mdb"), b"store in memory 0".to_vec());
+    disk.put(Path::new("d/member/lmdb/importing"), b"transaction 1 with 2 pages, applied 3\n".to_vec());
+    let Err(error) = boot_in_memory(&disk, &MemoryStores::default()) else { panic!("it starts") };
+    assert_eq!(
+        error.to_string(),
+        "d/member/lmdb: is an unfinished import of an earlier state of d/member/snap/db; move it away to import the database as it is now"
+    );
+    assert!(disk.bytes(Path::new("d/member/snap/db")).is_some());
+}
