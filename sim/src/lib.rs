@@ -22,6 +22,8 @@ pub mod door;
 #[cfg(madsim)]
 pub mod gate;
 #[cfg(madsim)]
+pub mod import;
+#[cfg(madsim)]
 pub mod leases;
 #[cfg(madsim)]
 pub mod machine;

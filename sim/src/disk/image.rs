@@ -103,7 +103,7 @@ impl Image {
     }
 
     /// The directory that holds the entry of `path`, and the entry's name.
-    fn place(&self, path: &Path) -> io::Result<(Inode, OsString)> {
+    fn place_of(&self, path: &Path) -> io::Result<(Inode, OsString)> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
         Ok((self.directory(path.parent().unwrap_or_else(|| Path::new("/")))?, name))
     }
@@ -113,9 +113,25 @@ impl Image {
         self.files.get_mut(&inode).expect("a file lives as long as the image")
     }
 
+    /// Puts a file there with these bytes, as durable as the directories above it: what the disk holds before the first life.
+    ///
+    /// # Panics
+    /// If something else is in the way.
+    pub fn place(&mut self, path: &Path, bytes: &[u8]) {
+        self.create_dir_all(path.parent().unwrap_or_else(|| Path::new("/"))).expect("nothing is in the way");
+        let inode = self.create(path).expect("its directory is there");
+        let content = self.content(inode);
+        content.write(0, bytes);
+        let mark = content.mark();
+        content.sync(mark);
+        for change in std::mem::take(&mut self.pending) {
+            change.apply(&mut self.durable);
+        }
+    }
+
     /// Makes an empty file.
     pub fn create(&mut self, path: &Path) -> io::Result<Inode> {
-        let (dir, name) = self.place(path)?;
+        let (dir, name) = self.place_of(path)?;
         self.inodes += 1;
         let inode = self.inodes;
         self.files.insert(inode, Content::default());
@@ -158,7 +174,7 @@ impl Image {
         {
             return Err(io::ErrorKind::DirectoryNotEmpty.into());
         }
-        let change = Change::Move { from: self.place(source)?, to: self.place(target)?, inode };
+        let change = Change::Move { from: self.place_of(source)?, to: self.place_of(target)?, inode };
         self.change(change);
         Ok(())
     }
@@ -166,7 +182,7 @@ impl Image {
     /// Removes a file.
     pub fn remove_file(&mut self, path: &Path) -> io::Result<()> {
         let Node::File(inode) = self.node(path)? else { return Err(io::ErrorKind::IsADirectory.into()) };
-        let (dir, name) = self.place(path)?;
+        let (dir, name) = self.place_of(path)?;
         let kept = self.content(inode).bytes().to_vec();
         self.attic.insert(path.to_owned(), kept);
         self.change(Change::Unlink { dir, name });
@@ -183,7 +199,7 @@ impl Image {
                 Node::File(_) => self.remove_file(&below)?,
             }
         }
-        let (dir, name) = self.place(path)?;
+        let (dir, name) = self.place_of(path)?;
         self.change(Change::Unlink { dir, name });
         Ok(())
     }
