@@ -19,7 +19,7 @@ SIM_MUTANTS = $(SIM_ALLOCATOR) RUSTFLAGS="--cfg madsim --cfg mutants --cfg verif
 .PHONY: build run check test sim mutants model fuzz corpus conformance bench bench-smoke fix
 
 build:
-	cargo build --release -p detcd-server
+	cargo build --release -p detcd-server -p detcd-ctl
 
 # A member on its embedded store; ARGS are detcd's own flags.
 run: build
@@ -59,6 +59,7 @@ conformance: build
 # Files that the real etcd wrote, for the tests and the fuzzers.
 corpus:
 	cd tests/conformance && go run ./cmd/conformance make-corpus -out ../../tests/golden/wal
+	cd tests/conformance && go run ./cmd/conformance make-directories -out ../../tests/golden/etcd
 
 # detcd, the real etcd and the floor, interleaved (ETCD is the path of an etcd binary).
 bench: build
