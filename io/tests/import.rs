@@ -83,6 +83,16 @@ fn a_member_starts_on_what_etcd_wrote() {
     }
 }
 
+/// A layout of 3.6 is raised with the import where the cluster is of 3.7 already, and with the cluster otherwise.
+#[test]
+fn an_older_layout_is_raised_with_the_cluster() {
+    for (name, layout) in [("version-3.6", Some("3.7.0")), ("cluster-3.6", None)] {
+        let booted = boot_in_memory(&Case::named(name).in_memory(), &MemoryStores::default()).unwrap();
+        let version = booted.store.storage_version().map(|version| version.to_string());
+        assert_eq!(version.as_deref(), layout, "{name}");
+    }
+}
+
 #[test]
 fn over_lmdb_it_is_the_same() {
     for case in cases().iter().filter(|case| case.expect.refused.is_empty()) {

@@ -2,7 +2,9 @@
 //
 //	conformance [flags]                  seeds of random operations, etcdctl, the logs
 //	conformance -replay FILE [flags]     repeats a script that an earlier run wrote
+//	conformance move [flags]             data directories from etcd to detcd and back
 //	conformance make-corpus -out DIR     logs for detcd's own tests, judged by etcd's code
+//	conformance make-directories -out DIR  data directories for detcd's own tests
 //	conformance read-wal DIR             what etcd's code reads from one log
 //
 // Run it in tests/conformance. Its last line is `N passed, M failed`; the exit
@@ -22,6 +24,7 @@ import (
 	"time"
 
 	"detcd.io/conformance/internal/files"
+	"detcd.io/conformance/internal/move"
 	"detcd.io/conformance/internal/pair"
 	"detcd.io/conformance/internal/process"
 	"detcd.io/conformance/internal/run"
@@ -45,6 +48,10 @@ func start(args []string) int {
 		err = makeCorpus(args[1:])
 	case len(args) > 0 && args[0] == "read-wal":
 		err = readWAL(args[1:])
+	case len(args) > 0 && args[0] == "move":
+		failed, err = moveOnly(args[1:])
+	case len(args) > 0 && args[0] == "make-directories":
+		err = makeDirectories(args[1:])
 	default:
 		failed, err = conform(args)
 	}
@@ -60,10 +67,11 @@ func start(args []string) int {
 
 type options struct {
 	detcd, etcd, etcdctl string
+	detcdutl, etcdutl    string
 	seed                 uint64
 	seeds, ops           int
 	shrink, timeout      time.Duration
-	keep, ctl            bool
+	keep, ctl, move      bool
 	replay, dir          string
 }
 
@@ -73,6 +81,9 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&o.detcd, "detcd", "../../target/release/detcd", "the server to compare")
 	flags.StringVar(&o.etcd, "etcd", "", "the real etcd; empty builds it from the module's dependencies")
 	flags.StringVar(&o.etcdctl, "etcdctl", "", "the real etcdctl; empty builds it")
+	flags.StringVar(&o.detcdutl, "detcdutl", "", "detcd's offline tool; empty is the one beside detcd")
+	flags.StringVar(&o.etcdutl, "etcdutl", "", "the real etcdutl; empty builds it")
+	flags.BoolVar(&o.move, "move", true, "take data directories from etcd to detcd and back")
 	flags.Uint64Var(&o.seed, "seed", 1, "first seed")
 	flags.IntVar(&o.seeds, "seeds", 1, "number of seeds")
 	flags.IntVar(&o.ops, "ops", 2000, "drawn operations per seed")
@@ -140,6 +151,14 @@ func score(ctx context.Context, o options, config run.Config) (total run.Score, 
 		}
 		total.Add(run.Smoke(ctx, config))
 	}
+	if o.move {
+		moving, err := moveConfig(ctx, o, config.Root)
+		if err != nil {
+			return total, err
+		}
+		passed, failed := move.Run(ctx, moving)
+		total.Add(run.Score{Passed: passed, Failed: failed})
+	}
 	for i := range o.seeds {
 		total.Add(run.Seed(ctx, config, o.seed+uint64(i)))
 		if ctx.Err() != nil {
@@ -147,6 +166,83 @@ func score(ctx context.Context, o options, config run.Config) (total run.Score, 
 		}
 	}
 	return total, nil
+}
+
+// moveConfig finds the tools that only moving needs.
+func moveConfig(ctx context.Context, o options, root string) (move.Config, error) {
+	config := move.Config{Etcd: o.etcd, Detcd: o.detcd, Detcdutl: o.detcdutl, Root: root, Out: os.Stdout}
+	if config.Detcdutl == "" {
+		config.Detcdutl = filepath.Join(filepath.Dir(o.detcd), "detcdutl")
+	}
+	var err error
+	config.Etcdutl, err = tool(ctx, o.etcdutl, "etcdutl", "go.etcd.io/etcd/etcdutl/v3", "version")
+	return config, err
+}
+
+func moveOnly(args []string) (failed int, err error) {
+	flags := flag.NewFlagSet("move", flag.ContinueOnError)
+	detcd := flags.String("detcd", "../../target/release/detcd", "the server to compare")
+	only := flags.String("only", "", "one kind of directory; empty is all")
+	keep := flags.Bool("keep", false, "keep the data directories")
+	if err := flags.Parse(args); err != nil {
+		return 0, err
+	}
+	return inTemporary(*keep, func(ctx context.Context, root string) (int, error) {
+		binary, err := filepath.Abs(*detcd)
+		if err != nil {
+			return 0, err
+		}
+		etcd, err := tool(ctx, "", "etcd", "go.etcd.io/etcd/server/v3", "--version")
+		if err != nil {
+			return 0, err
+		}
+		config, err := moveConfig(ctx, options{detcd: binary, etcd: etcd}, root)
+		if err != nil {
+			return 0, err
+		}
+		config.Only = *only
+		passed, failed := move.Run(ctx, config)
+		fmt.Printf("%d passed, %d failed\n", passed, failed)
+		return failed, nil
+	})
+}
+
+func makeDirectories(args []string) error {
+	flags := flag.NewFlagSet("make-directories", flag.ContinueOnError)
+	out := flags.String("out", "", "directory to write the cases to")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *out == "" {
+		return fmt.Errorf("make-directories needs -out")
+	}
+	_, err := inTemporary(false, func(ctx context.Context, root string) (int, error) {
+		etcd, err := tool(ctx, "", "etcd", "go.etcd.io/etcd/server/v3", "--version")
+		if err != nil {
+			return 0, err
+		}
+		config, err := moveConfig(ctx, options{etcd: etcd}, root)
+		if err != nil {
+			return 0, err
+		}
+		return 0, move.Golden(ctx, config, *out)
+	})
+	return err
+}
+
+func inTemporary(keep bool, work func(context.Context, string) (int, error)) (int, error) {
+	ctx, cancel := bounded(time.Hour)
+	defer cancel()
+	root, err := os.MkdirTemp("", "conformance-")
+	if err != nil {
+		return 0, err
+	}
+	if keep {
+		fmt.Println("data directories are in", root)
+	} else {
+		defer os.RemoveAll(root)
+	}
+	return work(ctx, root)
 }
 
 // bounded is a context that ends with the time or with a signal. Then no server

@@ -34,7 +34,9 @@ const stopWithin = 20 * time.Second
 
 // Member is one server and its data directory, over any number of starts.
 type Member struct {
-	Name   string
+	Name string
+	// Flags come behind the usual ones.
+	Flags  []string
 	binary string
 	dir    string
 	starts int
@@ -99,16 +101,16 @@ func (m *Member) launch() error {
 	fmt.Fprintf(log, "--- start %d\n", m.starts)
 
 	m.client = fmt.Sprintf("127.0.0.1:%d", ports[0])
-	command := exec.Command(m.binary,
+	command := exec.Command(m.binary, append([]string{
 		"--name", MemberName,
 		"--data-dir", m.DataDir(),
-		"--listen-client-urls", "http://"+m.client,
+		"--listen-client-urls", "http://" + m.client,
 		"--advertise-client-urls", ClientURL,
 		"--listen-peer-urls", fmt.Sprintf("http://127.0.0.1:%d", ports[1]),
 		"--initial-advertise-peer-urls", PeerURL,
-		"--initial-cluster", MemberName+"="+PeerURL,
+		"--initial-cluster", MemberName + "=" + PeerURL,
 		"--initial-cluster-token", ClusterToken,
-	)
+	}, m.Flags...)...)
 	command.Env = CleanEnv()
 	command.Stdout, command.Stderr = log, log
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}

@@ -47,7 +47,7 @@ func (m *Member) awaitReady() error {
 		switch {
 		case err != nil:
 			last = err
-		case code == http.StatusOK:
+		case code == http.StatusOK, strings.Contains(body, "ALARM"): // an alarm is no reason to wait
 			m.awaitVersions()
 			return nil
 		default:
