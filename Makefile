@@ -10,6 +10,8 @@ T ?= wal
 ROUNDS ?= 5
 
 FUZZ_SEEDS_wal = ../tests/golden/wal
+FUZZ_SEEDS_bbolt = ../tests/golden/bbolt ../tests/golden/etcd
+FUZZ_SEEDS_snap = ../tests/golden/etcd
 
 # Each run is a thread that allocates much and then ends: its pages are kept for the next one.
 SIM_ALLOCATOR = MIMALLOC_PURGE_DELAY=-1 MIMALLOC_ALLOW_THP=0

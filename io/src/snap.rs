@@ -3,6 +3,7 @@
 //! The invariant: a file of that name is whole – it is written under another name, synced and renamed, and its directory is synced, before
 //! the log's mark refers to it. A file that does not check out is set aside under another name, never removed and never trusted.
 
+pub mod fuzz;
 pub mod membership;
 
 use std::io;

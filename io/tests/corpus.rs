@@ -11,8 +11,10 @@ use serde::Deserialize;
 
 use detcd_core::ids::{Index, MemberId, Term};
 use detcd_core::raft::{Entry, EntryKind, Mark};
+use detcd_io::bbolt;
 use detcd_io::boot;
 use detcd_io::disk::{Disk, MemoryDisk};
+use detcd_io::snap;
 use detcd_io::wal::fuzz::{Outcome, decode_and_repair, ready};
 use detcd_io::wal::{
     DecodeErrorKind, Metadata, Name, Options, Recovered, Repaired, Wal, WalError, entry, marks, repair,
@@ -240,6 +242,37 @@ fn boot_input(case: &Path) -> Vec<u8> {
     boot::fuzz::input_of_log(&segments, MEMBER, Mark { term: Term(start.term), index: Index(start.index) })
 }
 
+/// Every file below a directory of the corpus whose name passes.
+fn files_below(directory: &str, passes: impl Fn(&str) -> bool) -> Vec<Vec<u8>> {
+    let (mut found, mut open) = (Vec::new(), vec![root().join("golden").join(directory)]);
+    while let Some(directory) = open.pop() {
+        for path in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                open.push(path);
+            } else if passes(path.file_name().unwrap().to_str().unwrap()) {
+                found.push(fs::read(path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_fuzzers_find_nothing_in_etcds_databases_and_snap_files() {
+    let databases = [files_below("bbolt", |_| true), files_below("etcd", |name| name == "db")].concat();
+    assert!(databases.len() >= 10);
+    for bytes in databases {
+        let outcome = bbolt::fuzz::read(&bytes);
+        assert!(matches!(outcome, bbolt::fuzz::Outcome::Read { buckets: 10, .. }), "{outcome:?}");
+    }
+    let snaps = files_below("etcd", |name| name.ends_with(".snap"));
+    assert!(snaps.len() >= 2);
+    for bytes in snaps {
+        let snapshot = snap::fuzz::read(&bytes).unwrap();
+        assert_eq!(snap::encode(&snapshot), bytes, "we would have written it so");
+    }
+}
+
 #[test]
 fn the_fuzzers_find_nothing_in_etcds_logs() {
     let (mut opened, mut started) = (0, 0);
@@ -274,6 +307,12 @@ fn what_the_fuzzers_once_found_stays_found() {
     for (name, bytes) in kept("boot") {
         println!("{name}: {:?}", boot::fuzz::start(&bytes));
     }
+    for (name, bytes) in kept("bbolt") {
+        println!("{name}: {:?}", bbolt::fuzz::read(&bytes));
+    }
+    for (name, bytes) in kept("snap") {
+        println!("{name}: {:?}", snap::fuzz::read(&bytes));
+    }
 }
 
 /// The boot fuzzer's seeds are etcd's logs in its own format. `WRITE_SEEDS=1` writes them anew after the corpus was made anew.
@@ -287,6 +326,25 @@ fn the_seeds_are_etcds_logs() {
             fs::write(&path, &input).unwrap();
         }
         assert_eq!(fs::read(&path).unwrap(), input, "{name}");
+    }
+}
+
+/// Directories of etcd's in that format: their import is a start, too.
+#[test]
+fn and_its_directories() {
+    let seeds = root().join("../fuzz/seeds/boot");
+    for (name, started) in [("young", true), ("restored", true), ("cluster-3.6", true), ("auth", false)] {
+        let directory = root().join("golden/etcd").join(name).join("member");
+        let file = |path: &str| fs::read(directory.join(path)).unwrap();
+        let segments = [(Name { seq: 0, index: Index(0) }, file(&format!("wal/{}", Name { seq: 0, index: Index(0) })))];
+        let (path, input) =
+            (seeds.join(format!("etcd-import-{name}")), boot::fuzz::input_of_import(&segments, &file("snap/db")));
+        if std::env::var_os("WRITE_SEEDS").is_some() {
+            fs::write(&path, &input).unwrap();
+        }
+        assert_eq!(fs::read(&path).unwrap(), input, "{name}");
+        let outcome = boot::fuzz::start(&input);
+        assert_eq!(matches!(outcome, boot::fuzz::Outcome::Started { .. }), started, "{name}: {outcome:?}");
     }
 }
 

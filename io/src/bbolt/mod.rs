@@ -4,6 +4,7 @@
 //! if it is small, a leaf inside that element. Here are a reader that trusts nothing it reads ([`read`]) and a writer that makes a file in one pass from sorted rows
 //! ([`mod@write`]); neither changes a file in place. Reading order: this page (metas), [`page`], [`read`], [`mod@write`]. Facts: bbolt 1.5's format, version 2.
 
+pub mod fuzz;
 pub mod page;
 pub mod read;
 pub mod write;

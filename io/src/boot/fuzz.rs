@@ -105,6 +105,8 @@ const PLACES: [&str; 26] = [
 const SEGMENT_PLACES: usize = 2;
 /// The store's file.
 const STORE_PLACE: u8 = 13;
+/// The database of etcd.
+const DATABASE_PLACE: u8 = 9;
 
 /// Starts a member on what `input` describes.
 ///
@@ -152,15 +154,8 @@ pub fn start(input: &[u8]) -> Outcome {
 #[must_use]
 pub fn input_of_log(segments: &[(Name, Vec<u8>)], member: MemberId, applied: Mark) -> Vec<u8> {
     let mut input = vec![0];
-    let mut item = |head: u8, bytes: &[u8]| {
-        input.push(head);
-        input.extend_from_slice(&u16::try_from(bytes.len()).expect("a small file").to_le_bytes());
-        input.extend_from_slice(bytes);
-    };
-    for (name, bytes) in segments {
-        let numbers = [name.seq, name.index.0].map(|number| u8::try_from(number).expect("a short log"));
-        item(0, &[&numbers[..], bytes].concat());
-    }
+    put_segments(&mut input, segments);
+    let mut item = |head: u8, bytes: &[u8]| put_item(&mut input, head, bytes);
     // The rows lie in memory; this file says that there is a store.
     item(STORE_PLACE, b"store");
     let row = format!("{{\"id\":{},\"peerURLs\":[\"http://h:1\"]}}", member.0);
@@ -175,6 +170,31 @@ pub fn input_of_log(segments: &[(Name, Vec<u8>)], member: MemberId, applied: Mar
         item(ROW + place as u8, &[&[key.len() as u8][..], key, value].concat());
     }
     input
+}
+
+/// The bytes that [`start`] reads as a directory of etcd's: a log of these segments and a database.
+///
+/// # Panics
+/// If a number or a length does not fit into the bytes that it has.
+#[must_use]
+pub fn input_of_import(segments: &[(Name, Vec<u8>)], database: &[u8]) -> Vec<u8> {
+    let mut input = vec![0];
+    put_segments(&mut input, segments);
+    put_item(&mut input, DATABASE_PLACE, database);
+    input
+}
+
+fn put_segments(input: &mut Vec<u8>, segments: &[(Name, Vec<u8>)]) {
+    for (name, bytes) in segments {
+        let numbers = [name.seq, name.index.0].map(|number| u8::try_from(number).expect("a short log"));
+        put_item(input, 0, &[&numbers[..], bytes].concat());
+    }
+}
+
+fn put_item(input: &mut Vec<u8>, head: u8, bytes: &[u8]) {
+    input.push(head);
+    input.extend_from_slice(&u16::try_from(bytes.len()).expect("a small file").to_le_bytes());
+    input.extend_from_slice(bytes);
 }
 
 impl World {

@@ -70,7 +70,7 @@ where
     sync(disk, &places.member()).await?;
     let Imported { digest, keys, revision, applied } = imported;
     tracing::info!(
-        from = %places.etcd_store().display(), into = %places.store().display(), rows = digest.rows(), hash = digest.hash(), keys, revision,
+        from = %places.etcd_store().display(), into = %places.store().display(), rows = digest.rows(), hash = format!("{:x}", digest.hash()), keys, revision,
         applied = applied.0, "imported the database of etcd"
     );
     finish(disk, places).await
