@@ -63,10 +63,11 @@ corpus:
 	cd tests/conformance && go run ./cmd/conformance make-corpus -out ../../tests/golden/wal
 	cd tests/conformance && go run ./cmd/conformance make-directories -out ../../tests/golden/etcd
 
-# detcd, the real etcd and the floor, interleaved (ETCD is the path of an etcd binary).
+# detcd, the real etcd and the floor, interleaved (ETCD is the path of an etcd binary). ROWS chooses (`make bench ROWS=fanout,lease`),
+# DATASET is the size of the stores that are filled beforehand.
 bench: build
 	cargo build --release -p detcd-bench
-	target/release/detcd-bench --detcd target/release/detcd --floor target/release/detcd-floor $(if $(ETCD),--etcd $(ETCD)) --rounds $(ROUNDS) --out docs/benchmarks.md
+	target/release/detcd-bench --detcd target/release/detcd --floor target/release/detcd-floor $(if $(ETCD),--etcd $(ETCD)) --rounds $(ROUNDS) $(if $(ROWS),--rows '$(ROWS)') $(if $(DATASET),--dataset $(DATASET)) --out docs/benchmarks.md
 
 bench-smoke: build
 	cargo build --release -p detcd-bench

@@ -11,6 +11,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use detcd_bench::scene::Scene;
+use detcd_bench::scene::page::section;
+use detcd_bench::scene::stage::{Sample, perform};
 use detcd_bench::table::machine::Machine;
 use detcd_bench::table::measure::{Cell, Options, measure};
 use detcd_bench::table::page::{Setting, page};
@@ -48,9 +51,12 @@ struct Arguments {
     /// Where the servers' directories are made. They must be on a real disk for the figures to mean anything.
     #[arg(long, default_value = "target/bench")]
     directory: PathBuf,
-    /// Only rows whose name with clients (`put 100`) contains this.
-    #[arg(long, default_value = "")]
-    only: String,
+    /// Only rows whose name with clients (`put 100`), and scenes whose name (`fanout, one prefix`), contains one of these.
+    #[arg(long, value_delimiter = ',')]
+    rows: Vec<String>,
+    /// How many puts make the stores that are filled beforehand.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(100..=1_000_000_000))]
+    dataset: u64,
     /// One short round of a few rows, only to see that everything works.
     #[arg(long)]
     smoke: bool,
@@ -88,7 +94,8 @@ async fn compare(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     }
     let setting = setting(&options)?;
     let table = measure(&options, |row, kind, cell| eprintln!("{}", progress(row, kind, cell))).await?;
-    let page = page(&setting, &table);
+    let scenes = perform(&options, |scene, kind, sample| eprintln!("{}", played(scene, kind, sample))).await?;
+    let page = page(&setting, &table, section(&options, &scenes));
     println!("{page}");
     if let Some(out) = &arguments.out {
         fs::write(out, page)?;
@@ -104,12 +111,13 @@ impl Arguments {
             programs,
             directory: self.directory.clone(),
             size: Size::Full,
-            only: self.only.clone(),
+            rows: self.rows.clone(),
             rounds: usize::from(self.rounds),
             warm_up: Duration::from_secs(1),
             measured: Duration::from_secs(u64::from(self.seconds)),
             keys: self.keys,
             connections_max: usize::from(self.connections_max),
+            dataset: self.dataset,
         };
         if !self.smoke {
             return full;
@@ -120,6 +128,7 @@ impl Arguments {
             warm_up: Duration::from_millis(200),
             measured: Duration::from_secs(1),
             keys: 200,
+            dataset: 2_000,
             ..full
         }
     }
@@ -137,6 +146,7 @@ fn setting(options: &Options) -> io::Result<Setting> {
         measured: options.measured,
         keys: options.keys,
         connections_max: options.connections_max,
+        dataset: options.dataset,
     })
 }
 
@@ -151,4 +161,14 @@ fn progress(row: Row, kind: Kind, cell: &Cell) -> String {
         "{name:<20} {clients:>4} {kind:<5} {per_second:>8.0}/s  p50 {p50_ms:.2} p99 {p99_ms:.2} p99.9 {p999_ms:.2} ms  \
          {cpu_us:.1} µs CPU"
     )
+}
+
+fn played(scene: Scene, kind: Kind, sample: &Sample) -> String {
+    let name = scene.name();
+    let Some(figures) = sample else { return format!("{name:<28} {kind:<5} not served") };
+    let shown = scene.metrics().iter().zip(figures).map(|(metric, figure)| {
+        let decimals = metric.decimals;
+        format!("{} {figure:.decimals$}", metric.name)
+    });
+    format!("{name:<28} {kind:<5} {}", shown.collect::<Vec<_>>().join("; "))
 }

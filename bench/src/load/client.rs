@@ -1,4 +1,4 @@
-//! One TCP connection that carries unary gRPC calls of any number of clients.
+//! One TCP connection that carries gRPC calls of any number of clients: the measured unary ones, and others as [`Call`]s.
 //!
 //! Straight over `h2`: no service stack, no codec, no retries. A call either ends with what the server answered or with
 //! a [`CallError`], which means that the connection or the protocol broke and the run is over.
@@ -11,11 +11,15 @@ use h2::RecvStream;
 use h2::client::{Builder, SendRequest};
 use http::header::{CONTENT_TYPE, HeaderValue, TE};
 use http::{Method, StatusCode, Uri, Version};
+use prost::Message;
 use tokio::net::TcpStream;
 
 use super::framing::{Malformed, Refusal, refusal, unframe};
 use super::requests::{Request, Rpc};
+use super::stream::{Call, Next};
 
+/// What HTTP/2 grants without being asked: a client that grants no more than that is soon stuck unless it reads.
+const NARROW_WINDOW_BYTES: u32 = 65_535;
 /// Replies are bounded by etcd's own request limit and a margin; anything longer is a fault of the server.
 const REPLY_BYTES_MAX: usize = 4 << 20;
 /// Receive windows so wide that flow control never slows a server down.
@@ -53,6 +57,7 @@ pub enum CallError {
 /// A client's handle to a connection. Clones share the connection; each makes one call at a time.
 #[derive(Clone)]
 pub struct Caller {
+    server: SocketAddr,
     sender: SendRequest<Bytes>,
     uris: Uris,
 }
@@ -60,17 +65,50 @@ pub struct Caller {
 impl Caller {
     /// Opens a connection and lets a task drive it until the last clone is gone.
     pub async fn connect(server: SocketAddr) -> Result<Self, CallError> {
+        Self::connect_with(server, STREAM_WINDOW_BYTES, CONNECTION_WINDOW_BYTES).await
+    }
+
+    /// A connection over which a server can send little that is not read.
+    pub async fn connect_narrow(server: SocketAddr) -> Result<Self, CallError> {
+        Self::connect_with(server, NARROW_WINDOW_BYTES, NARROW_WINDOW_BYTES).await
+    }
+
+    async fn connect_with(server: SocketAddr, stream: u32, connection: u32) -> Result<Self, CallError> {
         let socket = TcpStream::connect(server).await?;
         socket.set_nodelay(true)?;
-        let (sender, connection) = Builder::new()
-            .initial_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        let (sender, driver) = Builder::new()
+            .initial_window_size(stream)
+            .initial_connection_window_size(connection)
             .enable_push(false)
             .handshake::<TcpStream, Bytes>(socket)
             .await?;
         // If it breaks, each call learns so from its own stream.
-        tokio::spawn(async move { connection.await.ok() });
-        Ok(Self { sender, uris: Uris::of(server) })
+        tokio::spawn(async move { driver.await.ok() });
+        Ok(Self { server, sender, uris: Uris::of(server) })
+    }
+
+    /// Begins a call of any method, to send and take messages at will.
+    pub async fn open(&mut self, path: &str) -> Result<Call, CallError> {
+        poll_fn(|context| self.sender.poll_ready(context)).await?;
+        let (response, upload) = self.sender.send_request(head(uri(self.server, path)), false)?;
+        Ok(Call::new(upload, response))
+    }
+
+    /// Makes one call of any unary method.
+    pub async fn ask(&mut self, path: &str, message: &impl Message) -> Result<Answer, CallError> {
+        let mut call = self.open(path).await?;
+        call.send(message)?;
+        call.close()?;
+        let message = match call.next().await? {
+            Next::Message(message) => message,
+            Next::Ended(Some(refusal)) => return Ok(Answer::Refused(refusal)),
+            Next::Ended(None) => return Err(Malformed::Short(0).into()),
+        };
+        match call.next().await? {
+            Next::Ended(None) => Ok(Answer::Message(message)),
+            Next::Ended(Some(refusal)) => Ok(Answer::Refused(refusal)),
+            Next::Message(second) => Err(Malformed::Length { announced: 0, carried: second.len() }.into()),
+        }
     }
 
     /// Makes one call and waits for its message and its status.
@@ -104,10 +142,8 @@ struct Uris {
 
 impl Uris {
     fn of(server: SocketAddr) -> Self {
-        let uri = |rpc: Rpc| -> Uri {
-            format!("http://{server}{}", rpc.path()).parse().expect("an address and a constant path make a URI")
-        };
-        Self { put: uri(Rpc::Put), range: uri(Rpc::Range), txn: uri(Rpc::Txn) }
+        let of = |rpc: Rpc| uri(server, rpc.path());
+        Self { put: of(Rpc::Put), range: of(Rpc::Range), txn: of(Rpc::Txn) }
     }
 
     fn of_rpc(&self, rpc: Rpc) -> &Uri {
@@ -117,6 +153,10 @@ impl Uris {
             Rpc::Txn => &self.txn,
         }
     }
+}
+
+fn uri(server: SocketAddr, path: &str) -> Uri {
+    format!("http://{server}{path}").parse().expect("an address and a method's path make a URI")
 }
 
 fn head(uri: Uri) -> http::Request<()> {

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use super::requests::Rpc;
+
 /// The finest latency told apart; no call over a socket is shorter.
 const LATENCY_NANOS_MIN: u64 = 100;
 /// Longer ones count as this long. A run stalls (and fails) before.
@@ -57,11 +59,27 @@ pub struct Report {
     pub elapsed: Duration,
     /// Latencies of the requests that ended while it was measured, with a good status.
     pub latency: Latency,
+    /// The same, by method, in the order of [`Rpc::ALL`].
+    pub by_rpc: [Latency; Rpc::ALL.len()],
+    /// Requests answered in the whole run, with whatever status.
+    pub answered: u64,
     /// Requests with an error status, of the whole run.
     pub refused: u64,
 }
 
 impl Report {
+    /// The report on a run that took so long.
+    pub fn new(elapsed: Duration, by_rpc: [Latency; Rpc::ALL.len()], answered: u64, refused: u64) -> Self {
+        let mut latency = Latency::default();
+        by_rpc.iter().for_each(|part| latency.merge(part));
+        Self { elapsed, latency, by_rpc, answered, refused }
+    }
+
+    /// Latencies of one method.
+    pub fn of(&self, rpc: Rpc) -> &Latency {
+        &self.by_rpc[rpc as usize]
+    }
+
     /// Requests answered while it was measured.
     pub fn requests(&self) -> u64 {
         self.latency.requests()
@@ -117,10 +135,12 @@ mod tests {
 
     #[test]
     fn throughput_counts_what_was_answered() {
-        let mut latency = Latency::default();
-        (0..300).for_each(|_| latency.record(Duration::from_millis(1)));
-        let report = Report { elapsed: Duration::from_secs(2), latency, refused: 0 };
-        assert_eq!(report.requests(), 300);
+        let mut by_rpc = <[Latency; 3]>::default();
+        (0..200).for_each(|_| by_rpc[Rpc::Put as usize].record(Duration::from_millis(1)));
+        (0..100).for_each(|_| by_rpc[Rpc::Range as usize].record(Duration::from_millis(1)));
+        let report = Report::new(Duration::from_secs(2), by_rpc, 400, 7);
+        assert_eq!((report.requests(), report.answered, report.refused), (300, 400, 7));
+        assert_eq!((report.of(Rpc::Put).requests(), report.of(Rpc::Txn).requests()), (200, 0));
         assert_eq!(report.per_second(), 150.0);
     }
 }

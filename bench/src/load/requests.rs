@@ -12,12 +12,17 @@ use detcd_proto::etcdserverpb::{
 use prost::Message;
 
 use super::framing::frame;
+use super::stamp::{self, STAMP_BYTES};
 
 /// Length of every key.
 pub const KEY_BYTES: usize = 16;
 /// Most keys that the digits of a key can tell apart.
 pub const KEYS_MAX: u64 = 10_000_000_000;
 
+/// Every key begins so.
+pub const KEY_PREFIX: &[u8] = b"bench/";
+/// The end of the range of all keys.
+pub const KEY_PREFIX_END: &[u8] = b"bench0";
 const KEY_ZERO: &[u8; KEY_BYTES] = b"bench/0000000000";
 const KEY_DIGITS_AT: usize = 6;
 /// Stands for the key while a template is encoded. Nothing else in a template holds sixteen such bytes in a row.
@@ -35,6 +40,9 @@ pub enum Rpc {
 }
 
 impl Rpc {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Put, Self::Range, Self::Txn];
+
     /// The path of the method's URI.
     pub fn path(self) -> &'static str {
         match self {
@@ -59,6 +67,8 @@ pub struct Request {
 pub enum Workload {
     /// Writes of one key each.
     Put,
+    /// The same, with the time of their making at the start of the value ([`super::stamp`]).
+    StampedPut,
     /// Reads of one key each, confirmed by the quorum.
     LinearizableRange,
     /// Reads of one key each from the member's own state.
@@ -132,6 +142,7 @@ impl Requests {
     pub fn new(shape: Shape) -> Self {
         assert!(1 <= shape.keys);
         assert!(shape.keys <= KEYS_MAX);
+        assert!(shape.workload != Workload::StampedPut || STAMP_BYTES <= shape.value_bytes);
         let key = || KEY_MARK.as_slice().into();
         let serializable = shape.workload == Workload::SerializableRange;
         let range = RangeRequest { key: key(), serializable, ..RangeRequest::default() };
@@ -164,6 +175,7 @@ impl Requests {
             KeyOrder::Random => chance % self.shape.keys,
         };
         let template = match self.shape.workload {
+            Workload::StampedPut => return self.stamped(&key(number)),
             Workload::Put => &self.put,
             Workload::LinearizableRange | Workload::SerializableRange => &self.range,
             Workload::Txn => &self.txn,
@@ -171,6 +183,15 @@ impl Requests {
             Workload::Mixed { .. } => &self.put,
         };
         template.with_key(&key(number))
+    }
+
+    /// A put that tells when it was made. The value is the last thing in the message.
+    fn stamped(&self, key: &[u8; KEY_BYTES]) -> Request {
+        let Request { rpc, body } = self.put.with_key(key);
+        let mut body = BytesMut::from(body);
+        let value_at = body.len() - self.shape.value_bytes;
+        body[value_at..value_at + STAMP_BYTES].copy_from_slice(&stamp::now());
+        Request { rpc, body: body.freeze() }
     }
 
     /// Whether the reply answers the request. Keys that are read must have been put by a run of the same value length.
@@ -222,7 +243,7 @@ impl Template {
 }
 
 /// The key of a number.
-fn key(mut number: u64) -> [u8; KEY_BYTES] {
+pub fn key(mut number: u64) -> [u8; KEY_BYTES] {
     assert!(number < KEYS_MAX);
     let mut key = *KEY_ZERO;
     for digit in key[KEY_DIGITS_AT..].iter_mut().rev() {
@@ -279,6 +300,16 @@ mod tests {
         assert_eq!(second.key.to_vec(), b"bench/0000000004");
         assert_eq!(first.value.len(), 256);
         assert_eq!(PutRequest { key: second.key.clone(), ..first }, second);
+    }
+
+    #[test]
+    fn a_stamped_put_tells_its_age_and_keeps_its_length() {
+        let requests = Requests::new(Shape { workload: Workload::StampedPut, ..SHAPE });
+        let (plain, stamped) = (put(Requests::new(SHAPE).draw(3)), put(requests.draw(3)));
+        assert_eq!((&stamped.key, stamped.value.len()), (&plain.key, plain.value.len()));
+        assert_eq!(stamped.value[STAMP_BYTES..], plain.value[STAMP_BYTES..]);
+        let age = stamp::age(&stamped.value).expect("a stamp");
+        assert!(age < std::time::Duration::from_secs(60), "{age:?}");
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::requests::{KEYS_MAX, Requests, Rpc, Shape, WrongReply};
 /// Clients share this many histograms: few enough to stay in the cache, enough that threads seldom meet.
 const SHARDS: usize = 4;
 /// A run in which nothing is answered for this long is over.
-const STALL: Duration = Duration::from_secs(15);
+pub(super) const STALL: Duration = Duration::from_secs(15);
 const CLIENTS_MAX: usize = 100_000;
 const VALUE_BYTES_MAX: usize = 1 << 20;
 
@@ -109,6 +109,23 @@ pub enum LoadError {
     /// Nothing was answered in the measured window.
     #[error("no request was answered in the measured time")]
     NothingDone,
+    /// The server does not have the method.
+    #[error("not served: {0}")]
+    NotServed(Refusal),
+    /// A stream that should have gone on has ended.
+    #[error("a stream ended: {0}")]
+    Ended(String),
+    /// Watchers were told of something else than what was written.
+    #[error("{told} events for {written} that were due")]
+    Events {
+        /// What the watchers got.
+        told: u64,
+        /// What they should have got.
+        written: u64,
+    },
+    /// No thread, or no runtime for it.
+    #[error("a thread: {0}")]
+    Thread(std::io::Error),
     /// A client's task ended by itself.
     #[error("a client stopped: {0}")]
     Client(#[from] JoinError),
@@ -191,7 +208,7 @@ struct Work {
     phase: AtomicU8,
     /// Wakes clients that wait for their turn when the window closes.
     closed: watch::Sender<bool>,
-    latencies: [Mutex<Latency>; SHARDS],
+    latencies: [Mutex<[Latency; Rpc::ALL.len()]>; SHARDS],
 }
 
 impl Work {
@@ -248,10 +265,10 @@ impl Work {
         }
     }
 
-    fn on_message(&self, shard: usize, latency: Duration) {
+    fn on_message(&self, shard: usize, rpc: Rpc, latency: Duration) {
         self.answered.fetch_add(1, Ordering::Relaxed);
         if self.is_in(Phase::Measured) {
-            self.latencies[shard].lock().expect("recording does not panic").record(latency);
+            self.latencies[shard].lock().expect("recording does not panic")[rpc as usize].record(latency);
         }
     }
 
@@ -262,14 +279,14 @@ impl Work {
     }
 
     fn report(&self, elapsed: Duration) -> Result<Report, LoadError> {
-        let mut latency = Latency::default();
+        let mut by_rpc = <[Latency; Rpc::ALL.len()]>::default();
         for shard in &self.latencies {
-            latency.merge(&shard.lock().expect("recording does not panic"));
+            let shard = shard.lock().expect("recording does not panic");
+            by_rpc.iter_mut().zip(shard.iter()).for_each(|(whole, part)| whole.merge(part));
         }
-        if latency.requests() == 0 {
-            return Err(LoadError::NothingDone);
-        }
-        Ok(Report { elapsed, latency, refused: self.refused.load(Ordering::Relaxed) })
+        let (answered, refused) = (self.answered.load(Ordering::Relaxed), self.refused.load(Ordering::Relaxed));
+        let report = Report::new(elapsed, by_rpc, answered, refused);
+        if report.requests() == 0 { Err(LoadError::NothingDone) } else { Ok(report) }
     }
 }
 
@@ -295,7 +312,7 @@ async fn drive(mut caller: Caller, work: Arc<Work>, shard: usize) -> Result<(), 
         match answer {
             Answer::Refused(refusal) => work.on_refused(refusal)?,
             Answer::Message(message) => {
-                work.on_message(shard, latency);
+                work.on_message(shard, rpc, latency);
                 if !verified.contains(&rpc) {
                     work.requests.verify(rpc, message)?;
                     verified.push(rpc);
@@ -414,14 +431,16 @@ mod tests {
     #[test]
     fn only_what_is_answered_in_the_window_is_measured() {
         let work = Work::new(&plan());
-        work.on_message(0, Duration::from_millis(1));
+        work.on_message(0, Rpc::Put, Duration::from_millis(1));
         assert!(matches!(work.report(Duration::from_secs(1)), Err(LoadError::NothingDone)));
         work.enter(Phase::Measured);
-        work.on_message(1, Duration::from_millis(1));
-        work.on_message(3, Duration::from_millis(1));
+        work.on_message(1, Rpc::Put, Duration::from_millis(1));
+        work.on_message(3, Rpc::Range, Duration::from_millis(1));
         work.enter(Phase::Closed);
-        work.on_message(1, Duration::from_millis(1));
-        assert_eq!(work.report(Duration::from_secs(1)).expect("two were answered").requests(), 2);
+        work.on_message(1, Rpc::Put, Duration::from_millis(1));
+        let report = work.report(Duration::from_secs(1)).expect("two were answered");
+        assert_eq!((report.requests(), report.answered), (2, 4));
+        assert_eq!(Rpc::ALL.map(|rpc| report.of(rpc).requests()), [1, 1, 0]);
     }
 
     #[test]

@@ -25,8 +25,8 @@ pub struct Options {
     pub directory: PathBuf,
     /// Which rows.
     pub size: Size,
-    /// Of these, only those whose name with clients (`put 100`) contains this.
-    pub only: String,
+    /// Of these, only those whose name with clients (`put 100`) contains one of these; all if there are none.
+    pub rows: Vec<String>,
     /// How often.
     pub rounds: usize,
     /// How long the clients work before it counts.
@@ -37,6 +37,15 @@ pub struct Options {
     pub keys: u64,
     /// Clients beyond this number share connections.
     pub connections_max: usize,
+    /// How many puts make the stores that are filled before something is measured.
+    pub dataset: u64,
+}
+
+impl Options {
+    /// Whether a row or scene of this name is to be measured.
+    pub fn wants(&self, name: &str) -> bool {
+        self.rows.is_empty() || self.rows.iter().any(|part| name.contains(part.as_str()))
+    }
 }
 
 /// Why there is no table.
@@ -137,7 +146,7 @@ pub async fn measure(
     mut on_cell: impl FnMut(Row, Kind, &Cell),
 ) -> Result<Vec<Measured>, MeasureError> {
     let mut rows = rows(options.size);
-    rows.retain(|row| format!("{} {}", row.name(), row.clients).contains(&options.only));
+    rows.retain(|row| options.wants(&format!("{} {}", row.name(), row.clients)));
     let mut table: Vec<Measured> = rows.into_iter().map(|row| Measured { row, cells: BTreeMap::new() }).collect();
     for round in 0..options.rounds {
         for (number, measured) in table.iter_mut().enumerate() {
@@ -161,7 +170,7 @@ pub async fn measure(
 }
 
 /// The servers in the order of this turn: each is first in turn.
-fn turns<T>(servers: &[T], turn: usize) -> impl Iterator<Item = &T> {
+pub(crate) fn turns<T>(servers: &[T], turn: usize) -> impl Iterator<Item = &T> {
     servers.iter().cycle().skip(turn % servers.len().max(1)).take(servers.len())
 }
 
@@ -229,9 +238,9 @@ mod tests {
 
     #[test]
     fn a_cell_divides_the_servers_time_by_its_requests() {
-        let mut latency = Latency::default();
-        (0..200).for_each(|_| latency.record(Duration::from_millis(4)));
-        let report = Report { elapsed: Duration::from_secs(2), latency, refused: 0 };
+        let mut by_rpc = <[Latency; 3]>::default();
+        (0..200).for_each(|_| by_rpc[0].record(Duration::from_millis(4)));
+        let report = Report::new(Duration::from_secs(2), by_rpc, 200, 0);
         let cell = Cell::new(&report, Duration::from_millis(10));
         assert_eq!((cell.per_second, cell.cpu_us), (100.0, 50.0));
         assert!((cell.figure(Figure::P99) - 4.0).abs() < 0.01);

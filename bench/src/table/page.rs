@@ -23,6 +23,8 @@ pub struct Setting {
     pub keys: u64,
     /// Clients beyond this number share connections.
     pub connections_max: usize,
+    /// How many puts make the stores that are filled beforehand.
+    pub dataset: u64,
 }
 
 /// Whether a bar is cleared.
@@ -48,13 +50,19 @@ pub fn judge(bar: &Bar, table: &[Measured]) -> (Verdict, Option<Spread>) {
     (verdict, ratio)
 }
 
-/// The whole page, in Markdown.
-pub fn page(setting: &Setting, table: &[Measured]) -> String {
+/// The whole page, in Markdown; sections of its own may follow the table.
+pub fn page(setting: &Setting, table: &[Measured], more: Vec<String>) -> String {
     let mut lines = introduction(setting);
     lines.extend(repetition(setting));
-    lines.extend(figures(table));
-    lines.extend(comparisons(table));
-    lines.extend(verdicts(table));
+    if !table.is_empty() {
+        lines.extend(figures(table));
+        lines.extend(comparisons(table));
+        lines.extend(verdicts(table));
+    }
+    lines.extend(more);
+    while lines.last().is_some_and(String::is_empty) {
+        lines.pop();
+    }
     lines.join("\n") + "\n"
 }
 
@@ -91,11 +99,12 @@ fn introduction(setting: &Setting) -> Vec<String> {
 fn repetition(setting: &Setting) -> Vec<String> {
     let run = format!(
         "target/release/detcd-bench --detcd target/release/detcd --floor target/release/detcd-floor --etcd ETCD \
-         --rounds {} --seconds {} --keys {} --connections-max {} --out docs/benchmarks.md",
+         --rounds {} --seconds {} --keys {} --connections-max {} --dataset {} --out docs/benchmarks.md",
         setting.rounds,
         setting.measured.as_secs(),
         setting.keys,
         setting.connections_max,
+        setting.dataset,
     );
     vec![
         "## Repeat it".to_owned(),
@@ -183,18 +192,19 @@ fn verdicts(table: &[Measured]) -> Vec<String> {
         let (name, clients, figure) = (bar.row.name(), bar.row.clients, bar.figure.heading());
         lines.push(format!("| {name} | {clients} | {figure} | {demand} | {measured} | {verdict} |"));
     }
+    lines.push(String::new());
     lines
 }
 
-fn bracketed(spread: &Spread, show: impl Fn(f64) -> String) -> String {
+pub(crate) fn bracketed(spread: &Spread, show: impl Fn(f64) -> String) -> String {
     format!("{} ({}–{})", show(spread.median), show(spread.min), show(spread.max))
 }
 
-fn times(ratio: f64) -> String {
+pub(crate) fn times(ratio: f64) -> String {
     format!("{ratio:.2}")
 }
 
-fn dash() -> String {
+pub(crate) fn dash() -> String {
     "–".to_owned()
 }
 
@@ -215,6 +225,7 @@ mod tests {
             measured: Duration::from_secs(5),
             keys: 10_000,
             connections_max: 100,
+            dataset: 1_000_000,
         }
     }
 
@@ -252,21 +263,31 @@ mod tests {
             let expected = if bar.against == Kind::Floor { Verdict::Pass } else { Verdict::Unknown };
             assert_eq!(judge(&bar, &alone).0, expected, "{bar:?}");
         }
-        let page = page(&setting(), &alone);
+        let page = page(&setting(), &alone, Vec::new());
         assert!(page.contains("not measured"));
         assert!(!page.contains("| etcd |"));
     }
 
     #[test]
+    fn further_sections_follow_with_the_table_or_without() {
+        let more = vec!["## More".to_owned(), String::new(), "of it".to_owned(), String::new()];
+        let without = page(&setting(), &[], more.clone());
+        assert!(without.ends_with("\n\n## More\n\nof it\n"), "{without}");
+        assert!(!without.contains("## Figures") && !without.contains("## Bars"));
+        let with = page(&setting(), &table(&[(Kind::Etcd, cell(1.0, 1.0, 1.0))]), more);
+        assert!(with.contains("| not measured |\n\n## More\n"), "{with}");
+    }
+
+    #[test]
     fn the_page_shows_figures_ratios_and_verdicts() {
         let both = table(&[(Kind::Detcd, cell(3000.0, 1.0, 30.0)), (Kind::Etcd, cell(1000.0, 4.0, 60.0))]);
-        let page = page(&setting(), &both);
+        let page = page(&setting(), &both, Vec::new());
         let detcd = "| put | 1 | detcd | 3000 (3000–3000) | 1.00 (1.00–1.00) | 1.00 (1.00–1.00) | 1.00 (1.00–1.00) | \
                      30.0 (30.0–30.0) |";
         assert!(page.contains(detcd), "{page}");
         assert!(page.contains("| put | 1000 | requests/s | at least 2 × etcd | 3.00 (3.00–3.00) | pass |"), "{page}");
         assert!(page.contains("| put | 1000 | CPU µs/request | at most 0.4 × etcd | 0.50 (0.50–0.50) | **short** |"));
-        assert!(page.contains("--rounds 1 --seconds 5 --keys 10000 --connections-max 100"));
+        assert!(page.contains("--rounds 1 --seconds 5 --keys 10000 --connections-max 100 --dataset 1000000 --out"));
         assert!(page.contains("- etcd: etcd Version: 3.7.3"));
         let mixed = Row { workload: Workload::Mixed { reads_percent: 90 }, clients: 100 }.name();
         assert!(page.contains(&format!("| {mixed} | 100 | etcd | 3.00 (3.00–3.00) |")), "{page}");

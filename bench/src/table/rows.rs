@@ -19,7 +19,7 @@ impl Row {
     /// The load's name in the table.
     pub fn name(self) -> String {
         match self.workload {
-            Workload::Put => "put".to_owned(),
+            Workload::Put | Workload::StampedPut => "put".to_owned(),
             Workload::LinearizableRange => "range, linearizable".to_owned(),
             Workload::SerializableRange => "range, serializable".to_owned(),
             Workload::Txn => "txn".to_owned(),

@@ -1,4 +1,4 @@
-//! One server process: started on free ports with an empty directory, and gone, with the directory, when dropped.
+//! One server process: started on free ports, on an empty directory of its own or a given one, and gone when dropped.
 //!
 //! etcd and detcd get the same arguments, word for word. Each server leads a process group of its own, which is killed
 //! as a whole, so nothing of it is left to disturb the next measurement.
@@ -8,14 +8,16 @@ use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::load::client::{Answer, CallError, Caller};
@@ -24,10 +26,16 @@ use crate::load::{KeyOrder, Shape, Workload};
 use crate::table::cpu::CpuClock;
 
 /// How long a server may take to answer its first put.
-const START_PATIENCE: Duration = Duration::from_secs(30);
+const START_PATIENCE: Duration = Duration::from_secs(60);
 /// How long one attempt at it may take.
 const ATTEMPT_PATIENCE: Duration = Duration::from_secs(3);
 const ATTEMPT_INTERVAL: Duration = Duration::from_millis(20);
+/// The same, where the time of a start is measured.
+const READY_INTERVAL: Duration = Duration::from_millis(2);
+/// How long a server may take to end when it is asked to.
+const STOP_PATIENCE: Duration = Duration::from_secs(60);
+/// An answer to `/readyz` is a few lines.
+const READY_BYTES_MAX: u64 = 64 << 10;
 /// How much of a server's last words is shown.
 const LAST_WORDS_BYTES: usize = 2000;
 
@@ -74,7 +82,7 @@ pub enum ServerError {
         last_words: String,
     },
     /// It runs but does not answer.
-    #[error("{kind} does not answer a put: {last_words}")]
+    #[error("{kind} is not ready, or does not end, for long: {last_words}")]
     Silent {
         /// The server.
         kind: Kind,
@@ -90,6 +98,8 @@ pub struct Server {
     address: SocketAddr,
     child: Child,
     home: TempDir,
+    /// When the process was started.
+    started: Instant,
 }
 
 impl Server {
@@ -100,9 +110,50 @@ impl Server {
         Ok(server)
     }
 
+    /// Starts the program on a directory, which stays, and waits until it says that it is ready. Also tells how long that took.
+    pub async fn start_on(
+        kind: Kind,
+        program: &Path,
+        parent: &Path,
+        data: &Path,
+    ) -> Result<(Self, Duration), ServerError> {
+        let started = Self::spawn_on(kind, program, parent, Some(data));
+        let mut server = started.map_err(|error| ServerError::Start { kind, error })?;
+        let deadline = Instant::now() + START_PATIENCE;
+        while Instant::now() < deadline {
+            server.check_alive()?;
+            if let Ok(Ok(true)) = timeout(ATTEMPT_PATIENCE, says_ready(server.address)).await {
+                let took = server.started.elapsed();
+                return Ok((server, took));
+            }
+            sleep(READY_INTERVAL).await;
+        }
+        Err(ServerError::Silent { kind, last_words: server.last_words() })
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub async fn stop(mut self) -> Result<(), ServerError> {
+        let kind = self.kind;
+        let on_error = |error| ServerError::Start { kind, error };
+        kill(self.pid(), Signal::SIGTERM).map_err(|error| on_error(error.into()))?;
+        let deadline = Instant::now() + STOP_PATIENCE;
+        while Instant::now() < deadline {
+            if self.child.try_wait().map_err(on_error)?.is_some() {
+                return Ok(());
+            }
+            sleep(ATTEMPT_INTERVAL).await;
+        }
+        Err(ServerError::Silent { kind, last_words: self.last_words() })
+    }
+
     /// Where it serves clients.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// Its CPU clock.
@@ -111,35 +162,49 @@ impl Server {
     }
 
     fn spawn(kind: Kind, program: &Path, parent: &Path) -> io::Result<Self> {
+        Self::spawn_on(kind, program, parent, None)
+    }
+
+    fn spawn_on(kind: Kind, program: &Path, parent: &Path, data: Option<&Path>) -> io::Result<Self> {
         fs::create_dir_all(parent)?;
         let home = tempfile::Builder::new().prefix(&format!("{kind}-")).tempdir_in(parent)?;
         let [address, peer] = free_addresses()?;
         let log = File::create(home.path().join("log"))?;
+        let data = data.map_or_else(|| home.path().join("data"), PathBuf::from);
+        let started = Instant::now();
         let child = Command::new(program)
-            .args(arguments(kind, &home.path().join("data"), address, peer))
+            .args(arguments(kind, &data, address, peer))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .process_group(0)
             .spawn()?;
-        Ok(Self { kind, address, child, home })
+        Ok(Self { kind, address, child, home, started })
     }
 
     async fn wait_until_ready(&mut self) -> Result<(), ServerError> {
-        let kind = self.kind;
         let deadline = Instant::now() + START_PATIENCE;
         while Instant::now() < deadline {
-            let ended = self.child.try_wait().map_err(|error| ServerError::Start { kind, error })?;
-            if let Some(status) = ended {
-                return Err(ServerError::Ended { kind, status, last_words: self.last_words() });
-            }
+            self.check_alive()?;
             // Until then there may be no listener, or one without a leader behind it.
             if let Ok(Ok(Answer::Message(_))) = timeout(ATTEMPT_PATIENCE, put_once(self.address)).await {
                 return Ok(());
             }
             sleep(ATTEMPT_INTERVAL).await;
         }
-        Err(ServerError::Silent { kind, last_words: self.last_words() })
+        Err(ServerError::Silent { kind: self.kind, last_words: self.last_words() })
+    }
+
+    fn check_alive(&mut self) -> Result<(), ServerError> {
+        let kind = self.kind;
+        match self.child.try_wait().map_err(|error| ServerError::Start { kind, error })? {
+            Some(status) => Err(ServerError::Ended { kind, status, last_words: self.last_words() }),
+            None => Ok(()),
+        }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).expect("the kernel's process ids are positive"))
     }
 
     fn last_words(&self) -> String {
@@ -153,8 +218,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         // Its id is certainly its own only while nobody has waited for it.
         if let Ok(None) = self.child.try_wait() {
-            let group = i32::try_from(self.child.id()).expect("the kernel's process ids are positive");
-            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+            let _ = killpg(self.pid(), Signal::SIGKILL);
             let _ = self.child.wait();
         }
     }
@@ -167,7 +231,8 @@ pub fn version(program: &Path) -> io::Result<String> {
 }
 
 /// What etcd and detcd are started with, apart from addresses and the directory.
-pub const COMMON_FLAGS: [&str; 2] = ["--log-level=error", "--snapshot-count=100000"];
+pub const COMMON_FLAGS: [&str; 3] =
+    ["--log-level=error", "--snapshot-count=100000", "--quota-backend-bytes=8589934592"];
 
 fn arguments(kind: Kind, data: &Path, client: SocketAddr, peer: SocketAddr) -> Vec<String> {
     let data_dir = format!("--data-dir={}", data.display());
@@ -191,6 +256,15 @@ fn free_addresses() -> io::Result<[SocketAddr; 2]> {
     let client = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let peer = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok([client.local_addr()?, peer.local_addr()?])
+}
+
+/// Whether `/readyz` answers that all is well.
+async fn says_ready(server: SocketAddr) -> io::Result<bool> {
+    let mut socket = TcpStream::connect(server).await?;
+    socket.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+    let mut answer = Vec::new();
+    socket.take(READY_BYTES_MAX).read_to_end(&mut answer).await?;
+    Ok(answer.starts_with(b"HTTP/1.1 200 "))
 }
 
 async fn put_once(server: SocketAddr) -> Result<Answer, CallError> {
@@ -239,8 +313,39 @@ mod tests {
         let child = Command::new("sleep").arg("60").process_group(0).spawn().expect("sleep is everywhere");
         let id = child.id();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        drop(Server { kind: Kind::Floor, address, child, home });
+        drop(Server { kind: Kind::Floor, address, child, home, started: Instant::now() });
         assert!(!path.exists());
+        assert!(!Path::new(&format!("/proc/{id}")).exists());
+    }
+
+    #[tokio::test]
+    async fn only_a_good_answer_says_ready() {
+        for (answer, ready) in [("HTTP/1.1 200 OK", true), ("HTTP/1.1 503 Service Unavailable", false), ("", false)] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            let address = listener.local_addr().expect("it is bound");
+            let server = tokio::spawn(async move {
+                let (mut socket, _) = listener.accept().await.expect("a client");
+                let mut request = [0; 16];
+                socket.read_exact(&mut request).await.expect("a request");
+                assert_eq!(&request, b"GET /readyz HTTP");
+                socket.write_all(format!("{answer}\r\n\r\n").as_bytes()).await.expect("a reader");
+                socket.shutdown().await.expect("a reader");
+                // What is not read would turn the end into a reset.
+                socket.read_to_end(&mut Vec::new()).await.expect("the rest of the request");
+            });
+            assert_eq!(says_ready(address).await.expect("an answer"), ready, "{answer}");
+            server.await.expect("no panic");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stopped_server_has_ended() {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let child = Command::new("sleep").arg("60").process_group(0).spawn().expect("sleep is everywhere");
+        let id = child.id();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let server = Server { kind: Kind::Floor, address, child, home, started: Instant::now() };
+        server.stop().await.expect("it ends when asked");
         assert!(!Path::new(&format!("/proc/{id}")).exists());
     }
 
