@@ -50,7 +50,7 @@ fn member(root: &Path) -> Places {
         .into_iter()
         .map(|((table, key), value)| {
             let bucket = Bucket::ALL.into_iter().find(|bucket| bucket.name().as_bytes() == table).unwrap();
-            RawRow { bucket, key: key.into(), value: value.into() }
+            RawRow { bucket, key: key.into(), value: Some(value.into()) }
         })
         .collect();
     now(Lmdb::open(&places.store()).unwrap().load(&loaded)).unwrap();
@@ -100,8 +100,11 @@ fn what_may_not_be_exported_is_refused_and_writes_nothing() {
     assert!(error(&places, &output).contains("holds a database of etcd"));
     fs::remove_file(places.etcd_store()).unwrap();
     // A store that is behind the log's mark: etcd would not start on it.
-    let applied =
-        RawRow { bucket: Bucket::Meta, key: detcd_io::store::buckets::APPLIED_INDEX.into(), value: vec![0; 8].into() };
+    let applied = RawRow {
+        bucket: Bucket::Meta,
+        key: detcd_io::store::buckets::APPLIED_INDEX.into(),
+        value: Some(vec![0; 8].into()),
+    };
     let behind = Places::new(root.path().join("behind"), None);
     fs::create_dir_all(behind.store()).unwrap();
     fs::create_dir_all(behind.snap()).unwrap();

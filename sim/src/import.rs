@@ -131,7 +131,7 @@ fn asked() -> Start {
 fn check(machine: &Machine, files: &Files) -> Result<(), String> {
     let inner = machine.look();
     let member = Path::new(DATA_DIR).join("member");
-    let snap = inner.image.below(&member.join("snap"));
+    let snap = inner.image.below(&member.join("snap"), |_| true);
     let kept: Vec<&Path> = snap.keys().filter_map(|path| path.file_name().map(Path::new)).collect();
     let database = Path::new("member/snap/db");
     if snap.get(&member.join("snap/db.imported")) != files.get(database) || snap.contains_key(&member.join("snap/db")) {

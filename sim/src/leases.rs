@@ -60,8 +60,8 @@ pub struct LeaseHistory {
     pub lives: Vec<Span>,
     /// When it was slow, out of room, or paused.
     pub troubles: Vec<Span>,
-    life: Option<Duration>,
-    trouble: Option<Duration>,
+    pub(crate) life: Option<Duration>,
+    pub(crate) trouble: Option<Duration>,
 }
 
 /// A history that clients and the world share.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -47,12 +47,11 @@ impl SimBackend {
     ///
     /// # Errors
     /// The disk failed.
-    pub async fn open(life: Life, directory: &Path) -> Result<Self, Fault> {
+    pub async fn open(life: Life, directory: PathBuf) -> Result<Self, Fault> {
         let (path, disk) = (directory.join("data.mdb"), SimDisk::new(life.clone()));
         let opened = disk.open(&path, Access::WriteOrCreate).await;
         let inode = opened.map_err(Fault::disk("open", &path))?.inode();
-        let home = directory.to_owned();
-        let backend = Self { life, home, inode: Arc::new(AtomicU64::new(inode)), copies: Arc::default() };
+        let backend = Self { life, home: directory, inode: Arc::new(AtomicU64::new(inode)), copies: Arc::default() };
         backend.remove_copies().await?;
         Ok(backend)
     }

@@ -383,7 +383,7 @@ async fn serve(given: Given, member: Member<SimBackend>, node: NodeHandle, close
 async fn live(life: Life, start: Start, config: Config, running: Running) -> News {
     let Running { seed, given, node, mut stopped, tell } = running;
     let disk = SimDisk::new(life.clone());
-    let opening = |directory: PathBuf| async move { SimBackend::open(life, &directory).await };
+    let opening = |directory: PathBuf| SimBackend::open(life.clone(), directory);
     let booted = match boot(&disk, &start, opening).await {
         Ok(booted) => booted,
         Err(error) => return News::Refused(error),
@@ -397,8 +397,7 @@ async fn live(life: Life, start: Start, config: Config, running: Running) -> New
         tokio::spawn(sweeper.run()),
         tokio::spawn(keeper.run()),
     ];
-    tokio::spawn(fanout.run());
-    tokio::spawn(copier.run());
+    drop((tokio::spawn(fanout.run()), tokio::spawn(copier.run())));
     let mut driver = tokio::spawn(driver.run());
     let urls: Vec<String> = config.urls.advertise_client.iter().map(ToString::to_string).collect();
     let (closing, closed) = oneshot::channel::<()>();
