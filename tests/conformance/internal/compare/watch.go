@@ -32,6 +32,8 @@ const (
 
 	arrivesWithin = 10 * time.Second
 	silentAfter   = 200 * time.Millisecond
+	// Questions for progress that a server without laggards leaves unanswered, before it is silent.
+	silencesEnough = 4
 	askAgain      = 15 * time.Millisecond
 )
 
@@ -92,6 +94,11 @@ func (w *watching) ask(request *pb.WatchRequest) error {
 	if err := w.send(request); err != nil {
 		return err
 	}
+	return w.fence()
+}
+
+// fence waits until all requests so far are answered.
+func (w *watching) fence() error {
 	if err := w.answer(w.asked + 1); err != nil {
 		return err
 	}
@@ -159,9 +166,18 @@ func (s *Session) pass(ctx context.Context, w *watching) ([]*pb.WatchResponse, *
 		err = fmt.Errorf("the watcher of the barrier does not learn of revision %d", at)
 	}
 	there = false
+	silences := 0
 	for begin := time.Now(); err == nil && !there; {
-		if gone := time.Since(begin); gone > arrivesWithin || gone > silentAfter && !s.hasLaggards(ctx) {
+		gone := time.Since(begin)
+		if gone > arrivesWithin || silences == silencesEnough {
 			break
+		}
+		if gone > silentAfter && !s.hasLaggards(ctx) {
+			// Silence counts only of a server that has seen the question: on a busy machine that takes its time.
+			silences++
+			if err = w.fence(); err != nil {
+				break
+			}
 		}
 		request := &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}
 		if err = w.send(&pb.WatchRequest{RequestUnion: request}); err != nil {
