@@ -132,8 +132,8 @@ impl SimFile {
                 inner.trouble.failing_syncs -= 1;
                 inner.excuse();
                 inner.trace.line(|| "the sync failed".to_owned());
-                let crate::machine::Inner { image, fate, .. } = inner;
-                image.content(self.inode).fail_sync(mark, fate);
+                let crate::machine::Inner { image, dice, .. } = inner;
+                image.content(self.inode).fail_sync(mark, &mut dice.fate);
                 Err(io::Error::other("the device reported an error"))
             },
         );

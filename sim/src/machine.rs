@@ -15,7 +15,7 @@ use madsim::task::NodeId;
 use tokio::sync::Notify;
 
 use crate::disk::image::{Image, Node};
-use crate::record::Trace;
+use crate::record::{Recorder, Trace};
 use crate::store::{Stores, Tables};
 
 /// How a member ends without being asked.
@@ -95,12 +95,12 @@ pub struct Inner {
     pub stores: Stores,
     /// What is wrong at the moment.
     pub trouble: Trouble,
-    /// The dice for delays.
-    pub entropy: Entropy,
-    /// The dice for what a power cut or a failed sync leaves; apart, so that a crash changes nothing before it.
-    pub fate: Entropy,
+    /// What is left to chance.
+    pub dice: Dice,
     /// What happened.
     pub trace: Trace,
+    /// What clients saw, and how large the store was then.
+    pub recorder: Recorder,
     calls: u64,
     /// Counts the lives of the member; calls of an earlier one never return.
     life: u64,
@@ -109,6 +109,14 @@ pub struct Inner {
     handles: u64,
     /// Troubles that the member met in this life: it may end with a fault.
     excuses: u64,
+}
+
+/// What the machine leaves to chance.
+pub struct Dice {
+    /// Delays.
+    pub delays: Entropy,
+    /// What a power cut or a failed sync leaves; apart, so that a crash changes nothing before it.
+    pub fate: Entropy,
 }
 
 /// One life of a member on the machine: what its disk and store are opened with.
@@ -126,9 +134,9 @@ impl Machine {
             image: Image::default(),
             stores: Stores::default(),
             trouble: Trouble::default(),
-            entropy: Entropy::seeded(seed),
-            fate: Entropy::seeded(fate),
+            dice: Dice { delays: Entropy::seeded(seed), fate: Entropy::seeded(fate) },
             trace,
+            recorder: Recorder::default(),
             calls: 0,
             life: 0,
             point: None,
@@ -183,8 +191,8 @@ impl Machine {
         match crash {
             Crash::Kill => inner.image.end_process(),
             Crash::PowerCut => {
-                let Inner { image, fate, .. } = &mut *inner;
-                image.cut_power(fate);
+                let Inner { image, dice, .. } = &mut *inner;
+                image.cut_power(&mut dice.fate);
             }
         }
         drop(inner);
@@ -287,8 +295,8 @@ impl Life {
             let number = inner.calls;
             let slow = inner.trouble.slow_millis;
             let millis = match work {
-                Work::Sync | Work::Rename => inner.entropy.draw(0, 1 + 4 * slow),
-                Work::Read | Work::Write if slow > 0 => inner.entropy.draw(0, slow),
+                Work::Sync | Work::Rename => inner.dice.delays.draw(0, 1 + 4 * slow),
+                Work::Read | Work::Write if slow > 0 => inner.dice.delays.draw(0, slow),
                 Work::Read | Work::Write => 0,
             };
             inner.trace.note(&[number, work as u64, millis], || format!("call {number}: {}", name()));

@@ -75,6 +75,8 @@ pub struct MemberOptions {
     pub batch_operations: u64,
     /// Whether the log lies in a directory of its own.
     pub log_apart: bool,
+    /// How large the store may grow, in bytes; zero for etcd's own limit, which no run reaches.
+    pub quota_bytes: u64,
 }
 
 /// What clients do.
@@ -175,6 +177,13 @@ impl Options {
             faults: Faults::draw(&mut dice),
         };
         options.load.holders = pick(&mut dice, &[0, 2, 4]);
+        let mut dice_of_quota = Entropy::seeded(seed ^ 0x0071_756f_7461);
+        if chance(&mut dice_of_quota, 250) {
+            options.member.quota_bytes = dice_of_quota.draw(20_000, 150_000);
+            options.load.weights.compact = pick(&mut dice_of_quota, &[0, 0, 1]);
+            // A full disk is refused with the same words.
+            options.faults.full_millis = 0;
+        }
         options.faults.pause_millis = pick(&mut dice, &[0, 0, 6_000]);
         options
     }
@@ -200,6 +209,7 @@ impl MemberOptions {
             batch_millis: pick(dice, &[5, 20, 100, 400]),
             batch_operations: pick(dice, &[10, 200, 10_000]),
             log_apart: chance(dice, 300),
+            quota_bytes: 0,
         }
     }
 }

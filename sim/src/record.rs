@@ -28,6 +28,9 @@ pub enum Ask {
     Compact(pb::CompactionRequest),
 }
 
+/// How a request is answered for which the store has no room. Under a quota it may have been carried out all the same.
+pub const NO_SPACE: &str = "etcdserver: mvcc: database space exceeded";
+
 /// What it was told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
@@ -146,7 +149,20 @@ pub struct Operation {
 pub struct History {
     /// The operations.
     pub operations: Vec<Operation>,
+    /// What the store measured of itself, in order.
+    pub sizes: Vec<Sized>,
     events: u64,
+}
+
+/// One size of the store.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Sized {
+    /// Its place among all events.
+    pub event: u64,
+    /// The applied index that the store had.
+    pub applied: u64,
+    /// Bytes.
+    pub bytes: u64,
 }
 
 /// A history that clients share.
@@ -170,6 +186,14 @@ impl Recorder {
         history.events += 1;
         let completed = history.events;
         history.operations.push(Operation { client, ask, invoked, completed, outcome });
+    }
+
+    /// The store measured itself.
+    pub fn size(&self, applied: u64, bytes: u64) {
+        let mut history = self.lock();
+        history.events += 1;
+        let event = history.events;
+        history.sizes.push(Sized { event, applied, bytes });
     }
 
     /// How many operations have ended.

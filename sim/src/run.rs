@@ -14,10 +14,11 @@ use madsim::runtime::{Handle, Runtime};
 use madsim::time::Instant;
 
 use crate::check::rows::Rows;
-use crate::check::{Promise, Violation, durability, lease, linear, progress, replay, watch};
+use crate::check::{Promise, Violation, durability, lease, linear, progress, quota, replay, watch};
 use crate::clients::Client;
 use crate::clients::lease::{FIRST, Holder};
 use crate::clients::link::Ways;
+use crate::clients::steward::Steward;
 use crate::clients::watcher::{Finish, Watcher};
 use crate::leases::LeaseHistory;
 use crate::machine::{At, Crash, CrashPoint, Machine, Side, Trouble};
@@ -46,6 +47,8 @@ pub struct Verdict {
 const CRASH_CALLS_MAX: u64 = 60;
 /// The mean of milliseconds from a restart to the crash that belongs to the one before it.
 const AFTERSHOCK_MILLIS: u64 = 400;
+/// Virtual time after which a run counts as one that does not end.
+const LIFETIME_MAX: Duration = Duration::from_secs(600);
 /// How long after healing operations may still be in doubt: longer than any of them waits.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -80,7 +83,8 @@ where
     let simulate = move || {
         let net =
             NetConfig { packet_loss_rate: 0.0, send_latency: Duration::from_micros(50)..Duration::from_micros(800) };
-        let runtime = Runtime::with_seed_and_config(seed, madsim::Config { net, ..madsim::Config::default() });
+        let mut runtime = Runtime::with_seed_and_config(seed, madsim::Config { net, ..madsim::Config::default() });
+        runtime.set_time_limit(LIFETIME_MAX);
         runtime.block_on(play())
     };
     let thread = std::thread::Builder::new().name(format!("run {seed}"));
@@ -96,9 +100,11 @@ where
 /// The two phases, the orderly end, the oracles.
 async fn play(options: &Options, mutant: Option<Mutant>, trace: &Trace, recorder: &Recorder) -> Result<(), Violation> {
     let machine = Machine::new(options.seed, options.seed ^ 0x6661_7465, trace.clone());
+    machine.look().recorder = recorder.clone();
     let mut world = World::new(options, machine.clone(), mutant);
     let is_over = Arc::new(AtomicBool::new(false));
     let mut clients = start_clients(options, world.ways(), (trace, recorder), &is_over);
+    clients.extend(start_steward(options, world.ways(), (trace, recorder), &is_over));
     clients.extend(start_holders(options, &world, (trace, recorder), &is_over));
     let (watches, finish) = (Watches::default(), Finish::default());
     let watchers = start_watchers(options, world.ways(), (&watches, trace), &finish);
@@ -163,6 +169,21 @@ fn start_clients(
     (0..options.load.clients).map(make).collect()
 }
 
+/// Somebody who makes room, if there may be too little of it.
+fn start_steward(
+    options: &Options,
+    ways: &Ways,
+    (trace, recorder): (&Trace, &Recorder),
+    is_over: &Arc<AtomicBool>,
+) -> Option<madsim::task::JoinHandle<()>> {
+    (options.member.quota_bytes > 0).then(|| {
+        let ip = "10.0.4.1".parse().expect("an address");
+        let node = Handle::current().create_node().name("steward").ip(ip).build();
+        let steward = Steward::new(ways.link(options.kind), options, recorder.clone(), trace.clone());
+        node.spawn(steward.run(Arc::clone(is_over)))
+    })
+}
+
 fn start_holders(
     options: &Options,
     world: &World,
@@ -207,6 +228,9 @@ pub(crate) fn judge(
     let rows = Rows::read(&replayed.history)?;
     durability::check(&history, &rows)?;
     linear::check(&history, &rows)?;
+    if options.member.quota_bytes > 0 {
+        quota::check(&history, &replayed.raised, options.member.quota_bytes)?;
+    }
     replay::check(machine, &replayed)?;
     let end = leases.lives.last().map_or(Duration::ZERO, |life| life.1);
     lease::check(leases, machine.look().tables(), &rows, end)?;

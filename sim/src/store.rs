@@ -14,14 +14,17 @@ use detcd_io::disk::{Access, Disk as _};
 use detcd_io::fault::Fault;
 use detcd_io::store::backend::{Backend, Committed, Frozen, RawRow, Size, Slice, Visit};
 use detcd_io::store::batch::Batch;
-use detcd_io::store::buckets::Bucket;
+use detcd_io::store::buckets::{self, Bucket};
 
 use crate::disk::SimDisk;
 use crate::disk::image::Inode;
-use crate::machine::{Life, Work};
+use crate::machine::{Inner, Life, Work};
 
 /// How the directory of a copy is called, up to its number.
 const COPY_PREFIX: &str = "lmdb.copy-";
+
+/// What a row counts for in the size of the store.
+const ROW_BYTES: u64 = 128;
 
 /// Tables by bucket.
 pub type Tables = BTreeMap<Bucket, BTreeMap<Bytes, Bytes>>;
@@ -92,6 +95,13 @@ impl SimBackend {
     }
 }
 
+/// A number of table `meta`; zero if it is not there.
+#[must_use]
+pub fn number(tables: &Tables, key: &[u8]) -> u64 {
+    let bytes = tables.get(&Bucket::Meta).and_then(|meta| meta.get(key));
+    bytes.and_then(|bytes| bytes.as_ref().try_into().ok()).map_or(0, u64::from_be_bytes)
+}
+
 /// What `batch` makes of `tables`.
 ///
 /// # Panics
@@ -140,16 +150,14 @@ impl Backend for SimBackend {
 
     async fn size(&self) -> Result<Size, Fault> {
         let inode = self.inode();
-        let size = self.life.call(
-            Work::Read,
-            || "size of the store".to_owned(),
-            |inner| {
-                let rows =
-                    inner.stores.get(&inode).map_or(0, |tables| tables.values().map(BTreeMap::len).sum::<usize>());
-                Size { allocated: rows as u64 * 128, in_use: rows as u64 * 128 }
-            },
-        );
-        Ok(size.await)
+        let measured = |inner: &mut Inner| {
+            let tables = inner.stores.get(&inode);
+            let rows = tables.map_or(0, |tables| tables.values().map(BTreeMap::len).sum::<usize>()) as u64;
+            let bytes = rows * ROW_BYTES;
+            inner.recorder.size(tables.map_or(0, |tables| number(tables, buckets::APPLIED_INDEX)), bytes);
+            Size { allocated: bytes, in_use: bytes }
+        };
+        Ok(self.life.call(Work::Read, || "size of the store".to_owned(), measured).await)
     }
 
     fn freeze(&self) -> Result<SimFrozen, Fault> {

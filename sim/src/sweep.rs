@@ -37,6 +37,7 @@ pub fn scenario(log_apart: bool) -> Options {
             batch_millis: 10,
             batch_operations: 10,
             log_apart,
+            quota_bytes: 0,
         },
         load: Load {
             clients: 1,

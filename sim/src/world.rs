@@ -87,6 +87,9 @@ pub fn configure(options: &MemberOptions) -> Config {
         format!("--backend-batch-limit={}", options.batch_operations),
     ]
     .into();
+    if options.quota_bytes > 0 {
+        words.push(format!("--quota-backend-bytes={}", options.quota_bytes));
+    }
     if options.log_apart {
         words.push(format!("--wal-dir={LOG_APART}"));
     }

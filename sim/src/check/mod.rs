@@ -8,6 +8,7 @@ pub mod lease;
 pub mod linear;
 pub mod model;
 pub mod progress;
+pub mod quota;
 pub mod replay;
 pub mod rows;
 pub mod watch;
@@ -29,6 +30,8 @@ pub enum Promise {
     Fault,
     /// A lease lives as long as it was promised, and not much longer.
     Lease,
+    /// Room is refused when there is none, and only then.
+    Quota,
     /// When everything is healed, everything is answered.
     Progress,
     /// Watchers are told everything once, in order, and nothing else.

@@ -24,10 +24,11 @@ use detcd_io::store::buckets::{self, Bucket, RevisionKey};
 use detcd_io::store::leases;
 use detcd_io::wal::{self, Recovered, WalError};
 
+use super::quota::AlarmHistory;
 use super::rows::{Table, left_by};
 use super::{Promise, Violation};
 use crate::machine::Machine;
-use crate::store::Tables;
+use crate::store::{Tables, number};
 
 /// What the log's directory holds now, or ever held.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,11 +64,6 @@ fn now<T>(future: impl Future<Output = T>) -> T {
         Poll::Ready(value) => value,
         Poll::Pending => unreachable!("memory makes nobody wait"),
     }
-}
-
-fn number(tables: &Tables, key: &[u8]) -> u64 {
-    let bytes = tables.get(&Bucket::Meta).and_then(|meta| meta.get(key));
-    bytes.and_then(|bytes| bytes.as_ref().try_into().ok()).map_or(0, u64::from_be_bytes)
 }
 
 /// After a crash: the log that is left covers the store.
@@ -178,6 +174,8 @@ pub struct Replay {
     tables: Tables,
     compacted: i64,
     compactions: Vec<i64>,
+    /// When the alarm of a full store was raised.
+    pub raised: AlarmHistory,
     /// Table `key` as if nothing had ever been compacted.
     pub history: Table,
 }
@@ -195,6 +193,7 @@ impl Replay {
             tables: Tables::new(),
             compacted: -1,
             compactions: Vec::new(),
+            raised: AlarmHistory::default(),
             history: Table::new(),
         }
     }
@@ -219,7 +218,12 @@ impl Replay {
         };
         if let Some(mut application) = application {
             match application.advance(self, usize::MAX) {
-                Ok(Step::Done(outcome)) => outcome.writes.iter().for_each(|write| self.write(write)),
+                Ok(Step::Done(outcome)) => {
+                    let is_grant =
+                        |write: &Write| matches!(write, Write::Lease(row) if self.leases.get(row.id).is_none());
+                    self.raised.on_entry((index.0, self.current), &outcome.writes, is_grant)?;
+                    outcome.writes.iter().for_each(|write| self.write(write));
+                }
                 other => return Err(format!("entry {index}: {other:?}")),
             }
         }

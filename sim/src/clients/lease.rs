@@ -10,7 +10,7 @@ use detcd_proto::etcdserverpb as pb;
 use tonic::{Code, Status};
 
 use super::link::Link;
-use super::{PATIENCE, failed};
+use super::{PATIENCE, failed_under};
 use crate::leases::{Did, LeaseRecorder, Saw, now};
 use crate::options::{Options, chance, pick};
 use crate::record::{Answer, Ask, Outcome, Recorder, Trace};
@@ -37,6 +37,7 @@ pub struct Holder {
     link: Link,
     dice: Entropy,
     keys: u64,
+    has_quota: bool,
     values: u64,
     recorder: Recorder,
     leases: LeaseRecorder,
@@ -55,7 +56,17 @@ impl Holder {
     ) -> Self {
         let seed = options.seed;
         let dice = Entropy::seeded(seed.wrapping_add(id.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-        Self { id, link, dice, keys: options.load.keys, values: 0, recorder, leases, trace }
+        Self {
+            id,
+            link,
+            dice,
+            keys: options.load.keys,
+            has_quota: options.member.quota_bytes > 0,
+            values: 0,
+            recorder,
+            leases,
+            trace,
+        }
     }
 
     /// Holds one lease after the other until it is told to end.
@@ -183,7 +194,7 @@ impl Holder {
         let invoked = self.recorder.begin();
         let outcome = match tokio::time::timeout(PATIENCE, self.link.put(&request)).await {
             Ok(Ok(response)) => Outcome::Answered(Answer::Put(response)),
-            Ok(Err(status)) => failed(&status),
+            Ok(Err(status)) => failed_under(self.has_quota, &status),
             Err(_) => Outcome::Uncertain("given up".to_owned()),
         };
         let saw = match &outcome {

@@ -4,6 +4,7 @@
 
 pub mod lease;
 pub mod link;
+pub mod steward;
 pub mod watcher;
 pub mod workload;
 
@@ -19,7 +20,7 @@ use tonic::{Code, Status};
 use self::link::Link;
 use self::workload::Workload;
 use crate::options::{Load, Options, chance};
-use crate::record::{Answer, Ask, Outcome, Recorder, Trace};
+use crate::record::{Answer, Ask, NO_SPACE, Outcome, Recorder, Trace};
 
 /// How long a client waits for an answer: longer than the member waits for its log.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,6 +33,7 @@ pub struct Client {
     link: Link,
     workload: Workload,
     load: Load,
+    has_quota: bool,
     dice: Entropy,
     recorder: Recorder,
     trace: Trace,
@@ -44,7 +46,8 @@ impl Client {
         let (seed, load) = (options.seed, &options.load);
         let mut dice = Entropy::seeded(seed.wrapping_add(id.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
         let workload = Workload::new(id, dice.draw(0, u64::MAX), load);
-        Self { id, link, workload, load: load.clone(), dice, recorder, trace }
+        let has_quota = options.member.quota_bytes > 0;
+        Self { id, link, workload, load: load.clone(), has_quota, dice, recorder, trace }
     }
 
     /// Its number.
@@ -87,7 +90,7 @@ impl Client {
         let answered = tokio::time::timeout(patience, self.send(&ask)).await;
         let outcome = match answered {
             Ok(Ok(answer)) => Outcome::Answered(answer),
-            Ok(Err(status)) => failed(&status),
+            Ok(Err(status)) => failed_under(self.has_quota, &status),
             Err(_) => Outcome::Uncertain("given up".to_owned()),
         };
         self.trace.note(&[id, invoked, outcome.digest()], || format!("client {id} got {invoked}: {outcome:?}"));
@@ -123,6 +126,14 @@ impl Client {
             return Err(Status::unknown("the stream ended without its last chunk"));
         }
         Ok(merged)
+    }
+}
+
+/// The same where the member has a quota: who is told that there is no room may have written all the same.
+fn failed_under(has_quota: bool, status: &Status) -> Outcome {
+    match failed(status) {
+        Outcome::Refused(text) if has_quota && text == NO_SPACE => Outcome::Uncertain(text),
+        outcome => outcome,
     }
 }
 

@@ -14,6 +14,7 @@ use detcd_proto::etcdserverpb as pb;
 use madsim::time::Instant;
 use pb::watch_request::RequestUnion;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::link::{Link, Watching};
 use crate::options::{Options, WatchLoad, chance, pick};
@@ -184,11 +185,8 @@ impl Watcher {
             if self.has_seen(finish) {
                 return;
             }
-            for union in std::mem::take(&mut self.pending) {
-                let request = pb::WatchRequest { request_union: Some(union) };
-                if open.asks.send(request).await.is_err() {
-                    return;
-                }
+            if self.send(open).is_err() {
+                return;
             }
             match tokio::time::timeout(SILENCE, open.responses.message()).await {
                 Ok(Ok(Some(response))) => {
@@ -201,6 +199,18 @@ impl Watcher {
             }
             self.meddle(finish);
         }
+    }
+
+    /// Sends what there is room for. The rest waits: a client that stopped reading until it had asked everything could wait for ever.
+    fn send(&mut self, open: &Open) -> Result<(), TrySendError<()>> {
+        while !self.pending.is_empty() {
+            match open.asks.try_reserve() {
+                Ok(place) => place.send(pb::WatchRequest { request_union: Some(self.pending.remove(0)) }),
+                Err(TrySendError::Full(())) => return Ok(()),
+                Err(closed) => return Err(closed),
+            }
+        }
+        Ok(())
     }
 
     /// Reads slowly, if it is that kind of client.
