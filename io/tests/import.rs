@@ -4,13 +4,16 @@
 
 mod imports;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use detcd_core::mvcc::View as _;
+use detcd_io::bbolt::read::Reader;
+use detcd_io::bbolt::write::Writer;
 use detcd_io::boot::execute::{BootError, Booted, boot};
 use detcd_io::boot::fuzz::live;
-use detcd_io::disk::{Disk, MemoryDisk, RealDisk};
+use detcd_io::disk::{Access, Disk, MemoryDisk, RealDisk};
 use detcd_io::fault::Fault;
 use detcd_io::store::Store;
 use detcd_io::store::backend::Backend;
@@ -163,6 +166,99 @@ fn a_database_that_is_none_is_named_with_place_and_cause() {
     );
 }
 
+type Tables = BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>;
+
+/// A database with other rows.
+fn rewritten(database: Vec<u8>, edit: impl FnOnce(&mut Tables)) -> Vec<u8> {
+    let (disk, path) = (MemoryDisk::new(), PathBuf::from("db"));
+    disk.put(&path, database);
+    let mut tables = Tables::new();
+    ready(async {
+        let reader = Reader::open(disk.open(&path, Access::Read).await.unwrap(), path).await.unwrap();
+        for bucket in reader.buckets().await.unwrap() {
+            let (mut cursor, rows) = (reader.rows(&bucket), tables.entry(bucket.name.to_vec()).or_default());
+            while let Some((key, value)) = cursor.next().await.unwrap() {
+                rows.insert(key.to_vec(), value.to_vec());
+            }
+        }
+    });
+    edit(&mut tables);
+    let mut writer = Writer::new();
+    for (name, rows) in &tables {
+        writer.bucket(name);
+        rows.iter().for_each(|(key, value)| writer.row(key, value));
+    }
+    let finished = writer.finish();
+    let (offset, pages) = writer.take();
+    let mut file = finished.metas;
+    file.resize(usize::try_from(offset).unwrap(), 0);
+    [file, pages].concat()
+}
+
+/// The failure of a start on a database with other rows.
+fn failure_with_rows(edit: impl FnOnce(&mut Tables)) -> String {
+    failure(|db| *db = rewritten(std::mem::take(db), edit))
+}
+
+#[test]
+fn rows_that_make_no_member_of_ours_are_told() {
+    let put = |table: &'static str, key: &'static [u8], value: &'static [u8]| {
+        failure_with_rows(move |tables| drop(tables.entry(table.into()).or_default().insert(key.into(), value.into())))
+    };
+    let unbuilt = |what: &str| format!("importing {what} is not built yet in detcd");
+    let unfit = |what: &str| format!("d/member/snap/db: {what}");
+    assert_eq!(put("auth", b"authEnabled", &[1]), unbuilt("a store with authentication enabled"));
+    let downgrade = put("cluster", b"downgrade", br#"{"target-version":"3.6.0","enabled":true}"#);
+    assert_eq!(downgrade, unbuilt("a downgrade under way"));
+    assert!(put("cluster", b"downgrade", b"{").starts_with(&unfit("downgrade: ")));
+    assert_eq!(put("meta", b"storageVersion", b"3.8.0"), unfit("version \"3.8.0\" is not supported"));
+    assert_eq!(put("meta", b"storageVersion", b"soon"), unfit("storage version \"soon\": not a version"));
+    assert_eq!(put("meta", b"consistent_index", b"1"), unfit("consistent_index: not eight bytes"));
+    assert_eq!(put("v2", b"a", b"b"), unfit("holds a bucket \"v2\", which etcd 3.7 does not have"));
+    let other = put("members", b"1", br#"{"id":1,"peerURLs":["http://h:1"]}"#);
+    assert_eq!(other, unbuilt("a member of a cluster of 2"));
+    let nobody = failure_with_rows(|tables| tables.get_mut(&b"members"[..]).unwrap().clear());
+    assert!(nobody.starts_with(&unfit("the log is of member ")), "{nobody}");
+    let old = failure_with_rows(|tables| drop(tables.get_mut(&b"meta"[..]).unwrap().remove(&b"term"[..])));
+    assert_eq!(old, unbuilt("a database without a term, as etcd wrote it before 3.5,"));
+    let text = put("key", b"not a revision", b"");
+    assert!(text.contains("is damaged at byte") && text.ends_with("which is no revision"), "{text}");
+    let text = put("lease", b"short", b"");
+    assert!(text.starts_with(&unfit("cannot be imported: cannot load the store: lease short: ")), "{text}");
+    let text = failure_with_rows(|tables| {
+        tables.get_mut(&b"authUsers"[..]).unwrap().insert(vec![b'u'; 600], Vec::new());
+    });
+    assert!(text.ends_with("a row of table authUsers under a name of 600 bytes, too long for this version"), "{text}");
+}
+
+/// The log's newest mark names what the database does not have: it was to come from a file that another member had sent.
+#[test]
+fn a_database_behind_the_logs_mark_is_refused() {
+    let mut case = Case::named("restored");
+    let database = case.files.get_mut(Path::new("member/snap/db")).unwrap();
+    *database = rewritten(std::mem::take(database), |tables| {
+        tables.get_mut(&b"meta"[..]).unwrap().insert(b"consistent_index".to_vec(), vec![0; 8]);
+    });
+    let disk = case.in_memory();
+    let error = |disk: &MemoryDisk| boot_in_memory(disk, &MemoryStores::default()).err().unwrap().to_string();
+    assert_eq!(error(&disk), "d/member/snap/db: the store ends at index 0, before the log's newest mark at 1");
+    assert_untouched(&case, &disk);
+    disk.put(Path::new("d/member/snap/0000000000000001.snap.db"), b"sent".to_vec());
+    assert_eq!(error(&disk), "importing a snapshot that was received and not installed is not built yet in detcd");
+    assert_untouched(&case, &disk);
+}
+
+#[test]
+fn a_failing_disk_ends_an_import_and_the_next_start_begins_again() {
+    let case = Case::named("restored");
+    let disk = case.in_memory();
+    disk.fail_syncs(1);
+    let failed = boot_in_memory(&disk, &MemoryStores::default()).err().unwrap();
+    assert!(failed.to_string().starts_with("cannot write d/member/lmdb.tmp: "), "{failed}");
+    assert!(disk.bytes(Path::new("d/member/snap/db")).is_some() && names(&disk, "d/member/lmdb").is_empty());
+    check(&case, &live_on(boot_in_memory(&disk, &MemoryStores::default()).unwrap()));
+}
+
 /// Whichever page is broken: told, or not part of what is read.
 #[test]
 fn a_broken_page_is_told_before_anything_is_named() {
@@ -190,7 +286,7 @@ fn an_etcd_that_runs_keeps_us_out() {
     let case = Case::named("young");
     let disk = case.in_memory();
     let log = case.files.keys().find(|path| path.extension().is_some_and(|suffix| suffix == "wal")).unwrap();
-    let held = ready(disk.open(&Path::new("d").join(log), detcd_io::disk::Access::Write)).unwrap();
+    let held = ready(disk.open(&Path::new("d").join(log), Access::Write)).unwrap();
     ready(detcd_io::disk::File::lock(&held)).unwrap();
     let Err(error) = boot_in_memory(&disk, &MemoryStores::default()) else { panic!("it starts") };
     assert_eq!(error.to_string(), format!("d/{} is locked by another process", log.display()));
