@@ -220,7 +220,9 @@ async fn what_a_server_lacks_is_not_served() {
     for disturbance in [Disturbance::Defragmentation, Disturbance::Snapshot, Disturbance::Compaction { revision: 1 }] {
         let disturber = Disturber::start(served.address, disturbance).await.expect("a connection");
         disturber.begin();
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        while !disturber.is_over() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let stopped = disturber.stop();
         assert!(matches!(stopped, Err(LoadError::NotServed(_))), "{disturbance:?}: {stopped:?}");
     }
@@ -231,12 +233,14 @@ async fn a_disturbance_waits_for_its_beginning_and_tells_how_long_it_took() {
     let served = Served::start(1).await;
     let late = Disturbance::LateWatcher { from: 1, upto: 0 };
     let disturber = Disturber::start(served.address, late).await.expect("a connection");
-    assert!(served.watchers.all().is_empty(), "nobody has begun it");
+    assert!(served.watchers.all().is_empty() && !disturber.is_over(), "nobody has begun it");
     disturber.begin();
     while served.watchers.all().is_empty() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    while !disturber.is_over() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     assert_eq!(disturber.stop().expect("it was served").len(), 1);
 
     let stuck = Disturbance::StuckWatchers { watchers: 4 };

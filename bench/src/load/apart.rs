@@ -58,6 +58,11 @@ impl Apart {
         }
     }
 
+    /// Whether the work has ended by itself.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Stops the work and tells how it went.
     pub fn stop(mut self) -> Result<(), LoadError> {
         self.end()

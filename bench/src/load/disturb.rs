@@ -62,6 +62,13 @@ pub enum Disturbance {
     },
 }
 
+impl Disturbance {
+    /// Whether it comes to an end by itself.
+    pub fn ends(self) -> bool {
+        !matches!(self, Self::StuckWatchers { .. } | Self::LargeRange { .. })
+    }
+}
+
 /// A disturbance at work, on a thread of its own.
 #[derive(Debug)]
 pub struct Disturber {
@@ -84,6 +91,11 @@ impl Disturber {
     /// Lets it begin.
     pub fn begin(&self) {
         self.go.notify_one();
+    }
+
+    /// Whether it has come to its end, or failed.
+    pub fn is_over(&self) -> bool {
+        self.thread.has_ended() || !self.took.lock().expect("adding does not panic").is_empty()
     }
 
     /// Stops it, and tells how long each that came to its end took.
@@ -127,7 +139,7 @@ async fn disturb(
         let began = Instant::now();
         once(&mut caller, disturbance).await?;
         took.lock().expect("adding does not panic").push(began.elapsed());
-        if !matches!(disturbance, Disturbance::LargeRange { .. }) {
+        if disturbance.ends() {
             return std::future::pending().await;
         }
     }

@@ -9,12 +9,14 @@ use super::process::{Meter, anonymous_bytes};
 use super::stage::{SceneError, Stage};
 use crate::load::disturb::{Disturbance, Disturber};
 use crate::load::requests::Rpc;
-use crate::load::{Edge, LoadError, Pace, Plan, Span, run};
+use crate::load::{Edge, Latency, LoadError, Pace, Plan, Span, run};
 use crate::table::server::{Kind, Server};
 
 /// What a large range reads.
 const LARGE_RANGE_BYTES: u64 = 10_000_000;
 const MEGA: f64 = 1e6;
+/// A disturbance that has not come to its end after so many windows is measured up to there.
+const WINDOWS_MAX: u32 = 12;
 
 impl Stage<'_> {
     /// Memory and disk of the filled store, and a restart.
@@ -48,30 +50,38 @@ impl Stage<'_> {
 
         let disturber = Disturber::start(server.address(), disturbance).await?;
         let mut meter = Meter::start(server.cpu_clock()?)?;
-        let mut cost = None;
         let tolerant = Plan { span: requests(window), refusals_allowed: u64::MAX, ..plan };
-        let disturbed = run(&tolerant, |edge| match edge {
-            Edge::Opened => {
-                meter.restart();
-                disturber.begin();
+        let (mut put, mut range, mut refused) = (Latency::default(), Latency::default(), 0);
+        for number in 0..WINDOWS_MAX {
+            let run = run(&tolerant, |edge| match (edge, number) {
+                (Edge::Opened, 0) => {
+                    meter.restart();
+                    disturber.begin();
+                }
+                (Edge::Opened | Edge::Closed, _) => {}
+            });
+            let report = match run.await {
+                Ok(report) => report,
+                // A disturbance that is not served explains whatever became of the run.
+                Err(error) => return Err(disturber.stop().err().unwrap_or(error).into()),
+            };
+            put.merge(report.of(Rpc::Put));
+            range.merge(report.of(Rpc::Range));
+            refused += report.refused;
+            if !disturbance.ends() || disturber.is_over() {
+                break;
             }
-            Edge::Closed => cost = Some(meter.read()),
-        });
-        let disturbed = disturbed.await;
-        // A disturbance that is not served explains whatever became of the run.
+        }
+        let cost = meter.read()?;
         let took = disturber.stop()?;
-        let disturbed = disturbed?;
-        let cost = cost.expect("a run that is over was closed")?;
 
-        let p99 = |latency| millis(latency, 0.99);
-        let [put, put_quiet] = [&disturbed, &quiet].map(|report| p99(report.of(Rpc::Put)));
-        let [range, range_quiet] = [&disturbed, &quiet].map(|report| p99(report.of(Rpc::Range)));
         if quiet.of(Rpc::Put).requests() == 0 || quiet.of(Rpc::Range).requests() == 0 {
             return Err(LoadError::NothingDone.into());
         }
-        let first = took.first().map_or(f64::NAN, Duration::as_secs_f64);
+        let [put_quiet, range_quiet] = [Rpc::Put, Rpc::Range].map(|rpc| millis(quiet.of(rpc), 0.99));
+        let [put, range] = [put, range].map(|latency| millis(&latency, 0.99));
         let (put_times, range_times) = (put / put_quiet, range / range_quiet);
-        let refused = disturbed.refused as f64;
+        let (refused, first) = (refused as f64, took.first().map_or(f64::NAN, Duration::as_secs_f64));
         Ok(vec![put_quiet, put, put_times, range_quiet, range, range_times, refused, first, cost.generator])
     }
 
