@@ -18,11 +18,11 @@ use crate::clock::Instant;
 use crate::disk::{Access, Disk, File};
 use crate::driver::bounds;
 use crate::fault::Fault;
+use crate::mutants::mutated;
 use crate::store::backend::{Backend, Frozen, Slice, Visit};
 use crate::store::buckets::Bucket;
+use crate::store::copying::Chunk;
 
-/// Bytes of rows that are copied between two looks at requests.
-const CHUNK_BYTES: usize = 1 << 20;
 /// The least rest between two chunks.
 const REST_LEAST: Duration = Duration::from_millis(1);
 
@@ -70,12 +70,17 @@ pub struct Copier<B: Backend, D: Disk> {
     disk: D,
     /// Where its files are for the moment in which they have a name.
     directory: PathBuf,
+    /// What is copied between two looks at requests.
+    chunk: Chunk,
     asks: mpsc::Receiver<Ask>,
     ended: mpsc::Receiver<u64>,
     made: BTreeMap<u64, D::File>,
     making: Option<Making<B::Frozen, D::File>>,
     waiting: VecDeque<MadeAnswer>,
     copies: u64,
+    /// The known bug that it carries, in builds that prove the checkers can fail.
+    #[cfg(mutants)]
+    pub mutant: Option<crate::mutants::Mutant>,
 }
 
 struct Making<R, F> {
@@ -90,20 +95,23 @@ struct Making<R, F> {
     answer: MadeAnswer,
 }
 
-/// Makes a copier and the way to it.
-pub fn copier<B: Backend, D: Disk>(store: B, disk: D, directory: &Path) -> (Copier<B, D>, Copies) {
+/// Makes a copier and the way to it. It copies a `chunk` at a time.
+pub fn copier<B: Backend, D: Disk>(store: B, disk: D, directory: &Path, chunk: Chunk) -> (Copier<B, D>, Copies) {
     let (asks, asked) = mpsc::channel(bounds::COPY_ASKS_MAX);
     let (ended, ends) = mpsc::channel(bounds::COPIES_MAX);
     let copier = Copier {
         store,
         disk,
         directory: directory.to_owned(),
+        chunk,
         asks: asked,
         ended: ends,
         made: BTreeMap::new(),
         making: None,
         waiting: VecDeque::new(),
         copies: 0,
+        #[cfg(mutants)]
+        mutant: None,
     };
     (copier, Copies { asks, ended })
 }
@@ -208,7 +216,12 @@ impl<B: Backend, D: Disk> Copier<B, D> {
             return;
         }
         let began = Instant::now();
-        match making.advance().await {
+        if mutated!(self, CopyOfAMovingStore)
+            && let Ok(frozen) = self.store.freeze()
+        {
+            making.frozen = frozen;
+        }
+        match making.advance(self.chunk).await {
             Ok(None) => {
                 let now = Instant::now();
                 making.due = now + (now - began).max(REST_LEAST);
@@ -249,8 +262,8 @@ async fn due(due: Option<Instant>) {
 
 impl<R: Frozen, F: File> Making<R, F> {
     /// Copies a chunk. Answers the file's length at its end.
-    async fn advance(&mut self) -> Result<Option<u64>, Fault> {
-        let is_end = self.gather()?;
+    async fn advance(&mut self, chunk: Chunk) -> Result<Option<u64>, Fault> {
+        let is_end = self.gather(chunk)?;
         let finished = is_end.then(|| self.writer.finish());
         let (offset, pages) = self.writer.take();
         self.file.write_all_at(&pages, offset).await.map_err(Fault::disk("write", &self.path))?;
@@ -263,8 +276,8 @@ impl<R: Frozen, F: File> Making<R, F> {
     }
 
     /// Gives the next rows to the writer. Answers whether those were the last.
-    fn gather(&mut self) -> Result<bool, Fault> {
-        let mut bytes = 0;
+    fn gather(&mut self, chunk: Chunk) -> Result<bool, Fault> {
+        let (mut rows, mut bytes) = (0, 0);
         while let Some(bucket) = Bucket::ALL.get(self.table).copied() {
             let place = self.last.take();
             if place.is_none() {
@@ -274,8 +287,9 @@ impl<R: Frozen, F: File> Making<R, F> {
             let (writer, last) = (&mut self.writer, &mut self.last);
             let mut visit = |key: &[u8], value: &[u8]| {
                 writer.row(key, value);
+                rows += 1;
                 bytes += key.len() + value.len();
-                if bytes < CHUNK_BYTES {
+                if rows < chunk.rows && bytes < chunk.bytes {
                     return Visit::More;
                 }
                 *last = Some(Bytes::copy_from_slice(key));

@@ -10,12 +10,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Instant;
 use crate::fault::Fault;
+use crate::mutants::mutated;
 use crate::store::backend::{Backend, Size};
 use crate::store::batch::Batch;
 use crate::store::copying::{Chunk, Copying, Failed, Stands};
 
-/// What is copied between two looks at the committer's jobs.
-const CHUNK: Chunk = Chunk { rows: 4_096, bytes: 1 << 20 };
 /// The least rest between two chunks.
 const REST_LEAST: Duration = Duration::from_millis(1);
 
@@ -28,6 +27,8 @@ pub type Ask = oneshot::Sender<Answer>;
 /// Defragments when it is asked to. Requests that come meanwhile are carried out together, afterwards.
 pub struct Defragmenter<B> {
     asks: mpsc::Receiver<Ask>,
+    /// What is copied between two looks at the committer's jobs.
+    chunk: Chunk,
     under_way: Option<UnderWay<B>>,
     /// Somebody asked, and the copy has not begun.
     waiting: Vec<Ask>,
@@ -44,11 +45,12 @@ struct UnderWay<B> {
 }
 
 impl<B: Backend> Defragmenter<B> {
-    /// One that is asked through `asks`.
+    /// One that is asked through `asks`, and copies a `chunk` at a time.
     #[must_use]
-    pub const fn new(asks: mpsc::Receiver<Ask>) -> Self {
+    pub const fn new(asks: mpsc::Receiver<Ask>, chunk: Chunk) -> Self {
         Self {
             asks,
+            chunk,
             under_way: None,
             waiting: Vec::new(),
             #[cfg(mutants)]
@@ -79,7 +81,7 @@ impl<B: Backend> Defragmenter<B> {
         let Some(mut under_way) = self.under_way.take() else {
             return self.begin(store).await.map(|()| None);
         };
-        match under_way.copying.advance(store, CHUNK).await {
+        match under_way.copying.advance(store, self.chunk).await {
             Ok(Stands::More) => {
                 let now = Instant::now();
                 under_way.due = now + (now - began).max(REST_LEAST);
@@ -117,8 +119,12 @@ impl<B: Backend> Defragmenter<B> {
     /// # Errors
     /// The store failed, and not only the copy.
     pub async fn on_committed(&mut self, store: &B, batch: &Batch) -> Result<(), Fault> {
+        if mutated!(self, CopyMissesBatches) {
+            return Ok(());
+        }
         let Some(mut under_way) = self.under_way.take() else { return Ok(()) };
-        match under_way.copying.on_committed(batch).await {
+        let alive = mutated!(self, CopyKeepsTheDead).then(|| Batch { dead: Vec::new(), ..batch.clone() });
+        match under_way.copying.on_committed(alive.as_ref().unwrap_or(batch)).await {
             Ok(()) => {
                 self.under_way = Some(under_way);
                 Ok(())

@@ -34,6 +34,12 @@ pub enum Mutant {
     SweepOneTooFar,
     /// The decision to compact is not stored.
     CompactionNotStored,
+    /// What is committed while the store is copied is not carried over.
+    CopyMissesBatches,
+    /// Rows that a compaction removes while the store is copied stay in the copy.
+    CopyKeepsTheDead,
+    /// A snapshot reads the store as it is at each step, not as it was at the first.
+    CopyOfAMovingStore,
     /// One of watching.
     Watch(detcd_core::watch::Mutant),
 }

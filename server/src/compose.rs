@@ -82,12 +82,15 @@ pub fn assemble<D: Disk, B: Backend>(
     let disk = booted.wal.disk().clone();
     let places = places(config, &booted);
     let (defragment, defragments) = mpsc::channel(bounds::DEFRAGMENT_ASKS_MAX);
-    let (copier, copies) = copier(booted.store.backend().clone(), disk.clone(), &places.snap);
     #[cfg_attr(not(mutants), expect(unused_mut, reason = "changed in builds with mutants"))]
-    let mut defragmenter = Defragmenter::new(defragments);
+    let (mut copier, copies) =
+        copier(booted.store.backend().clone(), disk.clone(), &places.snap, config.store.copy_chunk);
+    #[cfg_attr(not(mutants), expect(unused_mut, reason = "changed in builds with mutants"))]
+    let mut defragmenter = Defragmenter::new(defragments, config.store.copy_chunk);
     #[cfg(mutants)]
     {
         defragmenter.mutant = booted.mutant;
+        copier.mutant = booted.mutant;
     }
     let committer = Committer::new(booted.store.backend().clone(), disk, places, job_queue, completer, defragmenter);
     let upkeep = Upkeep { defragment, copies };

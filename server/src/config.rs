@@ -17,6 +17,7 @@ use detcd_core::mvcc::auto_compact::Retention;
 use detcd_io::boot::asked::Asked;
 use detcd_io::boot::inspect::Places;
 use detcd_io::boot::url::Url;
+use detcd_io::store::copying::Chunk;
 use detcd_io::sweeper::Pace;
 
 use crate::fanout;
@@ -106,6 +107,8 @@ pub struct Store {
     pub batch_ops_max: u64,
     /// How fast compactions remove rows.
     pub sweeps: Pace,
+    /// How much of it is copied at once; no flag sets it.
+    pub copy_chunk: Chunk,
     /// How much history is kept; `None` for all of it.
     pub retention: Option<Retention>,
 }

@@ -84,7 +84,7 @@ mod with {
     }
 
     /// Every bug that a single member can have, and what it is.
-    const ALL: [(Mutant, &str); 29] = [
+    const ALL: [(Mutant, &str); 32] = [
         (Mutant::Io(io::Mutant::ReportBeforeSync), "a write is acknowledged before its sync"),
         (Mutant::Raft(raft::Mutant::OwnMatchAtAppend), "an entry is applied before it is in the log (etcd 14370)"),
         (Mutant::Io(io::Mutant::SyncErrorIgnored), "the error of a sync is passed over"),
@@ -102,6 +102,9 @@ mod with {
         (Mutant::Io(io::Mutant::OverlayDroppedAtSeal), "a batch leaves the overlay before it is durable"),
         (Mutant::ReadBeforeReplay, "reads are served before the log is replayed"),
         (Mutant::Io(io::Mutant::NamesNotSettled), "names that were found are relied on without a sync"),
+        (Mutant::Io(io::Mutant::CopyMissesBatches), "what is committed while the store is defragmented is lost"),
+        (Mutant::Io(io::Mutant::CopyKeepsTheDead), "rows that are compacted while the store is defragmented stay"),
+        (Mutant::Io(io::Mutant::CopyOfAMovingStore), "a snapshot mixes moments"),
         (Mutant::Io(io::Mutant::SweepOneTooFar), "a compaction removes rows of the revision after it"),
         (Mutant::Io(io::Mutant::CompactionNotStored), "the decision to compact is not stored"),
         (

@@ -4,6 +4,7 @@
 //! nothing is read from anywhere else.
 
 use detcd_io::entropy::Entropy;
+use detcd_io::store::copying::Chunk;
 use detcd_io::store::history::ChunkSize;
 use detcd_server::fanout;
 use detcd_server::fanout::outbox::OutboxSize;
@@ -75,6 +76,8 @@ pub struct MemberOptions {
     pub batch_operations: u64,
     /// Whether the log lies in a directory of its own.
     pub log_apart: bool,
+    /// How much of the store is copied at once.
+    pub copy_chunk: Chunk,
     /// How large the store may grow, in bytes; zero for etcd's own limit, which no run reaches.
     pub quota_bytes: u64,
 }
@@ -96,6 +99,8 @@ pub struct Load {
     pub impatience: u64,
     /// How many clients hold leases besides.
     pub holders: u64,
+    /// The mean of milliseconds between two defragmentations or snapshots; zero for none.
+    pub upkeep_millis: u64,
 }
 
 /// How often each kind of request comes.
@@ -184,6 +189,9 @@ impl Options {
             // A full disk is refused with the same words.
             options.faults.full_millis = 0;
         }
+        let mut dice_of_upkeep = Entropy::seeded(seed ^ 0x7570_6b65_6570);
+        options.load.upkeep_millis = pick(&mut dice_of_upkeep, &[0, 0, 0, 1_500, 6_000]);
+        options.member.copy_chunk = Chunk { rows: pick(&mut dice_of_upkeep, &[3, 40, 1_000]), bytes: 20_000 };
         options.faults.pause_millis = pick(&mut dice, &[0, 0, 6_000]);
         options
     }
@@ -209,6 +217,7 @@ impl MemberOptions {
             batch_millis: pick(dice, &[5, 20, 100, 400]),
             batch_operations: pick(dice, &[10, 200, 10_000]),
             log_apart: chance(dice, 300),
+            copy_chunk: Chunk::USUAL,
             quota_bytes: 0,
         }
     }
@@ -234,6 +243,7 @@ impl Load {
             weights,
             impatience: pick(dice, &[0, 5, 50]),
             holders: 0,
+            upkeep_millis: 0,
         }
     }
 }

@@ -14,8 +14,9 @@ use madsim::runtime::{Handle, Runtime};
 use madsim::time::Instant;
 
 use crate::check::rows::Rows;
-use crate::check::{Promise, Violation, durability, lease, linear, progress, quota, replay, watch};
+use crate::check::{Promise, Violation, archive, durability, lease, linear, progress, quota, replay, watch};
 use crate::clients::Client;
+use crate::clients::archivist::{Archive, Archivist};
 use crate::clients::lease::{FIRST, Holder};
 use crate::clients::link::Ways;
 use crate::clients::steward::Steward;
@@ -104,6 +105,8 @@ async fn play(options: &Options, mutant: Option<Mutant>, trace: &Trace, recorder
     let mut world = World::new(options, machine.clone(), mutant);
     let is_over = Arc::new(AtomicBool::new(false));
     let mut clients = start_clients(options, world.ways(), (trace, recorder), &is_over);
+    let archive = Archive::default();
+    clients.extend(start_archivist(options, world.ways(), (trace, recorder), (&archive, &is_over)));
     clients.extend(start_steward(options, world.ways(), (trace, recorder), &is_over));
     clients.extend(start_holders(options, &world, (trace, recorder), &is_over));
     let (watches, finish) = (Watches::default(), Finish::default());
@@ -130,7 +133,7 @@ async fn play(options: &Options, mutant: Option<Mutant>, trace: &Trace, recorder
     world.stop().await?;
     world.check()?;
     note_end(&machine, trace);
-    judge(options, &machine, (recorder, &watches), &leases, healed)
+    judge(options, &machine, (recorder, &watches, &archive), &leases, healed)
 }
 
 /// What the machine holds in the end stands for every byte that was ever written.
@@ -147,7 +150,7 @@ fn note_end(machine: &Machine, trace: &Trace) {
 }
 
 /// The revision that an operation was answered with.
-fn newest(operation: &Operation) -> i64 {
+pub(crate) fn newest(operation: &Operation) -> i64 {
     match &operation.outcome {
         Outcome::Answered(answer) => durability::revision_of(answer),
         _ => 1,
@@ -167,6 +170,22 @@ fn start_clients(
         node.spawn(client.run(Arc::clone(is_over)))
     };
     (0..options.load.clients).map(make).collect()
+}
+
+/// Somebody who defragments and takes snapshots, in some runs.
+fn start_archivist(
+    options: &Options,
+    ways: &Ways,
+    (trace, recorder): (&Trace, &Recorder),
+    (archive, is_over): (&Archive, &Arc<AtomicBool>),
+) -> Option<madsim::task::JoinHandle<()>> {
+    (options.load.upkeep_millis > 0).then(|| {
+        let ip = "10.0.5.1".parse().expect("an address");
+        let node = Handle::current().create_node().name("archivist").ip(ip).build();
+        let link = ways.link(options.kind);
+        let archivist = Archivist::new(link, options, archive.clone(), (recorder.clone(), trace.clone()));
+        node.spawn(archivist.run(Arc::clone(is_over)))
+    })
 }
 
 /// Somebody who makes room, if there may be too little of it.
@@ -219,7 +238,7 @@ fn start_watchers(
 pub(crate) fn judge(
     options: &Options,
     machine: &Machine,
-    (recorder, watches): (&Recorder, &Watches),
+    (recorder, watches, archive): (&Recorder, &Watches, &Archive),
     leases: &LeaseHistory,
     healed: u64,
 ) -> Result<(), Violation> {
@@ -232,6 +251,7 @@ pub(crate) fn judge(
         quota::check(&history, &replayed.raised, options.member.quota_bytes)?;
     }
     replay::check(machine, &replayed)?;
+    archive::check(&archive.taken(), &replayed.history)?;
     let end = leases.lives.last().map_or(Duration::ZERO, |life| life.1);
     lease::check(leases, machine.look().tables(), &rows, end)?;
     watch::check(watches, &rows, replayed.compacted())?;

@@ -1,4 +1,4 @@
-//! Every crash point of a short life: boot, first append, a cut, a store commit, a snapshot mark and the release behind it.
+//! Every crash point of a short life: boot, first append, a cut, a store commit, a snapshot mark and the release behind it, a defragmentation, a copy.
 //!
 //! One scenario, played once without a crash to count its calls, then once for each call, each side of it and each kind of crash. After the crash the member starts
 //! again and goes on working, and then the power fails in any case: whatever the first crash left undone – a directory that nobody synced any more – shows
@@ -6,10 +6,12 @@
 
 use std::time::Duration;
 
+use detcd_io::store::copying::Chunk;
 use madsim::runtime::Handle;
 
 use crate::check::{Promise, Violation};
 use crate::clients::Client;
+use crate::clients::archivist::{Archive, Archivist};
 use crate::machine::{At, Crash, CrashPoint, Machine, Side};
 use crate::mutants::Mutant;
 use crate::options::{Faults, Kind, Load, MemberOptions, Options, WatchLoad, Weights};
@@ -19,6 +21,8 @@ use crate::world::World;
 
 /// Operations before the second crash.
 const FIRST_ACT: u64 = 45;
+/// When the store is defragmented and then copied: in the middle of the first act.
+const MOMENT: Duration = Duration::from_millis(60);
 /// Operations after it.
 const SECOND_ACT: u64 = 6;
 
@@ -37,6 +41,7 @@ pub fn scenario(log_apart: bool) -> Options {
             batch_millis: 10,
             batch_operations: 10,
             log_apart,
+            copy_chunk: Chunk { rows: 12, bytes: 10_000 },
             quota_bytes: 0,
         },
         load: Load {
@@ -47,6 +52,7 @@ pub fn scenario(log_apart: bool) -> Options {
             weights: Weights { put: 6, range: 1, stream: 0, delete: 1, txn: 2, hash: 0, compact: 2 },
             impatience: 0,
             holders: 0,
+            upkeep_millis: 0,
         },
         watch: WatchLoad::nobody(),
         faults: Faults {
@@ -107,7 +113,11 @@ async fn acts(
     machine.crash_at(point);
     let link = world.ways().link(options.kind);
     let client = |id: u64| Client::new(id, link.clone(), options, recorder.clone(), trace.clone());
+    let (archive, records) = (Archive::default(), (recorder.clone(), trace.clone()));
+    let archivist = Archivist::new(link.clone(), options, archive.clone(), records);
+    let archivist = after_a_moment(archivist.run_once());
     accompany(&mut world, client(0), FIRST_ACT).await?;
+    drop(archivist);
     let calls = machine.calls();
     machine.crash_at(None);
     world.crash(Crash::PowerCut).await;
@@ -117,8 +127,18 @@ async fn acts(
     accompany(&mut world, client(1), SECOND_ACT).await?;
     world.stop().await?;
     world.check()?;
-    judge(options, &machine, (&recorder, &Watches::default()), &world.leases.history(), healed)?;
+    judge(options, &machine, (&recorder, &Watches::default(), &archive), &world.leases.history(), healed)?;
     Ok(calls)
+}
+
+/// Somebody beside the clients, a little later than they.
+fn after_a_moment(work: impl Future<Output = ()> + Send + 'static) -> madsim::task::JoinHandle<()> {
+    let ip = "10.0.5.1".parse().expect("an address");
+    let node = Handle::current().create_node().name("archivist").ip(ip).build();
+    node.spawn(async {
+        tokio::time::sleep(MOMENT).await;
+        work.await;
+    })
 }
 
 /// Lets a client work to its end, and starts the member whenever it is down.

@@ -95,7 +95,10 @@ pub fn configure(options: &MemberOptions) -> Config {
     }
     let outcome = config::read(&words, &[], |_| Err(std::io::ErrorKind::NotFound.into()));
     match outcome.result {
-        Ok(config::Request::Start(config)) => *config,
+        Ok(config::Request::Start(mut config)) => {
+            config.store.copy_chunk = options.copy_chunk;
+            *config
+        }
         other => panic!("these flags are lawful: {other:?}"),
     }
 }

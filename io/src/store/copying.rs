@@ -21,6 +21,11 @@ pub struct Chunk {
     pub bytes: usize,
 }
 
+impl Chunk {
+    /// Enough to make little of the syncs, and done in a few milliseconds.
+    pub const USUAL: Self = Self { rows: 4_096, bytes: 1 << 20 };
+}
+
 /// Where a copy stands after a chunk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stands {

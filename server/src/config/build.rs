@@ -9,6 +9,7 @@ use std::time::Duration;
 use detcd_io::boot::asked::{Asked, ClusterState, Recovery, cluster_of_one};
 use detcd_io::boot::inspect::Places;
 use detcd_io::boot::url::{Scheme, Url};
+use detcd_io::store::copying::Chunk;
 use detcd_io::sweeper::Pace;
 
 use super::validate::{DEFAULT_CLUSTER, Invalid, retention};
@@ -176,6 +177,7 @@ fn store(settings: &Settings) -> Result<Store, Refused> {
         batch_interval: if interval == 0 { Duration::from_millis(100) } else { Duration::from_nanos(interval) },
         batch_ops_max: if limit == 0 { 10_000 } else { limit },
         sweeps: sweeps(settings),
+        copy_chunk: Chunk::USUAL,
         retention: retention(settings)?,
     })
 }

@@ -2,6 +2,7 @@
 //!
 //! Each oracle looks at what clients saw and at what the machine holds when everything is over. None of them asks the member.
 
+pub mod archive;
 pub mod compactions;
 pub mod durability;
 pub mod lease;
@@ -32,6 +33,8 @@ pub enum Promise {
     Lease,
     /// Room is refused when there is none, and only then.
     Quota,
+    /// A snapshot is the whole store as it was at one moment.
+    Snapshot,
     /// When everything is healed, everything is answered.
     Progress,
     /// Watchers are told everything once, in order, and nothing else.

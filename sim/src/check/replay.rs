@@ -59,7 +59,7 @@ fn read_log(machine: &Machine, dir: &Path, files: Files) -> Result<Option<Recove
 }
 
 /// Runs a future that never waits.
-fn now<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn now<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
         Poll::Pending => unreachable!("memory makes nobody wait"),

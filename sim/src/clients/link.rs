@@ -89,6 +89,7 @@ impl Link {
         compact: KvClient, kv, CompactionRequest -> CompactionResponse;
         hash_kv: MaintenanceClient, maintenance, HashKvRequest -> HashKvResponse;
         alarm: MaintenanceClient, maintenance, AlarmRequest -> AlarmResponse;
+        defragment: MaintenanceClient, maintenance, DefragmentRequest -> DefragmentResponse;
         status: MaintenanceClient, maintenance, StatusRequest -> StatusResponse;
         lease_grant: LeaseClient, lease, LeaseGrantRequest -> LeaseGrantResponse;
         lease_revoke: LeaseClient, lease, LeaseRevokeRequest -> LeaseRevokeResponse;
@@ -109,6 +110,25 @@ impl Link {
             Self::Door(door) => {
                 let request = Request::new(request.clone());
                 let stream = door.ask(|services| async move { services.kv.range_stream(request).await }).await?;
+                Ok(Streaming::from_stream(Box::pin(stream)))
+            }
+        }
+    }
+
+    /// A snapshot, piece by piece.
+    ///
+    /// # Errors
+    /// The member's own, or it cannot be reached.
+    pub async fn snapshot(&self, request: &pb::SnapshotRequest) -> Result<Streaming<pb::SnapshotResponse>, Status> {
+        match self {
+            Self::Network(channel, _) => {
+                let stream = MaintenanceClient::new(channel.clone()).snapshot(wire(request)?).await?.into_inner();
+                let by_wire = stream.map(|message| message.and_then(|message| wire(&message)));
+                Ok(Streaming::from_stream(Box::pin(by_wire)))
+            }
+            Self::Door(door) => {
+                let request = Request::new(*request);
+                let stream = door.ask(|services| async move { services.maintenance.snapshot(request).await }).await?;
                 Ok(Streaming::from_stream(Box::pin(stream)))
             }
         }
