@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod compaction;
+mod import;
 mod lease;
 mod load;
 mod maintenance;
