@@ -40,6 +40,24 @@ pub enum Mutant {
     CopyKeepsTheDead,
     /// A snapshot reads the store as it is at each step, not as it was at the first.
     CopyOfAMovingStore,
+    /// The decision to compact is forgotten at a restart.
+    CompactionForgotten,
+    /// A sweep that a crash cut short takes its hash over what is left.
+    HashAtRestart,
+    /// Raised alarms are not stored.
+    AlarmNotStored,
+    /// The previous value of a change is the one before it.
+    PrevOneTooOld,
+    /// Transactions are not held against the quota.
+    QuotaForgetsTxn,
+    /// What reaches the quota exactly still passes.
+    QuotaReached,
+    /// A piece of a watch response may be as large as the limit.
+    FragmentAtLimit,
+    /// The overlay is not bounded.
+    OverlayUnbounded,
+    /// The log of recent revisions takes twice its room.
+    RecentTooLarge,
     /// One of watching.
     Watch(detcd_core::watch::Mutant),
 }
@@ -81,6 +99,12 @@ pub(crate) fn first_part<B: crate::store::backend::Backend>(
             let decided =
                 batch.tables.remove(&(Bucket::Meta, bytes::Bytes::from_static(buckets::SCHEDULED_COMPACTION)));
             if decided.is_some() { Some(batch) } else { None }
+        }
+        Some(Mutant::AlarmNotStored) => {
+            let mut batch = batch.clone();
+            let before = batch.tables.len();
+            batch.tables.retain(|(bucket, _), value| *bucket != Bucket::Alarm || value.is_none());
+            (batch.tables.len() < before).then_some(batch)
         }
         _ => None,
     })

@@ -115,7 +115,9 @@ impl<B: Backend> Sweeper<B> {
         let (mut after, mut rows, mut rows_in_all) = (None::<Bytes>, 0, 0);
         loop {
             let floor = if mutated!(self, SweepOneTooFar) { revision + 1 } else { revision };
-            let (dead, resume) = self.store.sweep(floor, after.as_deref(), ENTRIES_PER_STEP);
+            // Who asks for small steps gets them.
+            let entries = ENTRIES_PER_STEP.min(self.pace.rows);
+            let (dead, resume) = self.store.sweep(floor, after.as_deref(), entries);
             rows += dead;
             rows_in_all += dead;
             after = resume;

@@ -23,6 +23,8 @@ use crate::config::Config;
 use crate::fanout::{self, Fanout};
 use crate::member::{Identity, Member, RequestLimits, Upkeep};
 
+/// What etcd adds to the limit of a request where it cuts watch responses.
+const FRAGMENT_OVERHEAD_BYTES: usize = 512 * 1024;
 /// Log files that stay at least, whatever was asked.
 const WALS_LEAST: usize = 2;
 /// The committer's queue: at most one job of each kind waits.
@@ -73,6 +75,7 @@ pub fn assemble<D: Disk, B: Backend>(
         tick: config.raft.heartbeat,
         batch_interval: config.store.batch_interval,
         batch_operations: usize::try_from(config.store.batch_ops_max).unwrap_or(usize::MAX),
+        overlay_max: config.store.overlay_max,
         snapshot_entries: config.data.snapshot_entries,
         marked: booted.marked,
         wall_millis,
@@ -112,9 +115,14 @@ pub fn assemble<D: Disk, B: Backend>(
     {
         sweeper.mutant = booted.mutant;
     }
-    let keeper = LeaseKeeper::new(booted.store.clone(), asker.clone(), limits(config).timeout);
+    let limits = RequestLimits {
+        #[cfg(mutants)]
+        mutant: booted.mutant,
+        ..limits(config)
+    };
+    let keeper = LeaseKeeper::new(booted.store.clone(), asker.clone(), limits.timeout);
     let (fanout, handle) = Fanout::new(booted.store.clone(), asker.clone(), dice, watching, fault_line.clone());
-    let member = Member::new(asker, booted.store, identity, limits(config), (handle, upkeep), fault_line);
+    let member = Member::new(asker, booted.store, identity, limits, (handle, upkeep), fault_line);
     Assembled {
         driver,
         writer: Writer::new(booted.wal, batches, reporter),
@@ -164,10 +172,15 @@ pub fn lease_rules(config: &Config) -> LeaseRules {
 }
 
 fn limits(config: &Config) -> RequestLimits {
+    let request_bytes_max = usize::try_from(config.limits.request_bytes_max).unwrap_or(usize::MAX);
+    let cut = config.watch.limits.fragment_bytes;
     RequestLimits {
-        request_bytes_max: usize::try_from(config.limits.request_bytes_max).unwrap_or(usize::MAX),
+        request_bytes_max,
         txn_ops_max: usize::try_from(config.limits.txn_ops_max).unwrap_or(usize::MAX),
         timeout: Duration::from_secs(5) + 2 * config.raft.election,
         quota_bytes: config.limits.quota_bytes,
+        fragment_bytes: cut.unwrap_or_else(|| request_bytes_max.saturating_add(FRAGMENT_OVERHEAD_BYTES)),
+        #[cfg(mutants)]
+        mutant: None,
     }
 }

@@ -18,6 +18,7 @@ use detcd_io::boot::asked::Asked;
 use detcd_io::boot::inspect::Places;
 use detcd_io::boot::url::Url;
 use detcd_io::store::copying::Chunk;
+use detcd_io::store::overlay::OverlayMax;
 use detcd_io::sweeper::Pace;
 
 use crate::fanout;
@@ -105,6 +106,8 @@ pub struct Store {
     pub batch_interval: Duration,
     /// The most operations between two commits.
     pub batch_ops_max: u64,
+    /// What may be applied and not yet durable; no flag sets it.
+    pub overlay_max: OverlayMax,
     /// How fast compactions remove rows.
     pub sweeps: Pace,
     /// How much of it is copied at once; no flag sets it.

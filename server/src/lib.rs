@@ -15,6 +15,7 @@ pub mod grpc;
 pub mod lease;
 pub mod log;
 pub mod member;
+mod mutants;
 pub mod publish;
 pub mod quota;
 pub mod reply;

@@ -54,6 +54,11 @@ pub struct RequestLimits {
     pub timeout: Duration,
     /// Bytes of the store at which writes stop; below zero: never.
     pub quota_bytes: i64,
+    /// Bytes at which a watch response is cut for who wants that.
+    pub fragment_bytes: usize,
+    /// The known bug that services carry, in builds that prove the checkers can fail.
+    #[cfg(mutants)]
+    pub mutant: Option<detcd_io::mutants::Mutant>,
 }
 
 /// The way to those who look after the store.

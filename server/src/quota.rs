@@ -13,6 +13,7 @@ use detcd_proto::etcdserverpb as pb;
 use tonic::Status;
 
 use crate::member::Member;
+use crate::mutants::mutated;
 use crate::status;
 
 /// What a request would add to the store, in bytes, by etcd's estimate.
@@ -28,7 +29,7 @@ impl Cost {
 
     /// Of a transaction.
     #[must_use]
-    pub fn of_txn(request: &TxnRequest) -> Self {
+    fn of_txn(request: &TxnRequest) -> Self {
         Self(quota::txn_cost(request))
     }
 
@@ -71,7 +72,14 @@ impl<B: Backend> Member<B> {
     }
 
     fn fits(&self, cost: Cost) -> bool {
-        fits(self.store().size().allocated, cost, self.limits().quota_bytes)
+        let one_more = i64::from(mutated!(self.limits(), QuotaReached));
+        fits(self.store().size().allocated, cost, self.limits().quota_bytes + one_more)
+    }
+
+    /// What a transaction would add.
+    #[must_use]
+    pub fn cost_of_txn(&self, request: &TxnRequest) -> Cost {
+        if mutated!(self.limits(), QuotaForgetsTxn) { Cost(0) } else { Cost::of_txn(request) }
     }
 
     async fn raise_no_space(&self) {

@@ -7,7 +7,7 @@
 //! Needs `--cfg madsim`, under which `tokio` and `tonic` are their simulated twins; without it this package is an empty library.
 //!
 //! Reading order: [`options`] (a run from a seed), [`machine`] (numbered calls, crashes, faults), [`disk`] and [`store`] (what a power cut leaves),
-//! [`world`] (the second composition root), [`gate`] (slow readers), [`door`] (runs without a network), [`clients`], [`record`] (history and trace), [`leases`] (with time), [`check`] (the promises), [`run`], [`sweep`], [`mutants`], [`command`].
+//! [`world`] (the second composition root), [`gate`] (slow readers), [`door`] (runs without a network), [`gauges`] (how full things are), [`clients`], [`record`] (history and trace), [`leases`] (with time), [`check`] (the promises), [`run`], [`sweep`], [`mutants`], [`command`].
 
 #[cfg(madsim)]
 pub mod check;
@@ -21,6 +21,8 @@ pub mod disk;
 pub mod door;
 #[cfg(madsim)]
 pub mod gate;
+#[cfg(madsim)]
+pub mod gauges;
 #[cfg(madsim)]
 pub mod import;
 #[cfg(madsim)]

@@ -65,6 +65,8 @@ pub struct Trouble {
     pub room: Option<u64>,
     /// The longest a call may take, in milliseconds; a sync takes up to four times as long.
     pub slow_millis: u64,
+    /// The longest that a commit of the store takes besides, in milliseconds.
+    pub slow_commit_millis: u64,
 }
 
 /// What a call is about.
@@ -76,6 +78,8 @@ pub enum Work {
     Write,
     /// Waits for the disk.
     Sync,
+    /// Makes a transaction of the store durable.
+    Commit,
     /// Gives another name.
     Rename,
 }
@@ -296,6 +300,7 @@ impl Life {
             let slow = inner.trouble.slow_millis;
             let millis = match work {
                 Work::Sync | Work::Rename => inner.dice.delays.draw(0, 1 + 4 * slow),
+                Work::Commit => inner.dice.delays.draw(0, 1 + 4 * slow + inner.trouble.slow_commit_millis),
                 Work::Read | Work::Write if slow > 0 => inner.dice.delays.draw(0, slow),
                 Work::Read | Work::Write => 0,
             };

@@ -84,7 +84,7 @@ mod with {
     }
 
     /// Every bug that a single member can have, and what it is.
-    const ALL: [(Mutant, &str); 32] = [
+    const ALL: [(Mutant, &str); 41] = [
         (Mutant::Io(io::Mutant::ReportBeforeSync), "a write is acknowledged before its sync"),
         (Mutant::Raft(raft::Mutant::OwnMatchAtAppend), "an entry is applied before it is in the log (etcd 14370)"),
         (Mutant::Io(io::Mutant::SyncErrorIgnored), "the error of a sync is passed over"),
@@ -107,6 +107,15 @@ mod with {
         (Mutant::Io(io::Mutant::CopyOfAMovingStore), "a snapshot mixes moments"),
         (Mutant::Io(io::Mutant::SweepOneTooFar), "a compaction removes rows of the revision after it"),
         (Mutant::Io(io::Mutant::CompactionNotStored), "the decision to compact is not stored"),
+        (Mutant::Io(io::Mutant::CompactionForgotten), "the decision to compact is forgotten at a restart"),
+        (Mutant::Io(io::Mutant::HashAtRestart), "a sweep that a crash cut short takes its hash over what is left"),
+        (Mutant::Io(io::Mutant::AlarmNotStored), "raised alarms are not stored"),
+        (Mutant::Io(io::Mutant::QuotaForgetsTxn), "transactions are not held against the quota"),
+        (Mutant::Io(io::Mutant::QuotaReached), "what reaches the quota exactly still passes"),
+        (Mutant::Io(io::Mutant::PrevOneTooOld), "the previous value of a change is the one before it"),
+        (Mutant::Io(io::Mutant::FragmentAtLimit), "a piece of a watch response may be as large as the limit"),
+        (Mutant::Io(io::Mutant::OverlayUnbounded), "what is applied and not yet durable has no bound"),
+        (Mutant::Io(io::Mutant::RecentTooLarge), "the recent revisions take twice their room"),
         (
             Mutant::Lease(lease::Mutant::NoGrace),
             "leases are revoked right after a pause, ahead of renewals (etcd 15247)",
@@ -201,7 +210,7 @@ mod with {
 
     const HEAD: &str = "# Scoreboard: known bugs and what finds them
 
-Written by `make mutants`. Each bug is put back into the member, in a build that holds them all, and standard simulation runs look for it: how many seeds until the
+Written by `make mutants`. Each bug is put back into the member, in a build that holds them all, and engine runs of the simulator look for it: how many seeds until the
 first broken promise, which promise, and the virtual time of those runs together.
 
 | Bug | What it is | Seeds | Oracle | Virtual time |

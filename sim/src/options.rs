@@ -6,10 +6,12 @@
 use detcd_io::entropy::Entropy;
 use detcd_io::store::copying::Chunk;
 use detcd_io::store::history::ChunkSize;
+use detcd_io::store::overlay::OverlayMax;
 use detcd_server::fanout;
 use detcd_server::fanout::outbox::OutboxSize;
 
 use crate::machine::Crash;
+use crate::store::ROW_BYTES;
 
 /// What kind of run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -80,6 +82,10 @@ pub struct MemberOptions {
     pub copy_chunk: Chunk,
     /// How large the store may grow, in bytes; zero for etcd's own limit, which no run reaches.
     pub quota_bytes: u64,
+    /// Rows that a sweep removes between two pauses.
+    pub sweep_rows: u64,
+    /// What may be applied and not yet durable.
+    pub overlay_max: OverlayMax,
 }
 
 /// What clients do.
@@ -162,6 +168,8 @@ pub struct Faults {
     pub slow_millis: u64,
     /// How slow: the longest time of a write, in milliseconds.
     pub slow_call_millis: u64,
+    /// How slow the store alone: the longest time of a commit, in milliseconds.
+    pub slow_commit_millis: u64,
     /// The mean of milliseconds between two pauses of the member's process; zero for none.
     pub pause_millis: u64,
 }
@@ -181,10 +189,21 @@ impl Options {
             watch: WatchLoad::draw(&mut Entropy::seeded(seed ^ 0x0077_6174_6368)),
             faults: Faults::draw(&mut dice),
         };
+        let mut dice_of_bounds = Entropy::seeded(seed ^ 0x0062_6f75_6e64);
+        if chance(&mut dice_of_bounds, 300) {
+            let (operations, bytes) =
+                (pick(&mut dice_of_bounds, &[1, 10, 50]), pick(&mut dice_of_bounds, &[100, 5_000]));
+            options.member.overlay_max = OverlayMax { operations, bytes };
+        }
+        options.member.sweep_rows = pick(&mut dice_of_bounds, &[1_000, 1_000, 20, 3]);
+        options.faults.slow_commit_millis = pick(&mut dice_of_bounds, &[0, 1_500, 5_000]);
+        options.watch.limits.fragment_bytes = pick(&mut dice_of_bounds, &[None, Some(150), Some(300), Some(2_000)]);
         options.load.holders = pick(&mut dice, &[0, 2, 4]);
         let mut dice_of_quota = Entropy::seeded(seed ^ 0x0071_756f_7461);
         if chance(&mut dice_of_quota, 250) {
-            options.member.quota_bytes = dice_of_quota.draw(20_000, 150_000);
+            // So that a short value can reach it to the byte: sizes go by rows, and a put counts for 259 bytes and its value.
+            let (rows, value) = (dice_of_quota.draw(150, 1_200), dice_of_quota.draw(4, 16));
+            options.member.quota_bytes = rows * ROW_BYTES + 259 + value;
             options.load.weights.compact = pick(&mut dice_of_quota, &[0, 0, 1]);
             // A full disk is refused with the same words.
             options.faults.full_millis = 0;
@@ -194,6 +213,14 @@ impl Options {
         options.member.copy_chunk = Chunk { rows: pick(&mut dice_of_upkeep, &[3, 40, 1_000]), bytes: 20_000 };
         options.faults.pause_millis = pick(&mut dice, &[0, 0, 6_000]);
         options
+    }
+}
+
+impl Options {
+    /// Whether anybody compacts.
+    #[must_use]
+    pub const fn compacts(&self) -> bool {
+        self.load.weights.compact > 0 || self.member.quota_bytes > 0
     }
 }
 
@@ -219,6 +246,8 @@ impl MemberOptions {
             log_apart: chance(dice, 300),
             copy_chunk: Chunk::USUAL,
             quota_bytes: 0,
+            sweep_rows: 1_000,
+            overlay_max: OverlayMax::default(),
         }
     }
 }
@@ -257,13 +286,14 @@ impl WatchLoad {
                 messages: pick(dice, &[1, 4, 64, 1_024]),
             },
             chunk: ChunkSize { rows: pick(dice, &[1, 7, 1_000]), bytes: pick(dice, &[500, 20_000, 1 << 20]) },
+            fragment_bytes: None,
         };
         Self {
             clients: dice.draw(0, 3),
             watchers: dice.draw(1, 5),
             appetite: pick(dice, &[1, 4, 100]),
             pauses: pick(dice, &[0, 5, 50]),
-            pause_millis: pick(dice, &[50, 1_000, 5_000]),
+            pause_millis: pick(dice, &[50, 1_000, 5_000, 30_000]),
             responses_max: pick(dice, &[50, 500, 20_000]),
             progress_millis: pick(dice, &[100, 1_000, 10_000]),
             limits,
@@ -293,6 +323,7 @@ impl Faults {
             full_millis: pick(dice, &[0, 0, 0, 15_000]),
             slow_millis: pick(dice, &[0, 0, 8_000]),
             slow_call_millis: pick(dice, &[5, 50, 300]),
+            slow_commit_millis: 0,
             pause_millis: 0,
         }
     }

@@ -163,6 +163,8 @@ pub struct Sized {
     pub applied: u64,
     /// Bytes.
     pub bytes: u64,
+    /// When the member was seen to go by it.
+    pub told: Option<u64>,
 }
 
 /// A history that clients share.
@@ -193,7 +195,17 @@ impl Recorder {
         let mut history = self.lock();
         history.events += 1;
         let event = history.events;
-        history.sizes.push(Sized { event, applied, bytes });
+        history.sizes.push(Sized { event, applied, bytes, told: None });
+    }
+
+    /// The member goes by a store of so many bytes.
+    pub fn told(&self, bytes: u64) {
+        let mut history = self.lock();
+        let event = history.events + 1;
+        if let Some(last) = history.sizes.last_mut().filter(|last| last.told.is_none() && last.bytes == bytes) {
+            last.told = Some(event);
+            history.events = event;
+        }
     }
 
     /// How many operations have ended.

@@ -14,13 +14,14 @@ use madsim::runtime::{Handle, Runtime};
 use madsim::time::Instant;
 
 use crate::check::rows::Rows;
-use crate::check::{Promise, Violation, archive, durability, lease, linear, progress, quota, replay, watch};
+use crate::check::{Promise, Violation, archive, bounds, durability, lease, linear, progress, quota, replay, watch};
 use crate::clients::Client;
 use crate::clients::archivist::{Archive, Archivist};
 use crate::clients::lease::{FIRST, Holder};
 use crate::clients::link::Ways;
 use crate::clients::steward::Steward;
 use crate::clients::watcher::{Finish, Watcher};
+use crate::gauges::Fullest;
 use crate::leases::LeaseHistory;
 use crate::machine::{At, Crash, CrashPoint, Machine, Side, Trouble};
 use crate::mutants::Mutant;
@@ -133,7 +134,7 @@ async fn play(options: &Options, mutant: Option<Mutant>, trace: &Trace, recorder
     world.stop().await?;
     world.check()?;
     note_end(&machine, trace);
-    judge(options, &machine, (recorder, &watches, &archive), &leases, healed)
+    judge(options, &machine, (recorder, &watches, &archive), (&leases, &world.gauges().fullest()), healed)
 }
 
 /// What the machine holds in the end stands for every byte that was ever written.
@@ -239,7 +240,7 @@ pub(crate) fn judge(
     options: &Options,
     machine: &Machine,
     (recorder, watches, archive): (&Recorder, &Watches, &Archive),
-    leases: &LeaseHistory,
+    (leases, fullest): (&LeaseHistory, &Fullest),
     healed: u64,
 ) -> Result<(), Violation> {
     let history = recorder.history();
@@ -254,7 +255,8 @@ pub(crate) fn judge(
     archive::check(&archive.taken(), &replayed.history)?;
     let end = leases.lives.last().map_or(Duration::ZERO, |life| life.1);
     lease::check(leases, machine.look().tables(), &rows, end)?;
-    watch::check(watches, &rows, replayed.compacted())?;
+    watch::check(watches, &rows, replayed.compacted(), options.watch.limits.fragment_bytes)?;
+    bounds::check(options, fullest, &rows)?;
     progress::check(&history, healed)
 }
 
@@ -368,6 +370,7 @@ impl Troubles {
         if is_due(self.relief) {
             let mut inner = self.machine.look();
             (inner.trouble.room, inner.trouble.slow_millis) = (None, faults.disk_millis);
+            inner.trouble.slow_commit_millis = 0;
             self.relief = None;
             drop(inner);
             self.pauses.relief();
@@ -381,7 +384,12 @@ impl Troubles {
             self.relief = self.next(2_000);
         }
         if is_due(self.slow) {
-            self.machine.look().trouble.slow_millis = faults.slow_call_millis;
+            let mut inner = self.machine.look();
+            match faults.slow_commit_millis {
+                millis if millis > 0 && chance(&mut self.dice, 500) => inner.trouble.slow_commit_millis = millis,
+                _ => inner.trouble.slow_millis = faults.slow_call_millis,
+            }
+            drop(inner);
             self.pauses.trouble();
             self.slow = self.next(faults.slow_millis);
             self.relief = self.next(2_000);

@@ -24,7 +24,7 @@ use crate::machine::{Inner, Life, Work};
 const COPY_PREFIX: &str = "lmdb.copy-";
 
 /// What a row counts for in the size of the store.
-const ROW_BYTES: u64 = 128;
+pub const ROW_BYTES: u64 = 128;
 
 /// Tables by bucket.
 pub type Tables = BTreeMap<Bucket, BTreeMap<Bytes, Bytes>>;
@@ -84,7 +84,7 @@ impl SimBackend {
         change: impl FnOnce(&mut Tables),
     ) -> Result<Committed, Fault> {
         let inode = self.inode();
-        let changed = self.life.call(Work::Sync, name, |inner| {
+        let changed = self.life.call(Work::Commit, name, |inner| {
             if inner.check_room(bytes as u64).is_err() {
                 return Committed::NoRoom;
             }

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use detcd_io::store::copying::Chunk;
+use detcd_io::store::overlay::OverlayMax;
 use madsim::runtime::Handle;
 
 use crate::check::{Promise, Violation};
@@ -43,6 +44,8 @@ pub fn scenario(log_apart: bool) -> Options {
             log_apart,
             copy_chunk: Chunk { rows: 12, bytes: 10_000 },
             quota_bytes: 0,
+            sweep_rows: 1_000,
+            overlay_max: OverlayMax::default(),
         },
         load: Load {
             clients: 1,
@@ -64,6 +67,7 @@ pub fn scenario(log_apart: bool) -> Options {
             full_millis: 0,
             slow_millis: 0,
             slow_call_millis: 0,
+            slow_commit_millis: 0,
             pause_millis: 0,
         },
     }
@@ -127,7 +131,13 @@ async fn acts(
     accompany(&mut world, client(1), SECOND_ACT).await?;
     world.stop().await?;
     world.check()?;
-    judge(options, &machine, (&recorder, &Watches::default(), &archive), &world.leases.history(), healed)?;
+    judge(
+        options,
+        &machine,
+        (&recorder, &Watches::default(), &archive),
+        (&world.leases.history(), &world.gauges().fullest()),
+        healed,
+    )?;
     Ok(calls)
 }
 

@@ -14,6 +14,7 @@ use detcd_io::boot::machine::Machine as Hardware;
 use detcd_io::clock::wall_millis;
 use detcd_io::entropy::Entropy;
 use detcd_io::fault::Fault;
+use detcd_io::store::overlay::OverlayMax;
 use detcd_io::wal::WalError;
 use detcd_proto::etcdserverpb::kv_server::KvServer;
 use detcd_proto::etcdserverpb::lease_server::LeaseServer;
@@ -35,6 +36,7 @@ use crate::clients::link::Ways;
 use crate::disk::SimDisk;
 use crate::door::Services;
 use crate::gate::{GatedWatch, Gates};
+use crate::gauges::Gauges;
 use crate::leases::LeaseRecorder;
 use crate::machine::{Crash, Life, Machine};
 use crate::mutants::Mutant;
@@ -83,6 +85,7 @@ pub fn configure(options: &MemberOptions) -> Config {
         format!("--data-dir={DATA_DIR}"),
         format!("--snapshot-count={}", options.snapshot_entries),
         format!("--max-wals={}", options.wals_max),
+        format!("--compaction-batch-limit={}", options.sweep_rows),
         format!("--backend-batch-interval={}ms", options.batch_millis),
         format!("--backend-batch-limit={}", options.batch_operations),
     ]
@@ -103,9 +106,10 @@ pub fn configure(options: &MemberOptions) -> Config {
     }
 }
 
-/// The same, with what the options say about watching.
-fn watched(mut config: Config, load: &WatchLoad) -> Config {
+/// The same, with what the options say and no flag sets.
+fn limited(mut config: Config, load: &WatchLoad, overlay_max: OverlayMax) -> Config {
     config.watch.limits = load.limits;
+    config.store.overlay_max = overlay_max;
     config.watch.progress_interval = Duration::from_millis(load.progress_millis);
     config
 }
@@ -144,11 +148,12 @@ impl World {
         let ip: IpAddr = address.ip();
         let node = Handle::current().create_node().name("member").ip(ip).build();
         let (tell, news) = mpsc::unbounded_channel();
+        let gauges = Gauges::new(machine.look().recorder.clone());
         Self {
             machine,
-            config: watched(configure(&options.member), &options.watch),
+            config: limited(configure(&options.member), &options.watch, options.member.overlay_max),
             segment_bytes: options.member.segment_bytes,
-            given: Given { mutant, kind: options.kind, ways: Ways::default() },
+            given: Given { mutant, kind: options.kind, ways: Ways::default(), gauges },
             node,
             dice: Entropy::seeded(options.seed ^ 0x0077_6f72_6c64),
             news,
@@ -172,6 +177,12 @@ impl World {
     #[must_use]
     pub const fn ways(&self) -> &Ways {
         &self.given.ways
+    }
+
+    /// How full everything has been.
+    #[must_use]
+    pub const fn gauges(&self) -> &Gauges {
+        &self.given.gauges
     }
 
     /// Whether the member serves.
@@ -346,6 +357,7 @@ struct Given {
     mutant: Option<Mutant>,
     kind: Kind,
     ways: Ways,
+    gauges: Gauges,
 }
 
 /// What a life is given besides the machine and the configuration.
@@ -403,7 +415,8 @@ async fn live(life: Life, start: Start, config: Config, running: Running) -> New
         tokio::spawn(sweeper.run()),
         tokio::spawn(keeper.run()),
     ];
-    drop((tokio::spawn(fanout.run()), tokio::spawn(copier.run())));
+    let looking = given.gauges.clone().look(member.clone());
+    drop((tokio::spawn(fanout.run()), tokio::spawn(copier.run()), tokio::spawn(looking)));
     let mut driver = tokio::spawn(driver.run());
     let urls: Vec<String> = config.urls.advertise_client.iter().map(ToString::to_string).collect();
     let (closing, closed) = oneshot::channel::<()>();

@@ -70,7 +70,7 @@ fn judge(request: pb::WatchCreateRequest, responses: Vec<pb::WatchResponse>) -> 
     let mut watched = Watched::new(0, request, &told(1, Vec::new()));
     watched.responses = responses;
     let _ = watches.begin(watched);
-    watch::check(&watches, &rows(), -1).err().map(|violation| violation.promise)
+    watch::check(&watches, &rows(), -1, None).err().map(|violation| violation.promise)
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn nothing_is_told_below_the_start() {
 fn a_client_that_waits_in_vain_is_seen() {
     let watches = Watches::default();
     watches.end(0, true);
-    assert_eq!(watch::check(&watches, &rows(), -1), Ok(()));
+    assert_eq!(watch::check(&watches, &rows(), -1, None), Ok(()));
     watches.end(1, false);
-    assert!(watch::check(&watches, &rows(), -1).is_err());
+    assert!(watch::check(&watches, &rows(), -1, None).is_err());
 }

@@ -147,6 +147,8 @@ where
         disk.sync_dir(&directory).await.map_err(Fault::disk("sync", &directory))?;
     }
     let store = Store::load(backend, start.leases).await?;
+    #[cfg(mutants)]
+    store.infect(start.mutant)?;
     check_applied(store.applied(), base, &recovered.entries)
         .map_err(|cause| Fault::Unfit { path: directory, cause })?;
     let applied = store.applied().index;

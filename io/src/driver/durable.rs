@@ -12,7 +12,7 @@ use detcd_proto::raftpb;
 use tokio::sync::oneshot;
 
 use super::ask::Ask;
-use super::{Lines, Settings, bounds};
+use super::{Lines, Settings};
 use crate::clock::Instant;
 use crate::committer::{Completion, Job};
 use crate::fault::Fault;
@@ -21,6 +21,7 @@ use crate::snap::{self, Snapshot};
 use crate::store::Store;
 use crate::store::backend::Backend;
 use crate::store::batch::Applied;
+use crate::store::overlay::OverlayMax;
 use crate::wal::{self, Marked, Room};
 
 /// The pause between two looks for room on a full disk.
@@ -105,7 +106,8 @@ impl<B: Backend> Durable<B> {
     /// Whether the overlay may grow.
     pub(super) fn has_room_to_apply(&self) -> bool {
         let (operations, bytes) = self.store.pending();
-        operations < bounds::OVERLAY_OPERATIONS_MAX && bytes < bounds::OVERLAY_BYTES_MAX
+        let OverlayMax { operations: operations_max, bytes: bytes_max } = self.settings.overlay_max;
+        operations < operations_max && bytes < bytes_max || mutated!(self.settings, OverlayUnbounded)
     }
 
     /// Tells `answer` when everything that is applied now is durable in the store.

@@ -30,6 +30,7 @@ use crate::entropy::Entropy;
 use crate::fault::Fault;
 use crate::store::Store;
 use crate::store::backend::Backend;
+use crate::store::overlay::OverlayMax;
 use crate::wal;
 
 /// How a driver behaves.
@@ -43,6 +44,8 @@ pub struct Settings {
     pub batch_interval: Duration,
     /// Changes after which a batch is committed at once.
     pub batch_operations: usize,
+    /// What may be applied and not yet durable.
+    pub overlay_max: OverlayMax,
     /// Applied entries between two log snapshots.
     pub snapshot_entries: u64,
     /// The base of the log at start: the newest mark.

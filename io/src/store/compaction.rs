@@ -71,6 +71,14 @@ impl Compactions {
         Self { compacted, swept: compacted, now: Pin::default(), queue, hashes: VecDeque::new() }
     }
 
+    /// The bug: hashes what an earlier sweep has partly removed.
+    #[cfg(mutants)]
+    pub(super) fn hash_what_is_left(&mut self, finished: i64) {
+        if let Some(sweep) = self.queue.front_mut() {
+            sweep.hashed_from = Some(finished);
+        }
+    }
+
     pub(super) const fn compacted(&self) -> i64 {
         self.compacted
     }

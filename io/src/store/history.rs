@@ -188,6 +188,14 @@ impl<B: Backend> Store<B> {
                     facts.map(|facts| facts.modified)
                 }
             };
+            #[cfg(mutants)]
+            let place = match self.shared.mutant.get() {
+                Some(crate::mutants::Mutant::PrevOneTooOld) => {
+                    let older = |place: Revision| Revision::end_of(place.main - 1);
+                    place.and_then(|place| Some(state.index.get(&change.kv.key, older(place))?.modified))
+                }
+                _ => place,
+            };
             let Some(place) = place else { return Ok(None) };
             if let Some(row) = state.overlay.row(place) {
                 return Ok(Some(put_row(row)));

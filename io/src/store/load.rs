@@ -63,10 +63,32 @@ impl<B: Backend> Store<B> {
                 allocated: AtomicU64::new(0),
                 in_use: AtomicU64::new(0),
                 news: Notify::new(),
+                #[cfg(mutants)]
+                mutant: std::sync::OnceLock::new(),
             }),
         };
         store.tell_size(size);
         Ok(store)
+    }
+}
+
+#[cfg(mutants)]
+impl<B: Backend> Store<B> {
+    /// Gives a store that was just loaded a known bug.
+    pub(crate) fn infect(&self, mutant: Option<crate::mutants::Mutant>) -> Result<(), Fault> {
+        use crate::mutants::Mutant;
+        let finished = revision_row(&self.shared.backend, buckets::FINISHED_COMPACTION)?.unwrap_or(-1);
+        let mut state = self.write();
+        match mutant {
+            Some(Mutant::CompactionForgotten) => state.compactions = Compactions::restored(finished, finished),
+            Some(Mutant::HashAtRestart) => state.compactions.hash_what_is_left(finished),
+            _ => {}
+        }
+        drop(state);
+        if let Some(mutant) = mutant {
+            let _ = self.shared.mutant.set(mutant);
+        }
+        Ok(())
     }
 }
 

@@ -67,6 +67,9 @@ struct Shared<B> {
     in_use: AtomicU64,
     /// Rings when there is news for those who watch.
     news: Notify,
+    /// The known bug that it carries, in builds that prove the checkers can fail.
+    #[cfg(mutants)]
+    mutant: std::sync::OnceLock<crate::mutants::Mutant>,
 }
 
 /// What the lock guards.
@@ -168,7 +171,8 @@ impl<B: Backend> Store<B> {
     }
 
     /// Operations and row bytes that are not durable yet.
-    pub(crate) fn pending(&self) -> (usize, usize) {
+    #[must_use]
+    pub fn pending(&self) -> (usize, usize) {
         self.read().overlay.pending()
     }
 

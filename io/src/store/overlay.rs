@@ -10,6 +10,22 @@ use detcd_core::ids::Revision;
 
 use super::batch::{Batch, Row};
 use super::buckets::Bucket;
+use crate::driver::bounds;
+
+/// How much may be applied and not yet durable. Beyond it apply waits for the committer. The default are the bounds of [`bounds`]; simulations use smaller ones.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct OverlayMax {
+    /// Changes.
+    pub operations: usize,
+    /// Bytes of keys and values.
+    pub bytes: usize,
+}
+
+impl Default for OverlayMax {
+    fn default() -> Self {
+        Self { operations: bounds::OVERLAY_OPERATIONS_MAX, bytes: bounds::OVERLAY_BYTES_MAX }
+    }
+}
 
 /// The batches above the backend.
 #[derive(Debug, Default)]

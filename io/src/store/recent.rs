@@ -82,9 +82,20 @@ fn change(write: &Write, event: &Event) -> Change {
 }
 
 impl<B: Backend> Store<B> {
+    /// Bytes that the log of recent revisions holds.
+    #[must_use]
+    pub fn recent_bytes(&self) -> usize {
+        self.read().recent.bytes
+    }
+
     /// Somebody watches from now on: up to `bytes_max` of what happens is kept. Returns the revision after which it begins.
     #[must_use]
     pub fn keep_news(&self, bytes_max: usize) -> i64 {
+        #[cfg(mutants)]
+        let bytes_max = match self.shared.mutant.get() {
+            Some(crate::mutants::Mutant::RecentTooLarge) => 2 * bytes_max,
+            _ => bytes_max,
+        };
         let mut state = self.write();
         state.recent = Recent { bytes_max: Some(bytes_max), ..Recent::default() };
         state.current

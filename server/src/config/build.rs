@@ -10,6 +10,7 @@ use detcd_io::boot::asked::{Asked, ClusterState, Recovery, cluster_of_one};
 use detcd_io::boot::inspect::Places;
 use detcd_io::boot::url::{Scheme, Url};
 use detcd_io::store::copying::Chunk;
+use detcd_io::store::overlay::OverlayMax;
 use detcd_io::sweeper::Pace;
 
 use super::validate::{DEFAULT_CLUSTER, Invalid, retention};
@@ -176,6 +177,7 @@ fn store(settings: &Settings) -> Result<Store, Refused> {
     Ok(Store {
         batch_interval: if interval == 0 { Duration::from_millis(100) } else { Duration::from_nanos(interval) },
         batch_ops_max: if limit == 0 { 10_000 } else { limit },
+        overlay_max: OverlayMax::default(),
         sweeps: sweeps(settings),
         copy_chunk: Chunk::USUAL,
         retention: retention(settings)?,

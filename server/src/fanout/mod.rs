@@ -59,6 +59,8 @@ pub struct Limits {
     pub outbox: OutboxSize,
     /// What laggards are given at once.
     pub chunk: ChunkSize,
+    /// Bytes at which a response is cut for who wants that. `None`: where etcd cuts, half a megabyte beyond the largest request.
+    pub fragment_bytes: Option<usize>,
 }
 
 impl Default for Limits {
@@ -67,6 +69,7 @@ impl Default for Limits {
             recent_bytes: bounds::WATCH_RECENT_BYTES_MAX,
             outbox: OutboxSize { bytes: bounds::WATCH_STREAM_BYTES_MAX, messages: bounds::WATCH_STREAM_MESSAGES_MAX },
             chunk: ChunkSize { rows: bounds::WATCH_CHUNK_ROWS, bytes: bounds::WATCH_CHUNK_BYTES },
+            fragment_bytes: None,
         }
     }
 }

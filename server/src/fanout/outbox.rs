@@ -69,6 +69,10 @@ pub struct Counts {
     pub events: AtomicU64,
     /// Changes that wait for clients.
     pub pending_events: AtomicU64,
+    /// The most bytes that changes ever waited with, one message alone apart, since start.
+    pub fullest_bytes: AtomicU64,
+    /// The most messages that ever waited on one stream, answers apart, since start.
+    pub fullest_messages: AtomicU64,
     /// Streams that ended because their requests could not be read, since start.
     pub receive_failures: AtomicU64,
 }
@@ -138,6 +142,9 @@ impl Outbox {
         }
         self.line.counts.pending_events.fetch_add(events, Ordering::Relaxed);
         state.bytes += bytes;
+        if 0 < state.messages {
+            self.line.counts.fullest_bytes.fetch_max(state.bytes as u64, Ordering::Relaxed);
+        }
         self.push(state, Message::Delivery(delivery), None);
         Taken::Yes
     }
@@ -215,6 +222,7 @@ impl Outbox {
     fn push(&self, mut state: MutexGuard<'_, State>, message: Message, credit: Option<Credit>) {
         if credit.is_none() {
             state.messages += 1;
+            self.line.counts.fullest_messages.fetch_max(state.messages as u64, Ordering::Relaxed);
         }
         state.queue.push_back(Queued { message, credit });
         wake(state);
@@ -273,6 +281,11 @@ mod tests {
         outbox.line.counts.pending_events.load(Ordering::Relaxed)
     }
 
+    fn fullest(outbox: &Outbox) -> (u64, u64) {
+        let counts = &outbox.line.counts;
+        (counts.fullest_bytes.load(Ordering::Relaxed), counts.fullest_messages.load(Ordering::Relaxed))
+    }
+
     #[test]
     fn a_full_outbox_refuses_and_tells_once_when_it_has_room() {
         let outbox = outbox(1 << 20, 4);
@@ -287,6 +300,7 @@ mod tests {
         assert!(pop(&outbox).is_some() && pop(&outbox).is_some() && pop(&outbox).is_none());
         assert!(outbox.line.take().drained.is_empty(), "nobody was refused since");
         assert_eq!(pending(&outbox), 0);
+        assert_eq!(fullest(&outbox).1, 4);
     }
 
     #[test]
@@ -294,6 +308,7 @@ mod tests {
         let outbox = outbox(100, 9);
         assert_eq!(outbox.offer(delivery(5_000)), Taken::Yes);
         assert_eq!(outbox.offer(delivery(0)), Taken::Full);
+        assert_eq!(fullest(&outbox), (0, 1), "one message alone does not count");
         assert!(pop(&outbox).is_some());
         assert_eq!(outbox.line.take().drained, [StreamId(1)]);
         assert_eq!(outbox.offer(delivery(0)), Taken::Yes);

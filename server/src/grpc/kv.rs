@@ -143,7 +143,7 @@ impl<B: Backend> Kv for KvService<B> {
         self.member.check_metadata(request.metadata())?;
         let request = request.into_inner();
         let checked = request::txn(request.clone());
-        let cost = Cost::of_txn(&checked);
+        let cost = self.member.cost_of_txn(&checked);
         self.member.check_quota(cost).await?;
         validate::txn(&checked, self.member.limits().txn_ops_max).map_err(refuse)?;
         let (reply, _pin) = if checked.is_read_only() {

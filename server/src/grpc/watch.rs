@@ -25,14 +25,12 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use crate::fanout::handle::{Gone, Requests};
 use crate::fanout::outbox::{Message, Outbox};
 use crate::member::{Member, respond};
+use crate::mutants::mutated;
 use crate::reply::key_value;
 use crate::status::{self, Refused};
 
 /// The id of an answer that is about no watcher.
 const NO_ID: i64 = -1;
-
-/// What etcd adds to the limit of a request where it cuts responses.
-const OVERHEAD_BYTES: usize = 512 * 1024;
 
 /// The service over a member.
 pub struct WatchService<B> {
@@ -194,7 +192,8 @@ impl<B: Backend> Responses<B> {
         let Preparing { id, revision, interest, done, .. } = preparing;
         let response = self.response(id, revision);
         if interest.fragment {
-            let limit = self.member.limits().request_bytes_max.saturating_add(OVERHEAD_BYTES);
+            let limits = self.member.limits();
+            let limit = limits.fragment_bytes + usize::from(mutated!(limits, FragmentAtLimit));
             self.ready.extend(cut(&response, done, limit));
         } else {
             self.ready.push_back(pb::WatchResponse { events: done, ..response });

@@ -3,6 +3,7 @@
 //! Each oracle looks at what clients saw and at what the machine holds when everything is over. None of them asks the member.
 
 pub mod archive;
+pub mod bounds;
 pub mod compactions;
 pub mod durability;
 pub mod lease;
@@ -35,6 +36,8 @@ pub enum Promise {
     Quota,
     /// A snapshot is the whole store as it was at one moment.
     Snapshot,
+    /// What waits or is kept has a bound.
+    Bounds,
     /// When everything is healed, everything is answered.
     Progress,
     /// Watchers are told everything once, in order, and nothing else.

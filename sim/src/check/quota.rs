@@ -135,10 +135,11 @@ fn wrong(operation: &Operation, what: &str) -> Violation {
     Violation::new(Promise::Quota, format!("client {client}, operation {invoked} ({ask:?}) {what}"))
 }
 
-/// The sizes that the member may have gone by between two events: what was measured then, and before it the last two, because the newest may not have
-/// reached it yet.
+/// The sizes that the member may have gone by between two events: what was measured then, and before it everything since the last one that it was seen to go by.
 fn sizes_between(sizes: &[Sized], from: u64, upto: u64) -> impl Iterator<Item = &Sized> {
-    let first = sizes.partition_point(|sized| sized.event < from).saturating_sub(2);
+    let begun = sizes.partition_point(|sized| sized.event < from);
+    let is_old = |sized: &Sized| sized.told.is_some_and(|told| told < from);
+    let first = sizes[..begun].iter().rposition(is_old).unwrap_or(0);
     let end = sizes.partition_point(|sized| sized.event < upto);
     sizes[first..end.max(first)].iter()
 }
@@ -168,7 +169,10 @@ fn raised_for_a_reason(history: &History, alarms: &AlarmHistory, quota: u64) -> 
     let dearest = history.operations.iter().map(|operation| cost(&operation.ask)).max().unwrap_or(0);
     let mut before = 0;
     for raised in &alarms.raised {
-        let told = history.sizes.iter().filter(|sized| before <= sized.applied && sized.applied <= raised.index);
+        // What was measured last before it may still have been in force after it.
+        let known = history.sizes.iter().filter(|sized| sized.applied <= raised.index);
+        let first = known.clone().map(|sized| sized.applied).filter(|applied| *applied <= before).max().unwrap_or(0);
+        let told = known.filter(|sized| first <= sized.applied);
         let largest = told.map(|sized| sized.bytes).max().unwrap_or(0);
         if largest + dearest < quota {
             let what = format!("entry {} raises the alarm of {quota} bytes over a store of {largest}", raised.index);

@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use detcd_proto::etcdserverpb as pb;
 use detcd_proto::mvccpb::{Event, KeyValue};
+use prost::Message as _;
 
 use super::rows::{Change, Rows};
 use super::{Promise, Violation};
@@ -15,13 +16,16 @@ use crate::record::{Watched, Watches};
 const PUT: i32 = 0;
 const DELETE: i32 = 1;
 
-/// Checks everything that every watcher saw. What lies below `compacted` may be gone.
+/// Checks everything that every watcher saw. What lies below `compacted` may be gone; `fragment_bytes` is where responses are cut, if that is known.
 ///
 /// # Errors
 /// The first broken promise.
-pub fn check(watches: &Watches, rows: &Rows, compacted: i64) -> Result<(), Violation> {
+pub fn check(watches: &Watches, rows: &Rows, compacted: i64, fragment_bytes: Option<usize>) -> Result<(), Violation> {
     let record = watches.record();
     record.all.iter().try_for_each(|watched| Judge::new(watched, rows, compacted).judge())?;
+    if let Some(limit) = fragment_bytes {
+        record.all.iter().try_for_each(|watched| well_cut(watched, limit))?;
+    }
     match record.ended.iter().find(|(_, has_seen)| !*has_seen) {
         Some((client, _)) => {
             let what = format!("watcher {client} was not told of everything although everything was healed");
@@ -29,6 +33,36 @@ pub fn check(watches: &Watches, rows: &Rows, compacted: i64) -> Result<(), Viola
         }
         None => Ok(()),
     }
+}
+
+/// Pieces are as large as may be, and no larger: one with several changes stays below the limit, and the next change would have reached it.
+///
+/// # Errors
+/// The first response that is cut elsewhere.
+pub fn well_cut(watched: &Watched, limit: usize) -> Result<(), Violation> {
+    let broken = |response: &pb::WatchResponse, what: &str| {
+        let what =
+            format!("watcher {} of {:?}: {what} of {limit} bytes: {response:?}", watched.client, watched.request);
+        Err(Violation::new(Promise::Watch, what))
+    };
+    let mut piece: Option<&pb::WatchResponse> = None;
+    for response in &watched.responses {
+        if response.fragment && !watched.request.fragment {
+            return broken(response, "is cut although nobody wanted that, at a limit");
+        }
+        if watched.request.fragment && response.events.len() > 1 && limit <= response.encoded_len() {
+            return broken(response, "several changes reach the limit");
+        }
+        if let (Some(piece), Some(next)) = (piece, response.events.first()) {
+            let event = next.encoded_len();
+            let more = 1 + prost::length_delimiter_len(event) + event;
+            if piece.encoded_len() + more < limit {
+                return broken(piece, "is cut below the limit");
+            }
+        }
+        piece = Some(response).filter(|response| response.fragment);
+    }
+    Ok(())
 }
 
 /// One watcher on one stream.

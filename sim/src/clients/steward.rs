@@ -57,14 +57,18 @@ impl Steward {
         answered.ok().and_then(Result::ok).map_or_else(Vec::new, |response| response.alarms)
     }
 
-    /// Compacts everything. The simulated store is as small as its rows at once; a real one has to be defragmented after this.
-    async fn make_room(&self) {
+    /// Compacts everything, and mostly defragments. (The simulated store is as small as its rows without that.)
+    async fn make_room(&mut self) {
         let newest = pb::RangeRequest { key: Bytes::from_static(b"k"), ..pb::RangeRequest::default() };
         let ask = Ask::Range(newest.clone());
         let told = self.record(ask, async { self.link.range(&newest).await.map(Answer::Range) }).await;
         let Some(header) = told.as_ref().and_then(|answer| answer.header()) else { return };
         let request = pb::CompactionRequest { revision: header.revision, physical: true };
         self.record(Ask::Compact(request), async { self.link.compact(&request).await.map(Answer::Compact) }).await;
+        if chance(&mut self.dice, 700) {
+            let done = tokio::time::timeout(PATIENCE, self.link.defragment(&pb::DefragmentRequest {})).await;
+            self.trace.line(|| format!("steward: defragment {done:?}"));
+        }
     }
 
     /// One operation like any other client's.

@@ -63,7 +63,7 @@ impl Workload {
         } else if is_next(txn) {
             Ask::Txn(self.txn(2))
         } else if is_next(hash) {
-            Ask::HashKv(pb::HashKvRequest { revision: self.past() })
+            Ask::HashKv(self.hash())
         } else if is_next(compact) {
             Ask::Compact(self.compact())
         } else {
@@ -139,6 +139,12 @@ impl Workload {
             }
             _ => self.revision + self.dice.draw(0, 3).cast_signed(),
         }
+    }
+
+    /// Any revision, or a compaction's own, at which that took its hash.
+    fn hash(&mut self) -> pb::HashKvRequest {
+        let revision = if chance(&mut self.dice, 300) { self.compacted } else { self.past() };
+        pb::HashKvRequest { revision }
     }
 
     /// Mostly a little behind the newest revision, sometimes one that is too old or too new.

@@ -1,0 +1,50 @@
+//! Nothing grows beyond its bound, whoever is slow: the disk, or a client that does not read.
+
+use detcd_io::driver::bounds;
+
+use super::rows::{Change, Rows};
+use super::{Promise, Violation};
+use crate::gauges::Fullest;
+use crate::options::Options;
+
+/// Checks the fullest that everything has been.
+///
+/// # Errors
+/// The first bound that was passed.
+pub fn check(options: &Options, fullest: &Fullest, rows: &Rows) -> Result<(), Violation> {
+    let limits = options.watch.limits;
+    let (operations_max, bytes_max) = overlay_max(options, rows);
+    let messages_max = (limits.outbox.messages + bounds::WATCH_CONTROLS_MAX) as u64;
+    within("changes in the overlay", fullest.overlay_operations as u64, operations_max)?;
+    within("bytes in the overlay", fullest.overlay_bytes as u64, bytes_max)?;
+    within("bytes of recent revisions", fullest.recent_bytes as u64, limits.recent_bytes as u64)?;
+    within("bytes for one watch stream", fullest.outbox_bytes, limits.outbox.bytes as u64)?;
+    within("messages for one watch stream", fullest.outbox_messages, messages_max)
+}
+
+fn within(what: &str, found: u64, max: u64) -> Result<(), Violation> {
+    if found <= max {
+        return Ok(());
+    }
+    Err(Violation::new(Promise::Bounds, format!("{found} {what}, and no more than {max} may be there")))
+}
+
+/// Its bounds, and beyond each what one turn of apply may add: everybody has one request under way, a holder besides the end of its lease.
+fn overlay_max(options: &Options, rows: &Rows) -> (u64, u64) {
+    let requests = options.load.clients + 2 * options.load.holders + 2;
+    let changes = rows.changes.values().map(Vec::len).max().unwrap_or(0) as u64;
+    let bytes = rows.changes.values().map(|changes| changes.iter().map(bytes_of).sum()).max().unwrap_or(0);
+    // A change is a row, and may be an attachment to a lease; a command without changes has a few rows of other tables.
+    let operations = requests * (2 * changes + 4);
+    let overlay = options.member.overlay_max;
+    // What a sweep removes waits there, too, and is bounded by its own pace.
+    let operations = if options.compacts() { u64::MAX } else { overlay.operations as u64 + operations };
+    (operations, overlay.bytes as u64 + requests * bytes)
+}
+
+fn bytes_of(change: &Change) -> u64 {
+    match change {
+        Change::Put(kv) => (kv.key.len() + kv.value.len()) as u64,
+        Change::Delete(key) => key.len() as u64,
+    }
+}
