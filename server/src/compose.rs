@@ -16,7 +16,7 @@ use detcd_io::keeper::LeaseKeeper;
 use detcd_io::store::backend::Backend;
 use detcd_io::store::leases::LeaseRules;
 use detcd_io::sweeper::Sweeper;
-use detcd_io::wal::Writer;
+use detcd_io::wal::{Metadata, Writer};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
@@ -70,18 +70,7 @@ pub fn assemble<D: Disk, B: Backend>(
     let (completer, completions) = mpsc::channel(bounds::COMPLETIONS_MAX);
     let (fault_line, faults) = mpsc::channel(1);
     let (stop, stopped) = oneshot::channel();
-    let settings = Settings {
-        member: booted.metadata.member,
-        tick: config.raft.heartbeat,
-        batch_interval: config.store.batch_interval,
-        batch_operations: usize::try_from(config.store.batch_ops_max).unwrap_or(usize::MAX),
-        overlay_max: config.store.overlay_max,
-        snapshot_entries: config.data.snapshot_entries,
-        marked: booted.marked,
-        wall_millis,
-        #[cfg(mutants)]
-        mutant: booted.mutant,
-    };
+    let settings = driving(config, &booted, wall_millis);
     let disk = booted.wal.disk().clone();
     let places = places(config, &booted);
     let (defragment, defragments) = mpsc::channel(bounds::DEFRAGMENT_ASKS_MAX);
@@ -96,10 +85,8 @@ pub fn assemble<D: Disk, B: Backend>(
         copier.mutant = booted.mutant;
     }
     let committer = Committer::new(booted.store.backend().clone(), disk, places, job_queue, completer, defragmenter);
-    let upkeep = Upkeep { defragment, copies };
-    let identity =
-        Identity { cluster: booted.metadata.cluster, member: booted.metadata.member, name: config.asked.name.clone() };
-    let watching = watching(config, &booted);
+    let identity = identity(config, booted.metadata);
+    let (watching, limits) = (watching(config, &booted), limits(config, &booted));
     let dice = Entropy::seeded(entropy.draw(0, u64::MAX));
     let (driver, asker) = Driver::new(Parts {
         raft: booted.raft,
@@ -115,13 +102,9 @@ pub fn assemble<D: Disk, B: Backend>(
     {
         sweeper.mutant = booted.mutant;
     }
-    let limits = RequestLimits {
-        #[cfg(mutants)]
-        mutant: booted.mutant,
-        ..limits(config)
-    };
     let keeper = LeaseKeeper::new(booted.store.clone(), asker.clone(), limits.timeout);
     let (fanout, handle) = Fanout::new(booted.store.clone(), asker.clone(), dice, watching, fault_line.clone());
+    let upkeep = Upkeep { defragment, copies };
     let member = Member::new(asker, booted.store, identity, limits, (handle, upkeep), fault_line);
     Assembled {
         driver,
@@ -136,6 +119,25 @@ pub fn assemble<D: Disk, B: Backend>(
         faults,
         claim: booted.claim,
     }
+}
+
+fn driving<D: Disk, B: Backend>(config: &Config, booted: &Booted<D, B>, wall_millis: u64) -> Settings {
+    Settings {
+        member: booted.metadata.member,
+        tick: config.raft.heartbeat,
+        batch_interval: config.store.batch_interval,
+        batch_operations: usize::try_from(config.store.batch_ops_max).unwrap_or(usize::MAX),
+        overlay_max: config.store.overlay_max,
+        snapshot_entries: config.data.snapshot_entries,
+        marked: booted.marked,
+        wall_millis,
+        #[cfg(mutants)]
+        mutant: booted.mutant,
+    }
+}
+
+fn identity(config: &Config, of: Metadata) -> Identity {
+    Identity { cluster: of.cluster, member: of.member, name: config.asked.name.clone() }
 }
 
 #[cfg_attr(not(mutants), expect(unused_variables, reason = "asked in builds with mutants"))]
@@ -171,7 +173,8 @@ pub fn lease_rules(config: &Config) -> LeaseRules {
     LeaseRules::new(config.raft.heartbeat, config.raft.election_ticks)
 }
 
-fn limits(config: &Config) -> RequestLimits {
+#[cfg_attr(not(mutants), expect(unused_variables, reason = "asked in builds with mutants"))]
+fn limits<D: Disk, B: Backend>(config: &Config, booted: &Booted<D, B>) -> RequestLimits {
     let request_bytes_max = usize::try_from(config.limits.request_bytes_max).unwrap_or(usize::MAX);
     let cut = config.watch.limits.fragment_bytes;
     RequestLimits {
@@ -181,6 +184,6 @@ fn limits(config: &Config) -> RequestLimits {
         quota_bytes: config.limits.quota_bytes,
         fragment_bytes: cut.unwrap_or_else(|| request_bytes_max.saturating_add(FRAGMENT_OVERHEAD_BYTES)),
         #[cfg(mutants)]
-        mutant: None,
+        mutant: booted.mutant,
     }
 }
