@@ -34,7 +34,7 @@ const (
 	silentAfter   = 200 * time.Millisecond
 	// Questions for progress that a server without laggards leaves unanswered, before it is silent.
 	silencesEnough = 4
-	askAgain      = 15 * time.Millisecond
+	askAgain       = 15 * time.Millisecond
 )
 
 // watching is one stream and what came on it.

@@ -2,7 +2,7 @@
 //
 // A seed is a fresh pair, a sequence of drawn operations with a crash, a restart
 // and hashes in between, then a look at everything, and at last a comparison of
-// the logs that both wrote. Its first difference ends it and is shrunk.
+// the snapshots that both give away and of the logs that both wrote. Its first difference ends it and is shrunk.
 package run
 
 import (
@@ -20,6 +20,7 @@ import (
 	"detcd.io/conformance/internal/pair"
 	"detcd.io/conformance/internal/script"
 	"detcd.io/conformance/internal/shrink"
+	"detcd.io/conformance/internal/snapshots"
 )
 
 const (
@@ -67,7 +68,7 @@ func Seed(ctx context.Context, config Config, seed uint64) Score {
 		return r.score
 	}
 	r.pair = p
-	if r.play(ctx) {
+	if r.play(ctx) && r.snapshots(ctx) {
 		r.logs()
 	}
 	if r.score.Failed > 0 && r.Keep {
@@ -136,6 +137,18 @@ func (r *seedRun) step(ctx context.Context, op script.Op) bool {
 	}
 	if verdict.Expected != "" {
 		fmt.Fprintf(r.Out, "seed %d: operation %d differs on purpose: %s\n", r.seed, len(r.played), verdict.Expected)
+	}
+	return true
+}
+
+// snapshots compares what both give away.
+func (r *seedRun) snapshots(ctx context.Context) bool {
+	agreed, err := snapshots.Compare(ctx, r.pair.Etcd, r.pair.Detcd, r.Binaries.Etcd, r.pair.Dir())
+	r.score.Passed += agreed
+	if err != nil {
+		r.fail("the snapshots differ: " + err.Error())
+		r.save(r.played)
+		return false
 	}
 	return true
 }
