@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -21,10 +20,7 @@ use crate::fault::Fault;
 use crate::mutants::mutated;
 use crate::store::backend::{Backend, Frozen, Slice, Visit};
 use crate::store::buckets::Bucket;
-use crate::store::copying::Chunk;
-
-/// The least rest between two chunks.
-const REST_LEAST: Duration = Duration::from_millis(1);
+use crate::store::copying::{Chunk, Rest};
 
 /// Why there is no copy, or no more of it.
 #[derive(Debug, thiserror::Error)]
@@ -224,7 +220,7 @@ impl<B: Backend, D: Disk> Copier<B, D> {
         match making.advance(self.chunk).await {
             Ok(None) => {
                 let now = Instant::now();
-                making.due = now + (now - began).max(REST_LEAST);
+                making.due = now + Rest::Long.after(now - began);
                 self.making = Some(making);
             }
             Ok(Some(size_bytes)) => {

@@ -1,8 +1,8 @@
 //! Defragmentation: the store is copied into a fresh file that takes its place, while reads and writes go on.
 //!
 //! It belongs to the committer, because only between two commits can a copy take the store's place. Chunks are copied when no job waits, each made durable, so that little
-//! of the copy is ever in the system's memory for a sync of the log to wait for; after each chunk the disk rests as long as the chunk took. A copy that fails is
-//! removed, and the store is as it was.
+//! of the copy is ever in the system's memory for a sync of the log to wait for; after each chunk the disk rests, the longer if anything was committed a moment ago. A copy that fails
+//! is removed, and the store is as it was.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::fault::Fault;
 use crate::mutants::mutated;
 use crate::store::backend::{Backend, Size};
 use crate::store::batch::Batch;
-use crate::store::copying::{Chunk, Copying, Failed, Stands};
+use crate::store::copying::{Chunk, Copying, Failed, Rest, Stands};
 
-/// The least rest between two chunks.
-const REST_LEAST: Duration = Duration::from_millis(1);
+/// How long after a commit its clients count as being at work.
+const AT_WORK: Duration = Duration::from_millis(500);
 
 /// What came of a defragmentation: nothing to say, or why it failed.
 pub type Answer = Result<(), String>;
@@ -42,6 +42,8 @@ struct UnderWay<B> {
     asks: Vec<Ask>,
     /// When the next chunk is due.
     due: Instant,
+    /// The last commit since it began.
+    committed: Option<Instant>,
 }
 
 impl<B: Backend> Defragmenter<B> {
@@ -84,7 +86,8 @@ impl<B: Backend> Defragmenter<B> {
         match under_way.copying.advance(store, self.chunk).await {
             Ok(Stands::More) => {
                 let now = Instant::now();
-                under_way.due = now + (now - began).max(REST_LEAST);
+                let is_busy = under_way.committed.is_some_and(|at| now - at < AT_WORK);
+                under_way.due = now + if is_busy { Rest::Long } else { Rest::Short }.after(now - began);
                 self.under_way = Some(under_way);
                 Ok(None)
             }
@@ -108,7 +111,7 @@ impl<B: Backend> Defragmenter<B> {
         }
         tracing::info!("defragmenting");
         match Copying::begin(store).await {
-            Ok(copying) => self.under_way = Some(UnderWay { copying, asks, due: Instant::now() }),
+            Ok(copying) => self.under_way = Some(UnderWay { copying, asks, due: Instant::now(), committed: None }),
             Err(failed) => answer_failed(asks, failed)?,
         }
         Ok(())
@@ -126,6 +129,7 @@ impl<B: Backend> Defragmenter<B> {
         let alive = mutated!(self, CopyKeepsTheDead).then(|| Batch { dead: Vec::new(), ..batch.clone() });
         match under_way.copying.on_committed(alive.as_ref().unwrap_or(batch)).await {
             Ok(()) => {
+                under_way.committed = Some(Instant::now());
                 self.under_way = Some(under_way);
                 Ok(())
             }

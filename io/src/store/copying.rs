@@ -4,6 +4,7 @@
 //! is carried over as far as it lies before the place, and what lies behind is met on the way. Nothing is held open between two chunks, and nothing gathers in memory.
 
 use std::ops::Bound;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -11,6 +12,9 @@ use super::backend::{Backend, Committed, RawRow, Slice, Visit};
 use super::batch::Batch;
 use super::buckets::Bucket;
 use crate::fault::Fault;
+
+/// The least rest between two chunks.
+const REST_LEAST: Duration = Duration::from_millis(1);
 
 /// A chunk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -22,8 +26,29 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// Enough to make little of the syncs, and done in a few milliseconds.
-    pub const USUAL: Self = Self { rows: 4_096, bytes: 1 << 20 };
+    /// Done in about a millisecond, its sync included: so long may a sync of the log have to wait for it.
+    pub const USUAL: Self = Self { rows: 1_024, bytes: 256 << 10 };
+}
+
+/// How long the disk and the processor rest between two chunks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Rest {
+    /// Somebody else works: three times as long as the chunk took.
+    Long,
+    /// Nobody does.
+    Short,
+}
+
+impl Rest {
+    /// The rest after a chunk that took so long.
+    #[must_use]
+    pub fn after(self, took: Duration) -> Duration {
+        let rest = match self {
+            Self::Long => took * 3,
+            Self::Short => took / 4,
+        };
+        rest.max(REST_LEAST)
+    }
 }
 
 /// Where a copy stands after a chunk.

@@ -2,6 +2,8 @@
 //!
 //! The file was made before the first piece leaves, so a slow client holds a file on the disk and one piece in memory, and nothing else.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use detcd_io::copier::{Copied, NoCopy};
 use detcd_io::store::backend::Backend;
@@ -17,6 +19,9 @@ use crate::status::{self, Refused};
 const PIECE_BYTES: usize = 32 * 1024;
 /// Bytes that are read at once.
 const READ_BYTES: usize = 8 * PIECE_BYTES;
+
+/// The rest after as many, so that a fast client leaves the processor to the others: at most some 100 MB a second.
+const REST: Duration = Duration::from_millis(2);
 
 /// A stream of pieces.
 pub(super) type Pieces = mpsc::Sender<Result<pb::SnapshotResponse, Status>>;
@@ -65,6 +70,7 @@ pub(super) async fn send(copied: Copied, version: String, pieces: Pieces) {
                 return;
             }
         }
+        tokio::time::sleep(REST).await;
     }
     let blob = Bytes::copy_from_slice(&hash.finalize());
     let _ = pieces.send(Ok(pb::SnapshotResponse { header: None, remaining_bytes: 0, blob, version })).await;
