@@ -42,6 +42,9 @@ impl Kind {
     }
 }
 
+/// The longest pause of a client that counts as stuck, in milliseconds.
+const STUCK_MILLIS: u64 = 30_000;
+
 /// Everything that a run is.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Options {
@@ -288,16 +291,26 @@ impl WatchLoad {
             chunk: ChunkSize { rows: pick(dice, &[1, 7, 1_000]), bytes: pick(dice, &[500, 20_000, 1 << 20]) },
             fragment_bytes: None,
         };
-        Self {
+        let mut load = Self {
             clients: dice.draw(0, 3),
             watchers: dice.draw(1, 5),
             appetite: pick(dice, &[1, 4, 100]),
             pauses: pick(dice, &[0, 5, 50]),
-            pause_millis: pick(dice, &[50, 1_000, 5_000, 30_000]),
-            responses_max: pick(dice, &[50, 500, 20_000]),
+            pause_millis: pick(dice, &[50, 1_000, 5_000, STUCK_MILLIS]),
+            responses_max: pick(dice, &[200, 1_000, 20_000]),
             progress_millis: pick(dice, &[100, 1_000, 10_000]),
             limits,
+        };
+        if load.pause_millis == STUCK_MILLIS {
+            // Who was stuck has far to go, and every chunk is read again for what did not fit.
+            let OutboxSize { bytes, messages } = load.limits.outbox;
+            load.limits.outbox = OutboxSize { bytes: bytes.max(20_000), messages: messages.max(64) };
         }
+        // Nor is a chunk much larger than what takes it up: a run would do little else than read it again.
+        let (outbox, chunk) = (load.limits.outbox, load.limits.chunk);
+        load.limits.chunk =
+            ChunkSize { rows: chunk.rows.min(8 * outbox.messages), bytes: chunk.bytes.min(4 * outbox.bytes) };
+        load
     }
 
     /// Nobody watches.

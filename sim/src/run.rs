@@ -101,6 +101,7 @@ where
 
 /// The two phases, the orderly end, the oracles.
 async fn play(options: &Options, mutant: Option<Mutant>, trace: &Trace, recorder: &Recorder) -> Result<(), Violation> {
+    trace.line(|| format!("{options:?}"));
     let machine = Machine::new(options.seed, options.seed ^ 0x6661_7465, trace.clone());
     machine.look().recorder = recorder.clone();
     let mut world = World::new(options, machine.clone(), mutant);
