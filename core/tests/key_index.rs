@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use detcd_core::ids::Revision;
 use detcd_core::mvcc::hash::RowKind;
-use detcd_core::mvcc::index::{BadRow, RowFacts};
+use detcd_core::mvcc::index::{BadRow, Gathering, Misplaced, RowFacts};
 use detcd_core::mvcc::{Facts, KeyAt, KeyIndex, Scan, Span};
 use proptest::prelude::*;
 
@@ -91,16 +91,37 @@ fn build(history: &[Vec<(Bytes, bool)>]) -> (KeyIndex, Slow) {
     (index, slow)
 }
 
+impl Row {
+    fn facts(&self) -> RowFacts<'_> {
+        match self.put {
+            Some((created, version)) => RowFacts::Put { key: &self.key, created, version },
+            None => RowFacts::Tombstone { key: &self.key },
+        }
+    }
+}
+
 fn restore(slow: &Slow) -> KeyIndex {
     let mut index = KeyIndex::default();
-    for Row { at, key, put } in &slow.0 {
-        let row = match *put {
-            Some((created, version)) => RowFacts::Put { key, created, version },
-            None => RowFacts::Tombstone { key },
-        };
-        index.restore(*at, row).expect("the rows are in order");
+    for row in &slow.0 {
+        index.restore(row.at, row.facts()).expect("the rows are in order");
     }
     index
+}
+
+fn gather(rows: &[Row], rows_max: usize) -> Result<KeyIndex, Misplaced> {
+    let mut gathering = Gathering::in_steps_of(rows_max);
+    for row in rows {
+        gathering.add(row.at, row.facts())?;
+    }
+    gathering.finish()
+}
+
+/// Keys that share much of their beginning, and of which some begin others.
+fn any_alike_key() -> impl Strategy<Value = Bytes> {
+    let letter = prop_oneof![Just(0_u8), Just(b'a'), Just(255)];
+    let (begin, end) =
+        (prop::sample::select(vec!["", "/registry/", "/registry/pods/"]), prop::collection::vec(letter, 0..12));
+    (begin, end).prop_map(|(begin, end)| [begin.as_bytes(), b"k", &end].concat().into())
 }
 
 /// Every point that tells transactions or changes apart, from `floor` on.
@@ -191,6 +212,39 @@ proptest! {
             index.put(key, at);
         }
         agrees(&index, &whole, upto);
+    }
+}
+
+/// Rows of a few keys, now and then one that repeats the revision before.
+fn any_rows() -> impl Strategy<Value = Vec<Row>> {
+    let keys = prop::collection::vec(any_alike_key(), 1..16);
+    let row = (any::<prop::sample::Index>(), prop::option::weighted(0.7, (1..4i64, 1..4i64)), 0..30);
+    (keys, prop::collection::vec(row, 0..40)).prop_map(|(keys, rows)| {
+        let mut main = 1;
+        let mut of = |(key, put, step): (prop::sample::Index, _, _)| {
+            main += i64::from(0 < step);
+            Row { at: Revision::new(main, 0), key: key.get(&keys).clone(), put }
+        };
+        rows.into_iter().map(&mut of).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn many_rows_at_once_make_what_they_make_one_by_one(rows in any_rows(), rows_max in 1..20usize) {
+        let (mut one_by_one, mut bad) = (KeyIndex::default(), None);
+        for row in &rows {
+            if let Err(why) = one_by_one.restore(row.at, row.facts()) {
+                bad.get_or_insert(Misplaced { at: row.at, why });
+            }
+        }
+        match (gather(&rows, rows_max), bad) {
+            (Ok(index), None) => prop_assert_eq!(index, one_by_one),
+            (Err(misplaced), Some(_)) => prop_assert_eq!(misplaced.why, BadRow::OutOfOrder),
+            (gathered, bad) => prop_assert!(false, "{:?} {:?}", gathered, bad),
+        }
     }
 }
 
@@ -300,4 +354,7 @@ fn rows_that_no_history_can_hold_are_told() {
     assert_eq!(index.restore(Revision::new(5, 0), put), Ok(()));
     assert_eq!(index.restore(Revision::new(5, 0), put), Err(BadRow::OutOfOrder));
     assert_eq!(index.restore(Revision::new(4, 7), put), Err(BadRow::OutOfOrder));
+    let mut gathering = Gathering::default();
+    let at = Revision::new(5, -1);
+    assert_eq!(gathering.add(at, put), Err(Misplaced { at, why: BadRow::BadRevision }));
 }

@@ -65,7 +65,7 @@ impl LeaseTable {
     }
 
     /// The live row of `key` names `lease`. One that does not exist is passed over, as etcd does with stores that say so.
-    pub fn attach(&mut self, key: &Bytes, lease: LeaseId) {
+    pub fn attach(&mut self, key: &[u8], lease: LeaseId) {
         if lease == LeaseId(0) {
             return self.detach(key);
         }
@@ -82,7 +82,7 @@ impl LeaseTable {
     }
 
     /// `key` is gone, or names no lease any more.
-    pub fn detach(&mut self, key: &Bytes) {
+    pub fn detach(&mut self, key: &[u8]) {
         if self.attached.is_empty() {
             return;
         }

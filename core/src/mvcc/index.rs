@@ -20,8 +20,10 @@ use super::view::{CountChunk, Facts, KeyAt, KeyChunk, Scan};
 use crate::ids::Revision;
 
 mod compact;
+mod gather;
 
 pub use compact::Swept;
+pub use gather::{Gathering, Misplaced};
 
 /// All keys and their histories.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
@@ -130,7 +132,7 @@ impl KeyIndex {
         self.live -= 1;
     }
 
-    /// Takes over one row of the store at start, in revision order.
+    /// Takes over one row of the store at start, in revision order. [`Gathering`] takes many.
     ///
     /// The first row of a key may be a tombstone: a compaction at exactly its revision keeps it, and so must the index
     /// (etcd issue 19179). A tombstone of a key that is dead already changes nothing.
@@ -145,17 +147,9 @@ impl KeyIndex {
             self.live += usize::from(kind == Kind::Put);
             return Ok(());
         };
-        let last = slot.last();
-        if last.at() >= at {
-            return Err(BadRow::OutOfOrder);
-        }
-        match (last.kind, kind) {
-            (Kind::Tombstone, Kind::Tombstone) => return Ok(()),
-            (Kind::Tombstone, Kind::Put) => self.live += 1,
-            (Kind::Put, Kind::Tombstone) => self.live -= 1,
-            (Kind::Put, Kind::Put) => {}
-        }
-        slot.push(change);
+        let was_live = slot.last().kind == Kind::Put;
+        slot.restore(change)?;
+        self.live = self.live + usize::from(slot.last().kind == Kind::Put) - usize::from(was_live);
         Ok(())
     }
 
@@ -235,6 +229,18 @@ impl Slot {
             Self::Once { sub, main } => Change { main: *main, sub: *sub, kind: Kind::Put },
             Self::Often(history) => *history.changes.last().expect("a history has a change"),
         }
+    }
+
+    /// Adds what a further row of the store says.
+    fn restore(&mut self, change: Change) -> Result<(), BadRow> {
+        let last = self.last();
+        if last.at() >= change.at() {
+            return Err(BadRow::OutOfOrder);
+        }
+        if (last.kind, change.kind) != (Kind::Tombstone, Kind::Tombstone) {
+            self.push(change);
+        }
+        Ok(())
     }
 
     fn push(&mut self, change: Change) {

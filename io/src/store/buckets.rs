@@ -199,6 +199,71 @@ pub fn decode_key_value(bytes: Bytes) -> Result<KeyValue, prost::DecodeError> {
     })
 }
 
+/// What the key index and the leases need of a stored `mvccpb.KeyValue`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct RowHead<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// The revision that created it.
+    pub created: i64,
+    /// Writes since then.
+    pub version: i64,
+    /// The lease that it hangs on, or zero.
+    pub lease: i64,
+}
+
+impl<'a> RowHead<'a> {
+    /// Reads it without a copy: a start does so for every row. `None` if the bytes are no such message, or one with anything unusual in it: then
+    /// [`decode_key_value`] says which.
+    #[must_use]
+    pub fn read(bytes: &'a [u8]) -> Option<Self> {
+        let (mut head, mut rest) = (Self::default(), bytes);
+        while let Some((tag, behind)) = rest.split_first() {
+            rest = behind;
+            let number = short_varint(&mut rest)?;
+            let target = match *tag {
+                BYTES_1 | BYTES_5 => {
+                    let (field, behind) = rest.split_at_checked(usize::try_from(number).ok()?)?;
+                    rest = behind;
+                    if *tag == BYTES_1 {
+                        head.key = field;
+                    }
+                    continue;
+                }
+                INT_2 => &mut head.created,
+                INT_3 => continue,
+                INT_4 => &mut head.version,
+                INT_6 => &mut head.lease,
+                _ => return None,
+            };
+            *target = number.cast_signed();
+        }
+        Some(head)
+    }
+}
+
+/// The fields of `mvccpb.KeyValue` with their wire types: key, created, modified, version, value, lease.
+const BYTES_1: u8 = 1 << 3 | 2;
+const INT_2: u8 = 2 << 3;
+const INT_3: u8 = 3 << 3;
+const INT_4: u8 = 4 << 3;
+const BYTES_5: u8 = 5 << 3 | 2;
+const INT_6: u8 = 6 << 3;
+
+/// A number of at most nine bytes, that is, a positive one.
+fn short_varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for place in 0..9 {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        number |= u64::from(byte & 0x7f) << (7 * place);
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
+}
+
 fn bytes_field(tag: u32, bytes: &[u8], out: &mut Vec<u8>) {
     if !bytes.is_empty() {
         encode_key(tag, WireType::LengthDelimited, out);
@@ -236,4 +301,59 @@ pub fn member_key(id: MemberId) -> Bytes {
     let mut out = BytesMut::new();
     std::fmt::Write::write_fmt(&mut out, format_args!("{:x}", id.0)).expect("a buffer grows");
     out.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_number() -> impl Strategy<Value = i64> {
+        prop_oneof![Just(0), 1..300_i64, any::<i64>()]
+    }
+
+    prop_compose! {
+        fn any_kv()(
+            key in prop::collection::vec(any::<u8>(), 0..200),
+            value in prop::collection::vec(any::<u8>(), 0..300),
+            numbers in (any_number(), any_number(), any_number(), any_number()),
+        ) -> KeyValue {
+            let (created, modified, version, lease) = numbers;
+            let lease = detcd_core::ids::LeaseId(lease);
+            KeyValue { key: key.into(), value: value.into(), created, modified, version, lease }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_head_of_a_row_is_what_the_whole_row_says(
+            kv in any_kv(),
+            damage in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+            cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
+        ) {
+            let mut bytes = Vec::new();
+            encode_key_value(&kv, &mut bytes);
+            if let (Some((place, byte)), false) = (damage, bytes.is_empty()) {
+                let place = place.index(bytes.len());
+                bytes[place] = byte;
+            }
+            if let Some(cut) = cut {
+                bytes.truncate(cut.index(bytes.len() + 1));
+            }
+            let whole = decode_key_value(Bytes::copy_from_slice(&bytes));
+            let is_usual = damage.is_none() && cut.is_none();
+            match RowHead::read(&bytes) {
+                Some(head) => {
+                    let whole = whole.expect("the head was read");
+                    let expected =
+                        RowHead { key: &whole.key, created: whole.created, version: whole.version, lease: whole.lease.0 };
+                    prop_assert_eq!(head, expected);
+                }
+                None => prop_assert!(!is_usual || [kv.created, kv.modified, kv.version, kv.lease.0].iter().any(|n| *n < 0)),
+            }
+        }
+    }
 }

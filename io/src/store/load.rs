@@ -10,20 +10,21 @@ use bytes::Bytes;
 use detcd_core::alarm::Alarms;
 use detcd_core::apply::Write;
 use detcd_core::command::AlarmKind;
-use detcd_core::ids::{Index, MemberId, Term};
+use detcd_core::ids::{Index, LeaseId, MemberId, Term};
 use detcd_core::lease::LeaseTable;
 use detcd_core::membership::{Member, Membership, Version};
 use detcd_core::mvcc::KeyIndex;
-use detcd_core::mvcc::index::RowFacts;
+use detcd_core::mvcc::index::{Gathering, Misplaced, RowFacts};
 use tokio::sync::Notify;
 
 use super::backend::{Backend, Slice, Visit};
 use super::batch::Applied;
-use super::buckets::{self, Bucket, RevisionKey, RowKind};
+use super::buckets::{self, Bucket, RevisionKey, RowHead, RowKind};
 use super::compaction::Compactions;
 use super::leases::{self, Keeping, LeaseRules};
 use super::overlay::Overlay;
 use super::{STORAGE_VERSION, Shared, State, Store};
+use crate::clock::Instant;
 use crate::codec::member;
 use crate::fault::Fault;
 
@@ -34,6 +35,7 @@ impl<B: Backend> Store<B> {
     /// The backend failed, or a row is not what this version may find. A store with authentication enabled, or one that needs what is not
     /// built yet, is refused by name.
     pub async fn load(backend: B, rules: LeaseRules) -> Result<Self, Fault> {
+        let began = Instant::now();
         refuse_unbuilt(&backend)?;
         let mut leases = load_leases(&backend)?;
         let (index, last) = load_index(&backend, &mut leases)?;
@@ -53,6 +55,8 @@ impl<B: Backend> Store<B> {
             compactions: Compactions::restored(scheduled, finished),
             storage_version: version_row(&backend, Bucket::Meta, buckets::STORAGE_VERSION)?,
         };
+        let took = began.elapsed();
+        tracing::info!(keys = state.index.live(), revision = state.current, ?took, "loaded the store");
         let size = backend.size().await?;
         let store = Self {
             shared: Arc::new(Shared {
@@ -137,10 +141,8 @@ fn load_leases<B: Backend>(backend: &B) -> Result<LeaseTable, Fault> {
 
 /// One pass over the rows, in revision order; keys are attached to their leases on the way. Returns the newest main revision.
 fn load_index<B: Backend>(backend: &B, leases: &mut LeaseTable) -> Result<(KeyIndex, i64), Fault> {
-    let mut index = KeyIndex::default();
-    let mut last = 0;
-    let mut broken = None;
-    all(backend, Bucket::Key, &mut |key, value| match load_row(&mut index, leases, key, value) {
+    let (mut rows, mut last, mut broken) = (Gathering::default(), 0, None);
+    all(backend, Bucket::Key, &mut |key, value| match load_row(&mut rows, leases, key, value) {
         Ok(main) => {
             last = main;
             Visit::More
@@ -150,23 +152,40 @@ fn load_index<B: Backend>(backend: &B, leases: &mut LeaseTable) -> Result<(KeyIn
             Visit::Enough
         }
     })?;
-    broken.map_or(Ok((index, last)), Err)
+    if let Some(fault) = broken {
+        return Err(fault);
+    }
+    let index = rows.finish().map_err(|found| damaged("table key of data.mdb", misplaced(found)))?;
+    Ok((index, last))
 }
 
-fn load_row(index: &mut KeyIndex, leases: &mut LeaseTable, key: &[u8], value: &[u8]) -> Result<i64, String> {
+fn load_row(rows: &mut Gathering, leases: &mut LeaseTable, key: &[u8], value: &[u8]) -> Result<i64, String> {
     // Every write has a positive revision; a scan shows a negative one behind all others.
     let (revision, kind) = RevisionKey::parse(key).filter(|(revision, _)| revision.main > 0).ok_or("not a revision")?;
-    let kv = buckets::decode_key_value(Bytes::copy_from_slice(value)).map_err(|error| error.to_string())?;
-    let facts = match kind {
-        RowKind::Put => RowFacts::Put { key: &kv.key, created: kv.created, version: kv.version },
-        RowKind::Tombstone => RowFacts::Tombstone { key: &kv.key },
+    let whole;
+    let head = match RowHead::read(value) {
+        Some(head) => head,
+        None => {
+            let read = buckets::decode_key_value(Bytes::copy_from_slice(value));
+            whole = read.map_err(|error| error.to_string())?;
+            RowHead { key: &whole.key, created: whole.created, version: whole.version, lease: whole.lease.0 }
+        }
     };
-    index.restore(revision, facts).map_err(|bad| format!("{bad:?}"))?;
+    let facts = match kind {
+        RowKind::Put => RowFacts::Put { key: head.key, created: head.created, version: head.version },
+        RowKind::Tombstone => RowFacts::Tombstone { key: head.key },
+    };
+    rows.add(revision, facts).map_err(misplaced)?;
     match kind {
-        RowKind::Put => leases.attach(&kv.key, kv.lease),
-        RowKind::Tombstone => leases.detach(&kv.key),
+        RowKind::Put => leases.attach(head.key, LeaseId(head.lease)),
+        RowKind::Tombstone => leases.detach(head.key),
     }
     Ok(revision.main)
+}
+
+/// Rows are worked in many at a time, so this may be an earlier one than the last that was read.
+fn misplaced(found: Misplaced) -> String {
+    format!("{:?} at revision {}_{}", found.why, found.at.main, found.at.sub)
 }
 
 fn load_applied<B: Backend>(backend: &B) -> Result<Applied, Fault> {
