@@ -97,10 +97,10 @@ impl Raft {
         })
     }
 
-    /// Arms the first timer and hands over what is known to be committed. A sole voter does not wait for others.
+    /// Arms the first timer and hands over what is known to be committed. A sole voter has nobody to wait for.
     pub fn start(&mut self, effects: &mut Effects) {
         if self.voters.len() == 1 {
-            effects.push(Effect::Arm { timer: Timer::Election, within: Delay::exactly(Ticks::ONE) });
+            effects.push(Effect::Arm { timer: Timer::Election, within: Delay::exactly(Ticks(0)) });
         } else {
             self.arm_election(effects);
         }
