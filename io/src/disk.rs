@@ -105,6 +105,11 @@ pub trait File: Send + Sync + 'static {
     /// Reads up to `buffer.len()` bytes; zero means the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> impl Future<Output = io::Result<usize>> + Send;
 
+    /// The first place from `offset` on at which there may be another byte than zero, as far as that is known without reading; `None` if there is none.
+    fn data_from(&self, offset: u64) -> impl Future<Output = io::Result<Option<u64>>> + Send {
+        async move { Ok(Some(offset)) }
+    }
+
     /// Writes all the bytes, making the file longer where needed.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> impl Future<Output = io::Result<()>> + Send;
 

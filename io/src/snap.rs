@@ -111,7 +111,7 @@ pub async fn purge<D: Disk>(disk: &D, dir: &Path, keep_max: usize) -> Result<(),
 /// The newest snapshot that checks out, or `None`. Those that do not are set aside, with a warning.
 pub async fn newest<D: Disk>(disk: &D, dir: &Path) -> Result<Option<Snapshot>, Fault> {
     let names = disk.list(dir).await.map_err(Fault::disk("list", dir))?;
-    for name in names.iter().rev().filter_map(|name| name.to_str()).filter(|name| is_name(name)) {
+    for name in names.iter().rev().filter_map(|name| name.to_str()).filter(|name| parse_name(name).is_some()) {
         let path = dir.join(name);
         let read = match read_all(disk, &path, BYTES_MAX).await {
             Ok(bytes) => decode(bytes),
@@ -126,12 +126,18 @@ pub async fn newest<D: Disk>(disk: &D, dir: &Path) -> Result<Option<Snapshot>, F
     Ok(None)
 }
 
-/// Whether a file has the name of a snapshot; one that was being written, or was set aside, has not.
-fn is_name(name: &str) -> bool {
-    let is_part = |part: &str| part.len() == 16 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
-    name.strip_suffix(SUFFIX)
-        .and_then(|stem| stem.split_once('-'))
-        .is_some_and(|(term, index)| is_part(term) && is_part(index))
+/// What the newest file is about, by its name alone. The log's mark of it is written only afterwards, so it may be missing there.
+pub async fn newest_name<D: Disk>(disk: &D, dir: &Path) -> Result<Option<Mark>, Fault> {
+    let names = disk.list(dir).await.map_err(Fault::disk("list", dir))?;
+    Ok(names.iter().rev().find_map(|name| parse_name(name.to_str()?)))
+}
+
+/// What a file of this name is about; one that was being written, or was set aside, has another kind of name.
+fn parse_name(name: &str) -> Option<Mark> {
+    let (term, index) = name.strip_suffix(SUFFIX)?.split_once('-')?;
+    let is_number = |part: &str| part.len() == 16 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let number = |part: &str| if is_number(part) { u64::from_str_radix(part, 16).ok() } else { None };
+    Some(Mark { term: Term(number(term)?), index: Index(number(index)?) })
 }
 
 async fn set_aside<D: Disk>(disk: &D, dir: &Path, path: &Path, damage: &Damage) -> Result<(), Fault> {
@@ -193,6 +199,7 @@ mod tests {
         {
             disk.put(&dir.join(foreign), encode(&sample(12)));
         }
+        assert_eq!(ready(newest_name(&disk, dir)).unwrap(), Some(sample(11).mark));
         assert_eq!(ready(newest(&disk, dir)).unwrap(), Some(sample(11)), "an unfinished file does not count");
         let path = dir.join(file_name(sample(11).mark));
         let mut broken = disk.bytes(&path).unwrap();

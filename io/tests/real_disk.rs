@@ -55,6 +55,26 @@ fn a_new_log_takes_the_room_of_a_whole_file() {
 }
 
 #[test]
+fn room_that_was_never_written_holds_no_data() {
+    const ROOM_BYTES: u64 = 8 << 20;
+    let place = tempfile::tempdir().unwrap();
+    let file = ready(RealDisk.open(&place.path().join("file"), Access::CreateNew)).unwrap();
+    ready(file.allocate(ROOM_BYTES)).unwrap();
+    ready(file.write_all_at(b"x", 5)).unwrap();
+    ready(file.write_all_at(b"y", ROOM_BYTES / 2)).unwrap();
+    let (mut place, mut bytes) = (0, [0]);
+    let mut found = Vec::new();
+    while let Some(data) = ready(file.data_from(place)).unwrap() {
+        assert!(place <= data && data < ROOM_BYTES);
+        ready(file.read_at(&mut bytes, data)).unwrap();
+        found.extend(bytes.iter().copied().filter(|byte| *byte != 0));
+        place = data + 1;
+    }
+    assert_eq!(found, b"xy", "nothing that was written is passed over");
+    assert_eq!(ready(file.data_from(ROOM_BYTES)).unwrap(), None);
+}
+
+#[test]
 fn a_lock_is_seen_by_every_other_open_file() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("lock");

@@ -131,8 +131,16 @@ fn play(ops: &[Op], segment_bytes: u64) {
     }
     ready(wal.close()).unwrap();
 
-    let newest = ready(marks(&disk, dir)).unwrap().pop().unwrap().mark;
+    let marks = ready(marks(&disk, dir)).unwrap();
+    let newest = marks.last().unwrap().mark;
     assert_eq!(newest, model.mark);
+    let beyond = Mark { index: newest.index.next(), ..newest };
+    for believed in marks.iter().map(|marked| marked.mark).chain([beyond]) {
+        let (wal, recovered, found) = ready(Wal::open_newest(disk.clone(), options.clone(), believed)).unwrap();
+        assert_eq!((recovered.hard_state, found), (model.state, newest), "{believed:?}");
+        assert_eq!(recovered.entries, model.entries[newest.index.0 as usize..], "{believed:?}");
+        drop(wal);
+    }
     let frames = twin::all_frames(&disk, dir);
     for start in [Mark::ZERO, newest] {
         let slow = twin::replay(&frames, start.index.0);

@@ -24,6 +24,7 @@ use crate::codec::entry::decode_conf_change;
 use crate::disk::Disk;
 use crate::fault::Fault;
 use crate::mutants::mutated;
+use crate::snap;
 use crate::store::Store;
 use crate::store::backend::Backend;
 use crate::store::batch::Applied;
@@ -130,16 +131,13 @@ where
         Plan::Import(how) => import(disk, start, *how, &open).await?,
         Plan::Restart(_) => {}
     }
-    let marks = wal::marks(disk, &options.dir).await?;
-    let base = marks.last().map_or(Mark::ZERO, |marked| marked.mark);
-    if let (Plan::Restart(Restart { store: Presence::Absent }), true) = (&plan, Index::ZERO < base.index) {
-        // What the log no longer holds was in the store alone. Nothing is made in its place.
-        let cause = format!("the store is missing, and the log begins only behind entry {}", base.index);
-        return Err(Fault::Unfit { path: start.places.store(), cause }.into());
+    if let Plan::Restart(Restart { store: Presence::Absent }) = &plan {
+        check_nothing_lost(disk, start, &options).await?;
     }
     make_dir(disk, &start.places.snap()).await?;
     make_dir(disk, &start.places.store()).await?;
-    let (wal, recovered) = Wal::open_repairing(disk.clone(), options, base).await?;
+    let believed = snap::newest_name(disk, &start.places.snap()).await?.unwrap_or(Mark::ZERO);
+    let (wal, recovered, base) = Wal::open_newest(disk.clone(), options, believed).await?;
     let directory = start.places.store();
     let backend = open(directory.clone()).await?;
     if !mutated!(start, StoreNameNotSynced) {
@@ -169,6 +167,18 @@ where
         #[cfg(mutants)]
         mutant: start.mutant,
     })
+}
+
+/// What the log no longer holds was in the store alone. Nothing is made in its place.
+async fn check_nothing_lost<D: Disk>(disk: &D, start: &Start, options: &Options) -> Result<(), BootError> {
+    let marks = wal::marks(disk, &options.dir).await?;
+    match marks.last().map_or(Index::ZERO, |marked| marked.mark.index) {
+        Index::ZERO => Ok(()),
+        base => {
+            let cause = format!("the store is missing, and the log begins only behind entry {base}");
+            Err(Fault::Unfit { path: start.places.store(), cause }.into())
+        }
+    }
 }
 
 /// Takes the directory, and plans while nobody else can change it.

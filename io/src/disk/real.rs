@@ -92,6 +92,10 @@ impl File for RealFile {
         }
     }
 
+    async fn data_from(&self, offset: u64) -> io::Result<Option<u64>> {
+        system::data_from(&self.file, offset)
+    }
+
     async fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
     }
@@ -146,6 +150,7 @@ mod system {
     use nix::errno::Errno;
     use nix::fcntl::{FallocateFlags, FcntlArg, fallocate, fcntl};
     use nix::libc;
+    use nix::unistd::{Whence, lseek};
 
     use crate::disk::Lock;
 
@@ -164,6 +169,18 @@ mod system {
                 Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(Answer::Unsupported),
                 Err(errno) => Err(errno.into()),
             };
+        }
+    }
+
+    /// Room that was taken and never written counts as no data.
+    pub(super) fn data_from(file: &fs::File, offset: u64) -> io::Result<Option<u64>> {
+        let place = i64::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        match lseek(file, place, Whence::SeekData) {
+            Ok(data) => Ok(Some(data.unsigned_abs())),
+            Err(Errno::ENXIO) => Ok(None),
+            // Not every file system knows.
+            Err(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(Some(offset)),
+            Err(errno) => Err(errno.into()),
         }
     }
 
@@ -196,6 +213,10 @@ mod system {
 
     pub(super) fn allocate(_: &fs::File, _: u64) -> io::Result<Answer> {
         Ok(Answer::Unsupported)
+    }
+
+    pub(super) fn data_from(_: &fs::File, offset: u64) -> io::Result<Option<u64>> {
+        Ok(Some(offset))
     }
 
     pub(super) fn lock(_: &fs::File) -> io::Result<Option<Lock>> {

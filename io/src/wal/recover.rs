@@ -83,6 +83,31 @@ impl<D: Disk> Wal<D> {
         if !mutated!(options, NamesNotSettled) {
             settle(&disk, &options.dir).await?;
         }
+        let (wal, recovered, _) = Self::replayed(disk, options, start).await?;
+        wal.clear_tail().await?;
+        Ok((wal, recovered))
+    }
+
+    /// Opens a log at its newest mark. If that is `believed`, which may be wrong, the log is read once, and no file before the one that may hold it;
+    /// otherwise it is read whole to find the newest mark, and then from there on, and repaired if it ends in a write cut off by a crash.
+    pub async fn open_newest(disk: D, options: Options, believed: Mark) -> Result<(Self, Recovered, Mark), WalError> {
+        if !mutated!(options, NamesNotSettled) {
+            settle(&disk, &options.dir).await?;
+        }
+        // Whatever is wrong is wrong again below, where it is told as it should be: nothing was changed yet.
+        if let Ok((wal, recovered, newest)) = Self::replayed(disk.clone(), options.clone(), believed).await
+            && newest == Some(believed)
+        {
+            wal.clear_tail().await?;
+            return Ok((wal, recovered, believed));
+        }
+        let newest = marks(&disk, &options.dir).await?.last().map_or(Mark::ZERO, |marked| marked.mark);
+        let (wal, recovered) = Self::open_repairing(disk, options, newest).await?;
+        Ok((wal, recovered, newest))
+    }
+
+    /// Reads a log from `start` on, with every file from there on locked and nothing changed. Also tells the newest mark that was read and may be started from.
+    async fn replayed(disk: D, options: Options, start: Mark) -> Result<(Self, Recovered, Option<Mark>), WalError> {
         let names = names(&disk, &options.dir).await?;
         let selected = select(&options.dir, &names, start.index)?;
         let segments = segments(&disk, &options.dir, selected, Mode::Write).await?;
@@ -94,14 +119,14 @@ impl<D: Disk> Wal<D> {
         let mut replay = Replay::new(start);
         replay.run(&mut decoder).await?;
         let (offset, crc) = (decoder.offset(), decoder.crc());
+        let newest = replay.newest();
         let (recovered, last) = replay.finish(&options.dir)?;
 
         let end = End { offset, crc, pending: Vec::new(), needs_sync: false };
         let mut wal = Self::new(disk, options, recovered.metadata, segments, end);
         wal.state = recovered.hard_state;
         wal.last = last;
-        wal.clear_tail().await?;
-        Ok((wal, recovered))
+        Ok((wal, recovered, newest))
     }
 
     /// Opens a log; if it ends in a write cut off by a crash, repairs it, once, and opens it again.
@@ -128,11 +153,14 @@ impl<D: Disk> Wal<D> {
             // What was read may be known only to the system's memory: it counts from now on, so it is synced like the rest.
             return tail.file.sync_all().await.map_err(Fault::disk("sync", &tail.path));
         }
-        if !is_zero_from(&*tail.file, offset).await.map_err(Fault::disk("read", &tail.path))? {
+        let is_zero = is_zero_from(&*tail.file, offset).await.map_err(Fault::disk("read", &tail.path))?;
+        if !is_zero {
             let copy = keep_copy(&self.disk, &self.options.dir, &tail.file, &tail.path).await?;
             tracing::warn!(path = %tail.path.display(), copy = %copy.display(), offset, "wiped bytes behind the WAL's end");
         }
-        tail.file.set_size(offset).await.map_err(Fault::disk("truncate", &tail.path))?;
+        if !is_zero || !(size - offset).is_multiple_of(FRAME_HEAD_BYTES) {
+            tail.file.set_size(offset).await.map_err(Fault::disk("truncate", &tail.path))?;
+        }
         // Room for whole frame heads: fewer zeros than one has would pass for a torn one.
         let size = offset + (size - offset).next_multiple_of(FRAME_HEAD_BYTES);
         match tail.file.allocate(size).await.map_err(Fault::disk("preallocate", &tail.path)) {
@@ -189,18 +217,21 @@ async fn sources<F: File>(segments: &VecDeque<Segment<F>>) -> Result<VecDeque<So
 }
 
 async fn is_zero_from<F: File>(file: &F, offset: u64) -> io::Result<bool> {
-    let mut chunk = vec![0; 1024 * 1024];
+    const ZEROS: &[u8] = &[0; 128 * 1024];
+    let mut chunk = vec![0; ZEROS.len()];
     let mut place = offset;
-    loop {
-        let read = file.read_at(&mut chunk, place).await?;
+    // A preallocated tail was never written, and is not read either: it would only fill the system's memory with zeros.
+    while let Some(data) = file.data_from(place).await? {
+        let read = file.read_at(&mut chunk, data).await?;
         if read == 0 {
-            return Ok(true);
+            break;
         }
-        if chunk[..read].iter().any(|byte| *byte != 0) {
+        if chunk[..read] != ZEROS[..read] {
             return Ok(false);
         }
-        place += read as u64;
+        place = data + read as u64;
     }
+    Ok(true)
 }
 
 /// The state of reading a log.
@@ -210,13 +241,22 @@ struct Replay {
     metadata: Option<Metadata>,
     hard_state: HardState,
     entries: Vec<Entry>,
+    marks: Vec<Mark>,
     last: Index,
 }
 
 impl Replay {
     const fn new(start: Mark) -> Self {
         let hard_state = HardState { term: Term(0), vote: None, commit: Index::ZERO };
-        Self { start, is_start_found: false, metadata: None, hard_state, entries: Vec::new(), last: Index::ZERO }
+        Self {
+            start,
+            is_start_found: false,
+            metadata: None,
+            hard_state,
+            entries: Vec::new(),
+            marks: Vec::new(),
+            last: Index::ZERO,
+        }
     }
 
     async fn run<F: File>(&mut self, decoder: &mut Decoder<F>) -> Result<(), WalError> {
@@ -249,6 +289,7 @@ impl Replay {
                     self.is_start_found = true;
                 }
                 self.last = self.last.max(mark.index);
+                self.marks.push(mark);
             }
             Kind::Crc => {}
             Kind::Unknown(number) => return Err(decoder.wrong(DecodeErrorKind::UnknownType(number))),
@@ -272,6 +313,11 @@ impl Replay {
         self.entries.truncate(place as usize);
         self.entries.push(entry);
         Ok(())
+    }
+
+    /// The newest mark that was read and whose entry is known to be committed.
+    fn newest(&self) -> Option<Mark> {
+        self.marks.iter().rfind(|mark| mark.index <= self.hard_state.commit).copied()
     }
 
     /// What was read, and the index that names the next file.

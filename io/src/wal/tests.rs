@@ -193,6 +193,65 @@ fn a_mark_releases_only_the_files_before_the_one_that_may_hold_it() {
     assert!(matches!(reopen(&disk, 512, Mark::ZERO), Err(WalError::FileNotFound { .. })));
 }
 
+/// Opens at the newest mark, where one believes it to be.
+fn open_newest(disk: &MemoryDisk, believed: Mark) -> Result<(Recovered, Mark), WalError> {
+    let opened = ready(Wal::open_newest(disk.clone(), options(512), believed));
+    opened.map(|(_, recovered, newest)| (recovered, newest))
+}
+
+#[test]
+fn files_before_the_newest_mark_are_read_only_to_look_for_it() {
+    let (disk, mut wal) = new_log(512);
+    let last = fill(&mut wal, 4);
+    let (first, newest) = (wal.segments[0].path.clone(), marked(last));
+    ready(wal.save_mark(&marked(2))).unwrap();
+    ready(wal.save_mark(&newest)).unwrap();
+    ready(wal.close()).unwrap();
+    let mark = |index, term| Mark { index: Index(index), term: Term(term) };
+    // An older one, none, one of another term, and two that the log does not have.
+    for wrong in [mark(2, 1), Mark::ZERO, mark(last, 2), mark(last - 1, 1), mark(last + 9, 1)] {
+        let (recovered, found) = open_newest(&disk, wrong).unwrap();
+        assert_eq!((recovered.entries, found), (Vec::new(), newest.mark), "{wrong:?}");
+    }
+
+    let mut bytes = disk.bytes(&first).unwrap();
+    bytes[40] ^= 1;
+    disk.put(&first, bytes);
+    assert_eq!(open_newest(&disk, newest.mark).unwrap().1, newest.mark);
+    assert!(matches!(open_newest(&disk, mark(last - 1, 1)), Err(WalError::Damaged(error)) if error.file == first));
+}
+
+#[test]
+fn a_mark_that_is_believed_but_not_committed_is_not_started_from() {
+    let (disk, mut wal) = new_log(512);
+    wal.append(&write(vec![entry(1, "a"), entry(2, "b")], Some(state(1, 1))));
+    ready(wal.save_mark(&marked(1))).unwrap();
+    ready(wal.save_mark(&marked(2))).unwrap();
+    ready(wal.close()).unwrap();
+    for believed in [marked(1).mark, marked(2).mark, Mark::ZERO] {
+        let (recovered, newest) = open_newest(&disk, believed).unwrap();
+        assert_eq!((recovered.entries, newest), (vec![entry(2, "b")], marked(1).mark));
+    }
+}
+
+#[test]
+fn an_unfinished_write_is_repaired_wherever_the_newest_mark_is_believed() {
+    for believed in [marked(1).mark, Mark::ZERO] {
+        let (disk, mut wal) = new_log(4096);
+        wal.append(&write(vec![entry(1, "a"), entry(2, "b")], Some(state(1, 1))));
+        ready(wal.save_mark(&marked(1))).unwrap();
+        let end = wal.end.offset;
+        wal.append(&write(vec![entry(3, "this one is cut off")], None));
+        ready(wal.sync()).unwrap();
+        drop(wal);
+        let mut bytes = disk.bytes(&file(FIRST)).unwrap();
+        bytes.truncate(end as usize + 20);
+        disk.put(&file(FIRST), bytes.clone());
+        assert_eq!(open_newest(&disk, believed).unwrap().0.entries, [entry(2, "b")]);
+        assert_eq!(disk.bytes(&file(&format!("{FIRST}.broken"))), Some(bytes));
+    }
+}
+
 #[test]
 fn a_mark_beyond_the_commit_is_not_started_from() {
     let (disk, mut wal) = new_log(4096);
