@@ -11,9 +11,11 @@ use detcd_core::ids::{Index, Term, Ticket};
 use detcd_core::raft::{Entry, EntryKind};
 use detcd_core::reply::Reply;
 
+use crate::clock::Instant;
 use crate::codec::entry::{Undecodable, decode, decode_conf_change};
 use crate::driver::ask::Answer;
 use crate::fault::Fault;
+use crate::stats::ops::Op;
 use crate::store::Store;
 use crate::store::backend::Backend;
 use crate::store::compaction::Pin;
@@ -41,6 +43,14 @@ struct Current {
     term: Term,
     ticket: Ticket,
     application: Application,
+    counted: Option<Counted>,
+}
+
+/// What is known of a command, for those who count, before it is applied.
+struct Counted {
+    op: Op,
+    ranges: u64,
+    began: Instant,
 }
 
 impl<B: Backend> Applier<B> {
@@ -117,7 +127,7 @@ impl<B: Backend> Applier<B> {
             offset: index.0,
             cause: format!("entry {index} of term {term}: {error}"),
         };
-        let (ticket, application) = match entry.kind {
+        let (ticket, application, counted) = match entry.kind {
             EntryKind::Normal if entry.payload.is_empty() => {
                 self.store.absorb(Vec::new(), &[], index, term);
                 self.applied = index;
@@ -125,18 +135,23 @@ impl<B: Backend> Applier<B> {
             }
             EntryKind::Normal => {
                 let request = decode(entry.payload).map_err(undecodable)?;
-                (request.header.id, Application::begin(request.command))
+                let (op, ranges) = Op::of(&request.command);
+                let counted = Counted { op, ranges, began: Instant::now() };
+                (request.header.id, Application::begin(request.command), Some(counted))
             }
             EntryKind::ConfChange => {
                 let change = decode_conf_change(entry.payload).map_err(undecodable)?;
-                (change.id, Application::begin_conf_change(change))
+                (change.id, Application::begin_conf_change(change), None)
             }
             EntryKind::ConfChangeV2 => return Err(Fault::Unbuilt("a joint membership change, which etcd never logs")),
         };
-        Ok(Some(Current { index, term, ticket, application }))
+        Ok(Some(Current { index, term, ticket, application, counted }))
     }
 
     fn finish(&mut self, current: &Current, outcome: Outcome, pin: Pin, answers: &mut Vec<(Ticket, Answer)>) {
+        if let Some(Counted { op, ranges, began }) = &current.counted {
+            self.store.stats().on_applied(*op, *ranges, &outcome, began.elapsed());
+        }
         let pin = outcome.reply.as_ref().is_ok_and(Reply::names_rows).then_some(pin);
         self.store.absorb(outcome.writes, &outcome.events, current.index, current.term);
         self.applied = current.index;

@@ -1,6 +1,6 @@
 //! The only clock: monotonic time for timers, wall time for ids and logs.
 //!
-//! Monotonic time is tokio's, so that simulated time needs no other code. Wall time is drawn once, where a request-id generator is seeded.
+//! Monotonic time is tokio's, so that simulated time needs no other code. Wall time is drawn where a request-id generator is seeded, and for those who watch the member.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

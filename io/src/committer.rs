@@ -10,10 +10,12 @@ use std::time::Duration;
 use detcd_core::ids::Index;
 use tokio::sync::mpsc;
 
+use crate::clock::Instant;
 use crate::defragmenter::Defragmenter;
 use crate::disk::Disk;
 use crate::fault::Fault;
 use crate::snap::{self, Snapshot};
+use crate::stats::CommitStats;
 use crate::store::backend::{Backend, Committed, Size};
 use crate::store::batch::{Applied, Batch};
 use crate::wal;
@@ -82,12 +84,13 @@ pub struct Committer<B, D> {
     jobs: mpsc::Receiver<Job>,
     done: mpsc::Sender<Completion>,
     defragmenter: Defragmenter<B>,
+    stats: Arc<CommitStats>,
 }
 
 impl<B: Backend, D: Disk> Committer<B, D> {
     /// A committer fed by `jobs` that reports to `done`.
     #[must_use]
-    pub const fn new(
+    pub fn new(
         backend: B,
         disk: D,
         places: Places,
@@ -95,7 +98,13 @@ impl<B: Backend, D: Disk> Committer<B, D> {
         done: mpsc::Sender<Completion>,
         defragmenter: Defragmenter<B>,
     ) -> Self {
-        Self { backend, disk, places, jobs, done, defragmenter }
+        Self { backend, disk, places, jobs, done, defragmenter, stats: Arc::default() }
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub const fn stats(&self) -> &Arc<CommitStats> {
+        &self.stats
     }
 
     /// Works until its feeder is gone or a job fails.
@@ -126,7 +135,7 @@ impl<B: Backend, D: Disk> Committer<B, D> {
     }
 
     async fn defragment(&mut self) -> Result<Option<Completion>, Fault> {
-        let size = self.defragmenter.advance(&self.backend).await?;
+        let size = self.defragmenter.advance(&self.backend, &self.stats).await?;
         Ok(size.map(|size| Completion::Defragmented { size }))
     }
 
@@ -134,7 +143,9 @@ impl<B: Backend, D: Disk> Committer<B, D> {
         match job {
             Job::Commit(batch) => self.commit(&batch).await,
             Job::Snapshot(file) => {
+                let began = Instant::now();
                 snap::save(&self.disk, &self.places.snap, &file).await?;
+                self.stats.snap.observe(began.elapsed());
                 Ok(Some(Completion::Snapshotted { index: file.mark.index }))
             }
             Job::Purge => {
@@ -156,12 +167,15 @@ impl<B: Backend, D: Disk> Committer<B, D> {
             let size = self.backend.size().await?;
             return Ok(Some(Completion::Committed { applied: batch.applied, size }));
         }
+        let mut began = Instant::now();
         while self.backend.commit(batch).await? == Committed::NoRoom {
             if self.done.send(Completion::StoreFull).await.is_err() {
                 return Ok(None);
             }
             tokio::time::sleep(NO_ROOM_PAUSE).await;
+            began = Instant::now();
         }
+        self.stats.commit.observe(began.elapsed());
         self.defragmenter.on_committed(&self.backend, batch).await?;
         let size = self.backend.size().await?;
         Ok(Some(Completion::Committed { applied: batch.applied, size }))

@@ -4,6 +4,7 @@
 //! of the copy is ever in the system's memory for a sync of the log to wait for; after each chunk the disk rests, the longer if anything was committed a moment ago. A copy that fails
 //! is removed, and the store is as it was.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -11,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::clock::Instant;
 use crate::fault::Fault;
 use crate::mutants::mutated;
+use crate::stats::CommitStats;
 use crate::store::backend::{Backend, Size};
 use crate::store::batch::Batch;
 use crate::store::copying::{Chunk, Copying, Failed, Rest, Stands};
@@ -44,6 +46,8 @@ struct UnderWay<B> {
     due: Instant,
     /// The last commit since it began.
     committed: Option<Instant>,
+    /// When the first chunk was due.
+    began: Instant,
 }
 
 impl<B: Backend> Defragmenter<B> {
@@ -78,7 +82,13 @@ impl<B: Backend> Defragmenter<B> {
     ///
     /// # Errors
     /// The store failed, and not only the copy.
-    pub async fn advance(&mut self, store: &B) -> Result<Option<Size>, Fault> {
+    pub async fn advance(&mut self, store: &B, stats: &CommitStats) -> Result<Option<Size>, Fault> {
+        let advanced = self.work(store, stats).await;
+        stats.defragmenting.store(u64::from(self.under_way.is_some()), Ordering::Relaxed);
+        advanced
+    }
+
+    async fn work(&mut self, store: &B, stats: &CommitStats) -> Result<Option<Size>, Fault> {
         let began = Instant::now();
         let Some(mut under_way) = self.under_way.take() else {
             return self.begin(store).await.map(|()| None);
@@ -94,6 +104,7 @@ impl<B: Backend> Defragmenter<B> {
             Ok(Stands::Equal) => {
                 store.replace(under_way.copying.into_copy()).await?;
                 let size = store.size().await?;
+                stats.defragment.observe(under_way.began.elapsed());
                 tracing::info!(size = size.allocated, in_use = size.in_use, "finished defragmenting");
                 for ask in under_way.asks {
                     let _ = ask.send(Ok(()));
@@ -111,7 +122,10 @@ impl<B: Backend> Defragmenter<B> {
         }
         tracing::info!("defragmenting");
         match Copying::begin(store).await {
-            Ok(copying) => self.under_way = Some(UnderWay { copying, asks, due: Instant::now(), committed: None }),
+            Ok(copying) => {
+                let now = Instant::now();
+                self.under_way = Some(UnderWay { copying, asks, due: now, committed: None, began: now });
+            }
             Err(failed) => answer_failed(asks, failed)?,
         }
         Ok(())

@@ -5,7 +5,7 @@
 //!
 //! Reading order: [`disk`] (what a disk can do, and what it may lose), [`fault`] (how a machine fails), [`wal`] (the log), [`snap`],
 //! [`store`] (the tables), [`codec`] (bytes to the engine's values), [`applier`], [`committer`], [`defragmenter`], [`copier`], [`sweeper`], [`driver`] (the owner of the
-//! engine), [`keeper`] (of leases), [`boot`].
+//! engine), [`keeper`] (of leases), [`boot`], [`stats`] (what is counted).
 
 pub mod applier;
 pub mod bbolt;
@@ -22,6 +22,7 @@ pub mod fault;
 pub mod keeper;
 pub mod mutants;
 pub mod snap;
+pub mod stats;
 pub mod store;
 pub mod sweeper;
 pub mod wal;

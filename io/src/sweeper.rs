@@ -3,15 +3,17 @@
 //! One sweep at a time, in steps of bounded work with a pause after each, so that neither the applier nor a client waits for it. On its way it takes the hash
 //! that etcd's compactions take, which members compare. A crash in between loses nothing: the decision is in the store, and the next start sweeps again.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::clock::Instant;
+use crate::clock::{Instant, wall_millis};
 use crate::driver::ask::{Asker, Unanswered};
 use crate::fault::Fault;
 use crate::mutants::mutated;
+use crate::stats::add;
 use crate::store::Store;
 use crate::store::backend::Backend;
 use crate::store::compaction::Due;
@@ -113,11 +115,15 @@ impl<B: Backend> Sweeper<B> {
         let revision = due.revision;
         self.store.begin_sweep(revision);
         let (mut after, mut rows, mut rows_in_all) = (None::<Bytes>, 0, 0);
+        let stats = &self.store.stats().sweeps;
+        let (mut step, mut in_index) = (Instant::now(), Duration::ZERO);
         loop {
             let floor = if mutated!(self, SweepOneTooFar) { revision + 1 } else { revision };
             // Who asks for small steps gets them.
             let entries = ENTRIES_PER_STEP.min(self.pace.rows);
+            let visit = Instant::now();
             let (dead, resume) = self.store.sweep(floor, after.as_deref(), entries);
+            in_index += visit.elapsed();
             rows += dead;
             rows_in_all += dead;
             after = resume;
@@ -130,11 +136,18 @@ impl<B: Backend> Sweeper<B> {
             }
             rows = 0;
             self.asker.flush().await?;
+            stats.step.observe(step.elapsed());
             tokio::time::sleep(self.pace.pause).await;
+            step = Instant::now();
         }
         let ended = self.store.end_sweep(revision, hash);
         self.asker.flush().await?;
         drop(ended);
+        stats.step.observe(step.elapsed());
+        stats.index.observe(in_index);
+        stats.sweep.observe(began.elapsed());
+        add(&stats.rows, rows_in_all as u64);
+        stats.last_seconds.store(wall_millis() / 1000, Ordering::Relaxed);
         tracing::info!(
             revision,
             rows = rows_in_all,

@@ -1,6 +1,7 @@
 //! The parts of a member and the queues between them. Nothing runs yet: who runs what, and on which thread, is the composition root's affair – the binary's
 //! or the simulator's.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use detcd_io::boot::execute::Booted;
@@ -13,6 +14,7 @@ use detcd_io::driver::{Driver, Lines, Parts, Settings, bounds};
 use detcd_io::entropy::Entropy;
 use detcd_io::fault::Fault;
 use detcd_io::keeper::LeaseKeeper;
+use detcd_io::stats::{CommitStats, LogStats};
 use detcd_io::store::backend::Backend;
 use detcd_io::store::leases::LeaseRules;
 use detcd_io::sweeper::Sweeper;
@@ -52,8 +54,19 @@ pub struct Assembled<D: Disk, B: Backend> {
     pub stop: oneshot::Sender<()>,
     /// Failures of the machine that a service met.
     pub faults: mpsc::Receiver<Fault>,
+    /// What the parts that write count.
+    pub written: Written,
     /// The data directory is this process's while it lives.
     pub claim: Claim<D::File>,
+}
+
+/// What the parts that write to the disk count.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The log writer's.
+    pub log: Arc<LogStats>,
+    /// The committer's.
+    pub commits: Arc<CommitStats>,
 }
 
 /// Puts a member together from what boot made.
@@ -85,6 +98,7 @@ pub fn assemble<D: Disk, B: Backend>(
         copier.mutant = booted.mutant;
     }
     let committer = Committer::new(booted.store.backend().clone(), disk, places, job_queue, completer, defragmenter);
+    let written = Written { log: Arc::clone(booted.wal.stats()), commits: Arc::clone(committer.stats()) };
     let identity = identity(config, booted.metadata);
     let (watching, limits) = (watching(config, &booted), limits(config, &booted));
     let dice = Entropy::seeded(entropy.draw(0, u64::MAX));
@@ -117,6 +131,7 @@ pub fn assemble<D: Disk, B: Backend>(
         member,
         stop,
         faults,
+        written,
         claim: booted.claim,
     }
 }

@@ -45,6 +45,8 @@ pub struct Config {
     pub watch: Watch,
     /// Log lines.
     pub logging: Logging,
+    /// Whether metrics tell how long requests of each method take.
+    pub extensive_metrics: bool,
 }
 
 /// Directories and what is kept in them.

@@ -3,6 +3,7 @@
 //! Paths, bodies and status codes are etcd's (`docs/protocol/http.md`). A gRPC request to a method that does not exist is answered in gRPC's way.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -12,14 +13,13 @@ use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, 
 use axum::middleware::{self, Next};
 use axum::routing::any;
 use detcd_core::command::{AlarmKind, RangeRequest};
-use detcd_core::mvcc::{RangeRead, ReadPoint};
 use detcd_io::store::backend::Backend;
 use detcd_server::member::{Member, VERSION};
-use detcd_server::reply::Replier;
 use detcd_server::room::Kept;
 use http_body_util::BodyExt as _;
 
 use crate::metrics::Metrics;
+use crate::metrics::rpc::Rpcs;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -51,6 +51,7 @@ pub(crate) fn client_router<B: Backend>(
     metrics: Metrics,
     receive_max: usize,
 ) -> Router {
+    let rpcs = Arc::clone(metrics.rpcs());
     let client = Client { member: member.clone(), metrics };
     let http = Router::new()
         .route("/health", any(health::<B>))
@@ -61,8 +62,8 @@ pub(crate) fn client_router<B: Backend>(
     grpc.layer(middleware::from_fn(only_grpc))
         .merge(http)
         .merge(peer_paths(member))
-        .layer(middleware::from_fn(move |request, next| etcds_size_error(request, next, receive_max)))
         .fallback(not_found)
+        .layer(middleware::from_fn(move |request, next| counted(request, next, Arc::clone(&rpcs), receive_max)))
 }
 
 /// Everything on a peer port.
@@ -99,9 +100,18 @@ fn keep_room(mut response: Response<Body>) -> Response<Body> {
     })
 }
 
+/// Counts a request of gRPC, and answers one that is too large in etcd's words.
+async fn counted(request: Request<Body>, next: Next, rpcs: Arc<Rpcs>, receive_max: usize) -> Response<Body> {
+    let (request, call) = rpcs.begin(request);
+    let response = etcds_size_error(next.run(request).await, receive_max);
+    match call {
+        Some(call) => call.answered(response),
+        None => response,
+    }
+}
+
 /// Says what gRPC's Go server says of a message above the limit; tonic has words and a code of its own.
-async fn etcds_size_error(request: Request<Body>, next: Next, receive_max: usize) -> Response<Body> {
-    let mut response = next.run(request).await;
+fn etcds_size_error(mut response: Response<Body>, receive_max: usize) -> Response<Body> {
     let headers = response.headers_mut();
     if headers.get("grpc-status").is_some_and(|code| code == "11")
         && let Some(found) = headers.get("grpc-message").and_then(|text| size_found(text.to_str().ok()?))
@@ -220,14 +230,9 @@ fn alarm<B: Backend>(member: &Member<B>, excluded: &[&str]) -> Option<&'static s
 
 /// Reads at most one key, as a client would.
 async fn probe<B: Backend>(member: &Member<B>, serializable: bool) -> Result<(), String> {
-    if !serializable {
-        member.read_barrier().await.map_err(|status| status.message().to_owned())?;
-    }
-    let request =
-        RangeRequest { key: bytes::Bytes::from_static(b"\0"), limit: 1, keys_only: true, ..Default::default() };
-    let mut replier = Replier::new(member);
-    let read = RangeRead::new(&request, &ReadPoint::now(replier.view())).map_err(|why| format!("{why:?}"))?;
-    replier.range(read).await.map(drop).map_err(|status| status.message().to_owned())
+    let key = bytes::Bytes::from_static(b"\0");
+    let request = RangeRequest { key, limit: 1, keys_only: true, serializable, ..Default::default() };
+    member.range(&request).await.map(drop).map_err(|status| status.message().to_owned())
 }
 
 /// The checks of `/livez` and `/readyz`.
@@ -346,7 +351,6 @@ async fn scrape<B: Backend>(State(client): State<Client<B>>, method: Method) -> 
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use detcd_server::room::Room;

@@ -9,12 +9,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use detcd_core::ids::MemberId;
 use detcd_core::raft::Refusal;
+use detcd_io::clock::Instant;
 use detcd_io::codec::entry::{self, Field};
 use detcd_io::copier::Copies;
 use detcd_io::defragmenter;
 use detcd_io::driver::ask::{Answer, Asker, Unanswered};
 use detcd_io::driver::bounds;
 use detcd_io::fault::Fault;
+use detcd_io::stats::ops::{self, Op};
+use detcd_io::stats::{self, Histogram, Outcomes};
 use detcd_io::store::Store;
 use detcd_io::store::backend::Backend;
 use detcd_proto::etcdserverpb as pb;
@@ -71,7 +74,7 @@ pub struct Upkeep {
 }
 
 /// Counters of the services.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counts {
     /// Proposals that failed.
     pub proposals_failed: AtomicU64,
@@ -79,6 +82,35 @@ pub struct Counts {
     pub proposals_pending: AtomicU64,
     /// Linearizable reads that failed.
     pub reads_failed: AtomicU64,
+    /// Requests that went through the log, from the proposal to the reply, by [`Op`].
+    pub requests: Box<[Outcomes]>,
+    /// Ranges, with the wait for the log.
+    pub ranges: Outcomes,
+    /// Transactions that write nothing, without that wait.
+    pub read_txns: Outcomes,
+    /// Hashes of the whole store.
+    pub hashes: Histogram,
+    /// Hashes of its keys.
+    pub key_hashes: Histogram,
+    /// Lives of the copies that clients take away.
+    pub snapshots: Histogram,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        let counter = || AtomicU64::new(0);
+        Self {
+            proposals_failed: counter(),
+            proposals_pending: counter(),
+            reads_failed: counter(),
+            requests: ops::NAMES.iter().map(|_| Outcomes::new(stats::DISK)).collect(),
+            ranges: Outcomes::new(stats::DISK),
+            read_txns: Outcomes::new(stats::DISK),
+            hashes: Histogram::new(stats::HASH),
+            key_hashes: Histogram::new(stats::HASH),
+            snapshots: Histogram::new(stats::SNAPSHOT),
+        }
+    }
 }
 
 /// A member, as its services see it. Clones share it.
@@ -206,6 +238,13 @@ impl<B: Backend> Member<B> {
     /// # Errors
     /// etcd's status for a request that is too large, refused, late or rejected.
     pub async fn propose(&self, field: Field, message: &impl prost::Message) -> Result<Answer, Status> {
+        let began = Instant::now();
+        let answered = self.propose_in_time(field, message).await;
+        self.inner.counts.requests[Op::from(field) as usize].observe(answered.is_ok(), began.elapsed());
+        answered
+    }
+
+    async fn propose_in_time(&self, field: Field, message: &impl prost::Message) -> Result<Answer, Status> {
         let ticket = self.inner.asker.ticket();
         let payload = entry::encode(ticket, field, message);
         if payload.len() > self.inner.limits.request_bytes_max {

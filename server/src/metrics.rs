@@ -2,16 +2,25 @@
 //!
 //! The registry is a value, not a global: two members in one process would not share it.
 
+mod alarms;
+mod families;
+mod kept;
 mod leases;
+mod process;
+pub(crate) mod rpc;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use detcd_io::boot::journal::Journal;
 use detcd_io::store::backend::Backend;
+use detcd_server::compose::Written;
 use detcd_server::member::{Member, VERSION};
 use prometheus::core::Collector;
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+
+use self::families::Families;
+use self::rpc::Rpcs;
 
 /// The metrics of one member. Clones share them.
 #[derive(Clone)]
@@ -21,6 +30,10 @@ pub(crate) struct Metrics {
 
 struct Inner {
     registry: Registry,
+    written: Written,
+    rpcs: Arc<Rpcs>,
+    scrapes: Scrapes,
+    alarms: alarms::Told,
     sampled: Sampled,
     watching: Watching,
     ready_seconds: Gauge,
@@ -28,6 +41,22 @@ struct Inner {
     health_failures: IntCounter,
     check: IntGaugeVec,
     checks: IntCounterVec,
+}
+
+/// Scrapes themselves.
+#[derive(Default)]
+struct Scrapes {
+    answered: AtomicU64,
+    in_flight: AtomicU64,
+}
+
+impl Scrapes {
+    fn add(&self, out: &mut Families) {
+        let mut series = out.counters("promhttp_metric_handler_requests_total", "Scrapes by their status.");
+        series.count(&[("code", "200")], self.answered.load(Ordering::Relaxed));
+        let in_flight = self.in_flight.load(Ordering::Relaxed) as f64;
+        out.gauge("promhttp_metric_handler_requests_in_flight", "Scrapes that are being answered.", in_flight);
+    }
 }
 
 /// Gauges that are set when somebody scrapes.
@@ -85,7 +114,7 @@ impl Maker<'_> {
 
 impl Metrics {
     /// The metrics of `member`; those of its starts begin where the journal left them.
-    pub(crate) fn new<B: Backend>(member: &Member<B>, journal: &Journal) -> Self {
+    pub(crate) fn new<B: Backend>(member: &Member<B>, journal: &Journal, written: Written, extensive: bool) -> Self {
         let registry = Registry::new();
         let maker = Maker(&registry);
         add_constants(&maker, member);
@@ -94,6 +123,10 @@ impl Metrics {
         let process = prometheus::process_collector::ProcessCollector::for_self();
         registry.register(Box::new(process)).expect("each name once");
         let inner = Inner {
+            written,
+            rpcs: Arc::new(Rpcs::new(extensive)),
+            scrapes: Scrapes::default(),
+            alarms: alarms::Told::default(),
             sampled: Sampled::new(&maker),
             watching: Watching::new(&maker),
             ready_seconds: maker.add(Gauge::new(
@@ -117,6 +150,11 @@ impl Metrics {
         Self { inner: Arc::new(inner) }
     }
 
+    /// What is counted of gRPC.
+    pub(crate) fn rpcs(&self) -> &Arc<Rpcs> {
+        &self.inner.rpcs
+    }
+
     /// Clients are served.
     pub(crate) fn ready(&self, seconds: f64) {
         self.inner.ready_seconds.set(seconds);
@@ -138,10 +176,25 @@ impl Metrics {
     pub(crate) fn text<B: Backend>(&self, member: &Member<B>) -> String {
         self.inner.sampled.sample(member);
         self.inner.watching.sample(member);
+        let scrapes = &self.inner.scrapes;
+        scrapes.in_flight.fetch_add(1, Ordering::Relaxed);
+        let mut out = Families::default();
+        scrapes.add(&mut out);
+        kept::add_written(&mut out, &self.inner.written);
+        kept::add_store(&mut out, member);
+        kept::add_requests(&mut out, member);
+        self.inner.alarms.add(&mut out, &member.store().alarms());
+        self.inner.rpcs.add(&mut out);
+        process::add(&mut out);
+        let mut families = self.inner.registry.gather();
+        families.extend(out.into_all());
+        families.sort_by(|one, other| one.name().cmp(other.name()));
         let mut text = String::new();
         // Only a metric without a name or help fails to encode.
-        let encoded = TextEncoder::new().encode_utf8(&self.inner.registry.gather(), &mut text);
+        let encoded = TextEncoder::new().encode_utf8(&families, &mut text);
         encoded.expect("every metric has a name and a help text");
+        scrapes.in_flight.fetch_sub(1, Ordering::Relaxed);
+        scrapes.answered.fetch_add(1, Ordering::Relaxed);
         text
     }
 }

@@ -2,11 +2,14 @@
 //!
 //! Rows are read here, outside apply and by the answering member alone, in bounded turns with yields between them.
 
+use detcd_core::command::RangeRequest;
 use detcd_core::ids::Revision;
-use detcd_core::mvcc::{KeyValue, Progress, RangeRead, RangeReply, View as _};
+use detcd_core::mvcc::{KeyValue, Progress, RangeRead, RangeReply, ReadPoint, View as _};
 use detcd_core::reply::{DeleteRangeReply, OpReply, PutReply, RangeAt, Rejected, TxnReply};
+use detcd_io::clock::Instant;
 use detcd_io::driver::ask::Unanswered;
 use detcd_io::driver::bounds;
+use detcd_io::stats::add;
 use detcd_io::store::ReadView;
 use detcd_io::store::backend::Backend;
 use detcd_proto::etcdserverpb as pb;
@@ -70,6 +73,7 @@ impl<'a, B: Backend> Replier<'a, B> {
     /// # Errors
     /// The revision was compacted meanwhile, or the machine failed.
     pub async fn range(&mut self, mut read: RangeRead) -> Result<RangeReply, Status> {
+        add(&self.member.store().stats().ranges, 1);
         let before = self.held_bytes;
         loop {
             let progress = read.advance(&self.view, bounds::READ_KEYS_PER_TURN);
@@ -153,6 +157,33 @@ impl<'a, B: Backend> Replier<'a, B> {
             OpReply::Empty => None,
         };
         Ok(pb::ResponseOp { response })
+    }
+}
+
+impl<B: Backend> Member<B> {
+    /// Answers a range that was checked, and counts it. The replier holds the room of what it answers.
+    ///
+    /// # Errors
+    /// No leader in time, a revision that is not there, or the machine failed.
+    pub async fn range(&self, request: &RangeRequest) -> Result<(RangeReply, Replier<'_, B>), Status> {
+        let asked = Instant::now();
+        let answered = self.range_uncounted(request).await;
+        self.counts().ranges.observe(answered.is_ok(), asked.elapsed());
+        answered
+    }
+
+    async fn range_uncounted(&self, request: &RangeRequest) -> Result<(RangeReply, Replier<'_, B>), Status> {
+        if !request.serializable {
+            self.read_barrier().await?;
+        }
+        let began = Instant::now();
+        let mut replier = Replier::new(self);
+        let read = match RangeRead::new(request, &ReadPoint::now(replier.view())) {
+            Ok(read) => replier.range(read).await,
+            Err(why) => Err(status::status(status::rejected(why))),
+        };
+        self.store().stats().range.observe(read.is_ok(), began.elapsed());
+        read.map(|reply| (reply, replier))
     }
 }
 

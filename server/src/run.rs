@@ -22,7 +22,7 @@ use detcd_io::fault::Fault;
 use detcd_io::store::lmdb::Lmdb;
 use detcd_io::wal::SEGMENT_BYTES;
 use detcd_server::auto_compact;
-use detcd_server::compose::{Assembled, assemble, lease_rules};
+use detcd_server::compose::{Assembled, Written, assemble, lease_rules};
 use detcd_server::config::Config;
 use detcd_server::log::{Line, Log, Severity};
 use detcd_server::member::Member;
@@ -188,8 +188,20 @@ impl Life<'_> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| Failure::Process(std::io::Error::other(error.to_string())))?;
         let assembled = assemble(booted, self.config, Entropy::from_bytes(seed), wall_millis());
-        let Assembled { driver, writer, committer, copier, sweeper, fanout, keeper, member, stop, faults, claim } =
-            assembled;
+        let Assembled {
+            driver,
+            writer,
+            committer,
+            copier,
+            sweeper,
+            fanout,
+            keeper,
+            member,
+            stop,
+            faults,
+            written,
+            claim,
+        } = assembled;
         let threads = [
             thread("detcd-wal", writer.run()).map_err(Failure::Process)?,
             thread("detcd-store", committer.run()).map_err(Failure::Process)?,
@@ -202,7 +214,7 @@ impl Life<'_> {
             tokio::spawn(fanout.run());
             // Ends by itself once the driver is gone.
             tokio::spawn(keeper.run());
-            self.serve(member, bound, driver, faults, stop).await
+            self.serve((member, written), bound, driver, faults, stop).await
         });
         // The driver is gone, and with it the other ends of their queues.
         for thread in threads {
@@ -214,7 +226,7 @@ impl Life<'_> {
 
     async fn serve(
         &mut self,
-        member: Member<Lmdb>,
+        (member, written): (Member<Lmdb>, Written),
         bound: Bound,
         mut driver: tokio::task::JoinHandle<Result<(), Fault>>,
         mut faults: mpsc::Receiver<Fault>,
@@ -225,7 +237,7 @@ impl Life<'_> {
         let (closing, closed) = watch::channel(false);
         let (failed, mut failures) = mpsc::channel(1);
         let ends = Ends { closed, failed };
-        let metrics = Metrics::new(&member, &self.counters.journal);
+        let metrics = Metrics::new(&member, &self.counters.journal, written, self.config.extensive_metrics);
         let peers = listen::serve_peers(bound.peers, member.clone(), &ends);
         let client_urls: Vec<String> = self.config.urls.advertise_client.iter().map(ToString::to_string).collect();
         let mut clients = None;

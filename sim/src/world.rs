@@ -407,8 +407,9 @@ async fn live(life: Life, start: Start, config: Config, running: Running) -> New
         Err(error) => return News::Refused(error),
     };
     let assembled = assemble(booted, &config, Entropy::seeded(seed), wall_millis());
-    let Assembled { driver, writer, committer, copier, sweeper, fanout, keeper, member, stop, mut faults, claim } =
-        assembled;
+    let Assembled {
+        driver, writer, committer, copier, sweeper, fanout, keeper, member, stop, mut faults, claim, ..
+    } = assembled;
     let parts = [
         tokio::spawn(writer.run()),
         tokio::spawn(committer.run()),

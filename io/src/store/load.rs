@@ -27,6 +27,7 @@ use super::{STORAGE_VERSION, Shared, State, Store};
 use crate::clock::Instant;
 use crate::codec::member;
 use crate::fault::Fault;
+use crate::stats::StoreStats;
 
 impl<B: Backend> Store<B> {
     /// Opens what `backend` holds.
@@ -66,6 +67,7 @@ impl<B: Backend> Store<B> {
                 keeping: Keeping::new(rules),
                 allocated: AtomicU64::new(0),
                 in_use: AtomicU64::new(0),
+                stats: StoreStats::default(),
                 news: Notify::new(),
                 #[cfg(mutants)]
                 mutant: std::sync::OnceLock::new(),

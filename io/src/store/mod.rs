@@ -42,6 +42,7 @@ use self::overlay::Overlay;
 use self::recent::Recent;
 use crate::codec::member;
 use crate::fault::Fault;
+use crate::stats::StoreStats;
 
 /// The version of this layout: what `meta/storageVersion` says once the cluster has agreed on one.
 pub const STORAGE_VERSION: Version = Version::new(3, 7, 0);
@@ -65,6 +66,7 @@ struct Shared<B> {
     keeping: Keeping,
     allocated: AtomicU64,
     in_use: AtomicU64,
+    stats: StoreStats,
     /// Rings when there is news for those who watch.
     news: Notify,
     /// The known bug that it carries, in builds that prove the checkers can fail.
@@ -135,6 +137,12 @@ impl<B: Backend> Store<B> {
             allocated: self.shared.allocated.load(Ordering::Relaxed),
             in_use: self.shared.in_use.load(Ordering::Relaxed),
         }
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn stats(&self) -> &StoreStats {
+        &self.shared.stats
     }
 
     /// Keys that are alive now.

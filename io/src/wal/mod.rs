@@ -39,9 +39,11 @@ pub use repair::{Repaired, repair};
 pub use segment::{Name, Room, SEGMENT_BYTES, names, purge};
 pub use writer::{Batch, Report, Writer};
 
+use crate::clock::Instant;
 use crate::disk::{Disk, File};
 use crate::fault::Fault;
 use crate::mutants::mutated;
+use crate::stats::{LogStats, add};
 use segment::{Segment, Spare};
 
 /// Records that need no sync wait in memory up to this size.
@@ -92,6 +94,7 @@ pub struct Wal<D: Disk> {
     last: Index,
     /// Whether an I/O call failed, or was given up half-way.
     failed: bool,
+    stats: Arc<LogStats>,
 }
 
 /// The end of the last file.
@@ -156,12 +159,18 @@ impl<D: Disk> Wal<D> {
     fn new(disk: D, options: Options, metadata: Metadata, segments: VecDeque<Segment<D::File>>, end: End) -> Self {
         assert!(!segments.is_empty());
         let (state, last) = (HardState::default(), Index::ZERO);
-        Self { disk, options, metadata, segments, spare: Spare::new(), end, state, last, failed: false }
+        let (spare, stats) = (Spare::new(), Arc::default());
+        Self { disk, options, metadata, segments, spare, end, state, last, failed: false, stats }
     }
 
     /// The disk it is on.
     pub const fn disk(&self) -> &D {
         &self.disk
+    }
+
+    /// What is counted.
+    pub const fn stats(&self) -> &Arc<LogStats> {
+        &self.stats
     }
 
     /// Whose log it is.
@@ -264,6 +273,7 @@ impl<D: Disk> Wal<D> {
         }
         file.write_all_at(&head, 0).await.map_err(Fault::disk("write", &staged))?;
         file.sync_all().await.map_err(Fault::disk("sync", &staged))?;
+        add(&self.stats.bytes, head.len() as u64);
         let path = dir.join(name.to_string());
         self.disk.rename(&staged, &path).await.map_err(Fault::disk("rename", &staged))?;
         if !mutated!(self.options, CutWithoutDirSync) {
@@ -280,6 +290,7 @@ impl<D: Disk> Wal<D> {
     async fn sync_now(&mut self) -> Result<(), Fault> {
         self.flush().await?;
         self.failed = true;
+        let began = Instant::now();
         let tail = self.tail();
         let mut synced = tail.file.sync_data().await;
         if mutated!(self.options, SyncErrorIgnored) {
@@ -289,6 +300,7 @@ impl<D: Disk> Wal<D> {
             synced = tail.file.sync_data().await;
         }
         synced.map_err(Fault::disk("sync", &tail.path))?;
+        self.stats.sync.observe(began.elapsed());
         self.failed = false;
         self.end.needs_sync = false;
         Ok(())
@@ -302,9 +314,12 @@ impl<D: Disk> Wal<D> {
         }
         // Stays set if the call fails, and also if this future is dropped in it.
         self.failed = true;
+        let began = Instant::now();
         let tail = self.tail();
         let written = tail.file.write_all_at(&self.end.pending, self.end.offset).await;
         written.map_err(Fault::disk("write", &tail.path))?;
+        self.stats.write.observe(began.elapsed());
+        add(&self.stats.bytes, self.end.pending.len() as u64);
         self.failed = false;
         self.end.offset += self.end.pending.len() as u64;
         self.end.pending.clear();

@@ -63,6 +63,8 @@ pub fn build(settings: &Settings, lines: &mut Vec<Line>) -> Result<Config, Refus
         store: store(settings)?,
         watch: watch(settings, lines),
         logging,
+        // Anything else is basic, as in etcd.
+        extensive_metrics: settings.text("metrics") == "extensive",
     })
 }
 

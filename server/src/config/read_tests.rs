@@ -178,7 +178,6 @@ fn what_is_not_built_is_refused_by_name_and_taken_at_its_default() {
         ("--discovery-srv=d", "--discovery-srv is not built yet in detcd"),
         ("--discovery-endpoints=e --discovery-token=t", "--discovery-endpoints is not built yet in detcd"),
         ("--feature-gates=InitialCorruptCheck=true", "--feature-gates is not built yet in detcd"),
-        ("--metrics=extensive", "--metrics is not built yet in detcd"),
         ("--force-new-cluster", "--force-new-cluster is not built yet in detcd"),
         ("--raft-read-timeout=6s", "--raft-read-timeout is not built yet in detcd"),
         ("--listen-peer-urls=https://1.1.1.1:1", "the scheme https in --listen-peer-urls is not built yet in detcd"),

@@ -258,7 +258,7 @@ pub const FLAGS: &[Flag] = &[
     built("auto-compaction-retention", Text, "0", Tuning, "how much history is kept; 0 keeps all of it"),
     built("auto-compaction-mode", Text, "periodic", Tuning, "periodic or revision"),
     later("enable-pprof", Bool, "false", Tuning, "serve profiles over HTTP"),
-    later("metrics", Text, "basic", Tuning, "basic or extensive"),
+    built("metrics", Text, "basic", Tuning, "basic or extensive"),
     later("enable-distributed-tracing", Bool, "false", Tuning, "send traces"),
     later("distributed-tracing-address", Text, "localhost:4317", Tuning, "where traces are sent"),
     later("distributed-tracing-service-name", Text, "etcd", Tuning, "this service's name in traces"),

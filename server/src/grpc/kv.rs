@@ -2,11 +2,14 @@
 
 use detcd_core::apply::{Application, Step};
 use detcd_core::command::TxnRequest;
-use detcd_core::mvcc::{Progress, RangeRead, ReadPoint, StreamRead, validate};
+use detcd_core::mvcc::{Progress, ReadPoint, StreamRead, validate};
 use detcd_core::reply::{Rejected, Reply, TxnReply};
+use detcd_io::clock::Instant;
 use detcd_io::codec::entry::Field;
 use detcd_io::codec::request;
 use detcd_io::driver::bounds;
+use detcd_io::stats::add;
+use detcd_io::stats::ops::Operations;
 use detcd_io::store::backend::Backend;
 use detcd_io::store::compaction::Pin;
 use detcd_proto::etcdserverpb as pb;
@@ -57,7 +60,12 @@ impl<B: Backend> KvService<B> {
                 Step::Done(outcome) => {
                     assert!(outcome.writes.is_empty(), "a read-only transaction writes nothing");
                     return match outcome.reply.map_err(refuse)? {
-                        Reply::Txn(reply) => Ok((reply, Some(view.pin()))),
+                        Reply::Txn(reply) => {
+                            if Operations::of_txn(&reply).sum() > 1 {
+                                add(&self.member.store().stats().txns, 1);
+                            }
+                            Ok((reply, Some(view.pin())))
+                        }
                         other => unreachable!("a transaction is answered by one, not by {other:?}"),
                     };
                 }
@@ -77,10 +85,8 @@ impl<B: Backend> Kv for KvService<B> {
         self.member.check_metadata(request.metadata())?;
         let request = request::range(request.into_inner());
         validate::range(&request).map_err(refuse)?;
-        self.barrier(request.serializable).await?;
-        let mut replier = Replier::new(&self.member);
-        let read = RangeRead::new(&request, &ReadPoint::now(replier.view())).map_err(refuse)?;
-        let mut response = range_response(replier.range(read).await?);
+        let (reply, replier) = self.member.range(&request).await?;
+        let mut response = range_response(reply);
         let revision = response.header.as_ref().map_or(0, |header| header.revision);
         response.header = Some(self.member.header(revision));
         Ok(replier.respond(response))
@@ -148,7 +154,10 @@ impl<B: Backend> Kv for KvService<B> {
         validate::txn(&checked, self.member.limits().txn_ops_max).map_err(refuse)?;
         let (reply, _pin) = if checked.is_read_only() {
             self.barrier(checked.is_serializable()).await?;
-            self.read_only(checked).await?
+            let began = Instant::now();
+            let read = self.read_only(checked).await;
+            self.member.counts().read_txns.observe(read.is_ok(), began.elapsed());
+            read?
         } else {
             let (reply, pin) = self.apply(Field::Txn, &request).await?;
             let Reply::Txn(reply) = reply else { unreachable!("a transaction is answered by one, not by {reply:?}") };
@@ -186,6 +195,8 @@ async fn stream_range<B: Backend>(
     chunks: &mpsc::Sender<Result<pb::RangeStreamResponse, Status>>,
 ) -> Result<(), Status> {
     let mut size = ChunkSize::new(member.limits().request_bytes_max);
+    let stats = member.store().stats();
+    let mut began = Instant::now();
     loop {
         // Taken anew for each turn: a slow client holds no compaction up.
         let progress = read.advance(&member.store().view(), size.keys(), bounds::READ_KEYS_PER_TURN);
@@ -194,6 +205,8 @@ async fn stream_range<B: Backend>(
             Progress::Rejected(why) => return Err(refuse(why)),
             Progress::Done(chunk) => {
                 let is_last = chunk.end.is_some();
+                add(&stats.ranges, 1);
+                stats.range.observe(true, began.elapsed());
                 let response = pb::RangeResponse {
                     header: chunk.end.as_ref().map(|end| member.header(end.revision)),
                     kvs: chunk.kvs.into_iter().map(key_value).collect(),
@@ -205,6 +218,7 @@ async fn stream_range<B: Backend>(
                 if chunks.send(Ok(message)).await.is_err() || is_last {
                     return Ok(());
                 }
+                began = Instant::now();
             }
         }
     }

@@ -3,6 +3,7 @@
 use detcd_core::alarm::{Alarm, Alarms};
 use detcd_core::command::AlarmAction;
 use detcd_core::reply::Reply;
+use detcd_io::clock::Instant;
 use detcd_io::codec::entry::Field;
 use detcd_io::driver::bounds;
 use detcd_io::store::backend::Backend;
@@ -104,7 +105,12 @@ impl<B: Backend> Maintenance for MaintenanceService<B> {
         let asked = request.get_ref().revision;
         let hashed = match store.compaction_hash(asked) {
             Some(hashed) => hashed,
-            None => self.hash_keys(asked).await?,
+            None => {
+                let began = Instant::now();
+                let hashed = self.hash_keys(asked).await?;
+                self.member.counts().key_hashes.observe(began.elapsed());
+                hashed
+            }
         };
         respond(pb::HashKvResponse {
             header: Some(self.member.header(store.current())),
@@ -117,6 +123,7 @@ impl<B: Backend> Maintenance for MaintenanceService<B> {
     async fn hash(&self, request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
         self.member.check_metadata(request.metadata())?;
         let store = self.member.store();
+        let began = Instant::now();
         let mut hashing = HashAll::new(store);
         let hash = loop {
             match hashing.advance(bounds::READ_KEYS_PER_TURN).map_err(|fault| self.member.fail(fault))? {
@@ -124,6 +131,7 @@ impl<B: Backend> Maintenance for MaintenanceService<B> {
                 None => tokio::task::yield_now().await,
             }
         };
+        self.member.counts().hashes.observe(began.elapsed());
         respond(pb::HashResponse { header: Some(self.member.header(store.current())), hash })
     }
 
@@ -166,8 +174,12 @@ impl<B: Backend> Maintenance for MaintenanceService<B> {
         let (pieces, stream) = mpsc::channel(PIECES_MAX);
         tokio::spawn(async move {
             let version = member.store().storage_version().map_or(String::new(), |version| version.to_string());
+            let began = Instant::now();
             match snapshot::copy(&member).await {
-                Ok(copied) => snapshot::send(copied, version, pieces).await,
+                Ok(copied) => {
+                    snapshot::send(copied, version, pieces).await;
+                    member.counts().snapshots.observe(began.elapsed());
+                }
                 // The client may be gone, too.
                 Err(status) => drop(pieces.send(Err(status)).await),
             }

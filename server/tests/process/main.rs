@@ -9,6 +9,7 @@ mod lease;
 mod load;
 mod maintenance;
 mod member;
+mod monitoring;
 mod quota;
 mod watch;
 
