@@ -20,6 +20,7 @@ use http_body_util::BodyExt as _;
 
 use crate::metrics::Metrics;
 use crate::metrics::rpc::Rpcs;
+use crate::vars;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -58,6 +59,7 @@ pub(crate) fn client_router<B: Backend>(
         .merge(LIVEZ.router())
         .merge(READYZ.router())
         .route("/metrics", any(scrape::<B>))
+        .route("/debug/vars", any(variables::<B>))
         .with_state(client);
     grpc.layer(middleware::from_fn(only_grpc))
         .merge(http)
@@ -199,7 +201,7 @@ async fn health<B: Backend>(
     if let Some(refused) = refuse_method(&method) {
         return refused;
     }
-    let serializable = parameters(query.as_deref(), "serializable").any(|value| value == "true");
+    let serializable = parameters(query.as_deref(), "serializable").next() == Some("true");
     let excluded: Vec<&str> = parameters(query.as_deref(), "exclude").collect();
     let reason = if let Some(alarm) = alarm(&client.member, &excluded) {
         Some(format!("ALARM {alarm}"))
@@ -216,6 +218,15 @@ async fn health<B: Backend>(
     };
     let body = serde_json::json!({ "health": "false", "reason": reason });
     text(StatusCode::SERVICE_UNAVAILABLE, format!("{body}\n"))
+}
+
+async fn variables<B: Backend>(State(client): State<Client<B>>, method: Method) -> Response<Body> {
+    if let Some(refused) = refuse_method(&method) {
+        return refused;
+    }
+    let mut response = Response::new(Body::from(vars::text(&client.member)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    response
 }
 
 /// The name of a raised alarm that is not excluded.
@@ -275,9 +286,9 @@ async fn checked<B: Backend>(
     client: &Client<B>,
     kind: &'static str,
     checks: &[Check],
+    excluded: &[&str],
     query: Option<&str>,
 ) -> Response<Body> {
-    let excluded: Vec<&str> = parameters(query, "exclude").collect();
     let verbose = parameters(query, "verbose").next().is_some();
     let (mut report, mut failed) = (String::new(), false);
     for check in checks.iter().filter(|check| !excluded.contains(&check.name())) {
@@ -321,9 +332,13 @@ impl Checks {
         if let Some(refused) = refuse_method(&method) {
             return refused;
         }
-        let Some(name) = name else { return checked(&client, self.kind, self.all, query.as_deref()).await };
+        let Some(name) = name else {
+            let excluded: Vec<&str> = parameters(query.as_deref(), "exclude").collect();
+            return checked(&client, self.kind, self.all, &excluded, query.as_deref()).await;
+        };
         match self.all.iter().find(|check| check.name() == name) {
-            Some(check) => checked(&client, self.kind, &[*check], query.as_deref()).await,
+            // Who asks for one check gets it.
+            Some(check) => checked(&client, self.kind, &[*check], &[], query.as_deref()).await,
             None => text(StatusCode::NOT_FOUND, "404 page not found\n".to_owned()),
         }
     }

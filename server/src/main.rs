@@ -8,6 +8,7 @@ mod listen;
 mod metrics;
 mod notify;
 mod run;
+mod vars;
 
 use std::ffi::OsString;
 use std::io::Write as _;

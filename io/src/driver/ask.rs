@@ -3,11 +3,11 @@
 //! An [`Asker`] is a cheap clone in every service. It never waits for room: a full queue is an answer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use detcd_core::ids::{Index, MemberId, Term, Ticket};
-use detcd_core::raft::Refusal;
+use detcd_core::raft::{Raft, Refusal};
 use detcd_core::reply::{Rejected, Reply};
 use tokio::sync::{mpsc, oneshot};
 
@@ -72,6 +72,9 @@ pub enum Unanswered {
 pub struct Gauges {
     term: AtomicU64,
     leader: AtomicU64,
+    vote: AtomicU64,
+    state: AtomicU8,
+    last: AtomicU64,
     committed: AtomicU64,
     applied: AtomicU64,
     applied_term: AtomicU64,
@@ -81,6 +84,14 @@ pub struct Gauges {
     leader_changes: AtomicU64,
     proposals: AtomicU64,
 }
+
+/// etcd's names for the roles, follower first.
+const STATES: [(&str, &str); 4] = [
+    ("follower", "StateFollower"),
+    ("pre-candidate", "StatePreCandidate"),
+    ("candidate", "StateCandidate"),
+    ("leader", "StateLeader"),
+];
 
 impl Gauges {
     /// The current Raft term.
@@ -98,6 +109,18 @@ impl Gauges {
     /// The term in which this member leads.
     pub fn leading(&self) -> Option<Term> {
         Some(Term(self.leading.load(Ordering::Acquire))).filter(|term| term.0 != 0)
+    }
+    /// Whom the member has voted for in the current term.
+    pub fn vote(&self) -> Option<MemberId> {
+        Some(MemberId(self.vote.load(Ordering::Relaxed))).filter(|id| id.0 != 0)
+    }
+    /// What the member is in Raft, in etcd's words.
+    pub fn state(&self) -> &'static str {
+        STATES[usize::from(self.state.load(Ordering::Relaxed))].1
+    }
+    /// The newest entry of the log.
+    pub fn last(&self) -> Index {
+        Index(self.last.load(Ordering::Relaxed))
     }
     /// The commit index.
     pub fn committed(&self) -> Index {
@@ -124,11 +147,17 @@ impl Gauges {
         self.proposals.load(Ordering::Relaxed)
     }
 
-    pub(super) fn tell_raft(&self, term: Term, leader: Option<MemberId>, leads: bool, committed: Index) {
-        self.term.store(term.0, Ordering::Relaxed);
-        self.leader.store(leader.map_or(0, |id| id.0), Ordering::Relaxed);
-        self.leading.store(if leads { term.0 } else { 0 }, Ordering::Release);
-        self.committed.store(committed.0, Ordering::Relaxed);
+    pub(super) fn tell_raft(&self, raft: &Raft) {
+        let (term, number) = (raft.term().0, |id: Option<MemberId>| id.map_or(0, |id| id.0));
+        self.term.store(term, Ordering::Relaxed);
+        self.leader.store(number(raft.leader()), Ordering::Relaxed);
+        self.leading.store(if raft.is_leader() { term } else { 0 }, Ordering::Release);
+        self.vote.store(number(raft.hard_state().vote), Ordering::Relaxed);
+        let state = STATES.iter().zip(0..).find(|((name, _), _)| *name == raft.role().name());
+        let (_, state) = state.expect("every role has a name");
+        self.state.store(state, Ordering::Relaxed);
+        self.last.store(raft.last().index.0, Ordering::Relaxed);
+        self.committed.store(raft.commit().0, Ordering::Relaxed);
     }
     pub(super) fn tell_applied(&self, index: Index, term: Term) {
         self.applied.store(index.0, Ordering::Relaxed);

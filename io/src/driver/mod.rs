@@ -322,7 +322,7 @@ impl<B: Backend> Driver<B> {
     }
 
     fn tell(&self) {
-        self.gauges.tell_raft(self.raft.term(), self.raft.leader(), self.raft.is_leader(), self.raft.commit());
+        self.gauges.tell_raft(&self.raft);
         self.gauges.tell_room(self.durable.is_full());
     }
 }

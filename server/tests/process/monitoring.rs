@@ -45,3 +45,26 @@ async fn requests_and_disks_are_counted() {
     assert!(read("etcd_disk_wal_fsync_duration_seconds_sum") > 0.0);
     assert!(read("etcd_disk_wal_write_bytes_total") > 100.0);
 }
+
+#[tokio::test]
+async fn variables_are_json_and_single_checks_are_made_whatever_is_excluded() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = Home::new(directory.path());
+    let (_member, _client) = home.start().await;
+    let answer = home.get(home.client_port, "/debug/vars");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.to_lowercase().contains("content-type: application/json; charset=utf-8"), "{head}");
+    let vars: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(vars["raft.status"]["raftState"], "StateLeader");
+    assert_eq!(vars["raft.status"]["id"], vars["raft.status"]["vote"]);
+    let progress = &vars["raft.status"]["progress"][vars["raft.status"]["id"].as_str().unwrap()];
+    assert_eq!(progress["next"].as_u64(), progress["match"].as_u64().map(|last| last + 1));
+    assert!(vars["memstats"]["Sys"].as_u64() > Some(1 << 20));
+    assert_eq!(vars["cmdline"][1], "--name");
+    let refused = home.request(home.client_port, "POST /debug/vars", "", b"");
+    assert!(refused.starts_with("HTTP/1.1 405 "), "{refused}");
+    let one = home.get(home.client_port, "/readyz/non_learner?exclude=non_learner&verbose");
+    assert!(one.ends_with("[+]non_learner ok\nok\n"), "{one}");
+    let all = home.get(home.client_port, "/readyz?exclude=non_learner&verbose");
+    assert!(!all.contains("non_learner"), "{all}");
+}
