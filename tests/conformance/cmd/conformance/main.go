@@ -2,6 +2,7 @@
 //
 //	conformance [flags]                  seeds of random operations, etcdctl, the logs
 //	conformance -replay FILE [flags]     repeats a script that an earlier run wrote
+//	conformance monitor [flags]          metrics, health checks and variables
 //	conformance move [flags]             data directories from etcd to detcd and back
 //	conformance make-corpus -out DIR     logs for detcd's own tests, judged by etcd's code
 //	conformance make-directories -out DIR  data directories for detcd's own tests
@@ -24,6 +25,7 @@ import (
 	"time"
 
 	"detcd.io/conformance/internal/files"
+	"detcd.io/conformance/internal/monitor"
 	"detcd.io/conformance/internal/move"
 	"detcd.io/conformance/internal/pair"
 	"detcd.io/conformance/internal/process"
@@ -50,6 +52,8 @@ func start(args []string) int {
 		err = readWAL(args[1:])
 	case len(args) > 0 && args[0] == "move":
 		failed, err = moveOnly(args[1:])
+	case len(args) > 0 && args[0] == "monitor":
+		failed, err = monitorOnly(args[1:])
 	case len(args) > 0 && args[0] == "make-directories":
 		err = makeDirectories(args[1:])
 	default:
@@ -72,6 +76,7 @@ type options struct {
 	seeds, ops           int
 	shrink, timeout      time.Duration
 	keep, ctl, move      bool
+	monitor              bool
 	replay, dir          string
 }
 
@@ -91,6 +96,7 @@ func parse(args []string) (options, error) {
 	flags.DurationVar(&o.timeout, "timeout", time.Hour, "longest time for everything")
 	flags.BoolVar(&o.keep, "keep", false, "keep the data directories of a seed that failed")
 	flags.BoolVar(&o.ctl, "ctl", true, "compare what etcdctl and HTTP probes print")
+	flags.BoolVar(&o.monitor, "monitor", true, "compare metrics, health checks and variables")
 	flags.StringVar(&o.replay, "replay", "", "repeat this script instead of drawing operations")
 	flags.StringVar(&o.dir, "dir", "", "where to put data directories; empty is the system's temporary directory")
 	if err := flags.Parse(args); err != nil {
@@ -151,6 +157,9 @@ func score(ctx context.Context, o options, config run.Config) (total run.Score, 
 		}
 		total.Add(run.Smoke(ctx, config))
 	}
+	if o.monitor {
+		total.Add(watchOver(ctx, config.Binaries, config.Root))
+	}
 	if o.move {
 		moving, err := moveConfig(ctx, o, config.Root)
 		if err != nil {
@@ -166,6 +175,37 @@ func score(ctx context.Context, o options, config run.Config) (total run.Score, 
 		}
 	}
 	return total, nil
+}
+
+// watchOver compares what both tell those who watch over them.
+func watchOver(ctx context.Context, binaries pair.Binaries, root string) run.Score {
+	passed, differences := monitor.Run(ctx, binaries, root)
+	for _, difference := range differences {
+		fmt.Printf("monitor: DIFFERENCE\n  %s\n", strings.ReplaceAll(difference, "\n", "\n  "))
+	}
+	fmt.Printf("monitor: %d metrics and probes agree\n", passed)
+	return run.Score{Passed: passed, Failed: len(differences)}
+}
+
+func monitorOnly(args []string) (failed int, err error) {
+	flags := flag.NewFlagSet("monitor", flag.ContinueOnError)
+	detcd := flags.String("detcd", "../../target/release/detcd", "the server to compare")
+	if err := flags.Parse(args); err != nil {
+		return 0, err
+	}
+	return inTemporary(false, func(ctx context.Context, root string) (int, error) {
+		binary, err := filepath.Abs(*detcd)
+		if err != nil {
+			return 0, err
+		}
+		etcd, err := tool(ctx, "", "etcd", "go.etcd.io/etcd/server/v3", "--version")
+		if err != nil {
+			return 0, err
+		}
+		score := watchOver(ctx, pair.Binaries{Etcd: etcd, Detcd: binary}, root)
+		fmt.Printf("%d passed, %d failed\n", score.Passed, score.Failed)
+		return score.Failed, nil
+	})
 }
 
 // moveConfig finds the tools that only moving needs.
