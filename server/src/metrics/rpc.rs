@@ -204,14 +204,17 @@ impl Rpcs {
 
     fn on_client(&self, kind: Kind, headers: &HeaderMap) {
         let version = match headers.get("client-api-version").map(|value| std::str::from_utf8(value.as_bytes())) {
-            None => "unknown",
-            Some(Ok(version)) if version.len() <= VERSION_BYTES_MAX => version,
-            Some(Ok(_)) => OTHER_VERSIONS,
+            None => Some("unknown"),
+            Some(Ok(version)) => {
+                Some(version).filter(|text| text.len() <= VERSION_BYTES_MAX && *text != OTHER_VERSIONS)
+            }
             // Refused as a whole.
             Some(Err(_)) => return,
         };
         let (others, places) = self.clients.split_last().expect("a place for the others");
-        let same = |place: &&Clients| **place.version.get_or_init(|| version.into()) == *version;
+        let same = |place: &&Clients| {
+            version.is_some_and(|version| **place.version.get_or_init(|| version.into()) == *version)
+        };
         let place = places.iter().find(same).unwrap_or(others);
         count(&place.requests[usize::from(kind != Unary)], 1);
     }
