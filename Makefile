@@ -18,7 +18,7 @@ SIM_ALLOCATOR = MIMALLOC_PURGE_DELAY=-1 MIMALLOC_ALLOW_THP=0
 SIM = $(SIM_ALLOCATOR) RUSTFLAGS="--cfg madsim" cargo run --profile sim --target-dir target/sim -p detcd-sim --bin detcd-sim --
 SIM_MUTANTS = $(SIM_ALLOCATOR) RUSTFLAGS="--cfg madsim --cfg mutants --cfg verify" cargo run --profile sim --target-dir target/sim-mutants -p detcd-sim --bin detcd-sim --
 
-.PHONY: build run check test sim mutants model fuzz corpus conformance bench bench-smoke fix
+.PHONY: build run check test sim sim-test mutants model fuzz corpus conformance bench bench-smoke fix
 
 build:
 	cargo build --release -p detcd-server -p detcd-ctl
@@ -40,6 +40,10 @@ check:
 # The simulator: N runs of a KIND (engine or server) from SEED on. One seed repeats a run.
 sim:
 	$(SIM) --kind $(KIND) --seed $(SEED) --count $(N)
+
+# Crash points, one by one, and the simulator's own tests.
+sim-test:
+	RUSTFLAGS="--cfg madsim" cargo test --profile sim --target-dir target/sim -p detcd-sim
 
 # Known bugs, each of which the simulator must find: docs/scoreboard.md.
 mutants:
