@@ -118,3 +118,14 @@ fn a_root_that_is_no_root_is_named() {
     lying[root as usize * PAGE_BYTES] ^= 1;
     assert_eq!(opened(directory.path(), &lying), None, "a page of another number is no root");
 }
+
+#[test]
+fn the_lock_file_is_there_to_its_last_byte() {
+    use std::os::unix::fs::MetadataExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let _store = Lmdb::open(directory.path()).unwrap();
+    let lock = fs::metadata(directory.path().join("lock.mdb")).unwrap();
+    // A hole in it would end the process, when LMDB writes to its map of it and the disk is full.
+    assert!(lock.len() <= lock.blocks() * 512, "{} bytes in {} blocks", lock.len(), lock.blocks());
+    assert_eq!(lock.len(), 128 + 64 * 512, "LMDB took the length that was given, and needs no more");
+}

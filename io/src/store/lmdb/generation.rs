@@ -1,6 +1,7 @@
 //! One LMDB environment: a file, its map, its tables. The store moves from one to the next when it is defragmented; whoever still reads the old one keeps it.
 
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,6 +21,8 @@ const MAP_BYTES_WANTED: usize = 1 << 40;
 const MAP_BYTES_LEAST: usize = 1 << 30;
 /// Read transactions open at once. Each lives for one bounded call on one of a few threads.
 const READERS_MAX: u32 = 512;
+/// The length of LMDB's lock file: what it knows of itself, and a line of the cache for each reader.
+const LOCK_BYTES: u64 = 128 + 64 * READERS_MAX as u64;
 /// The file grows in such steps.
 const RESERVE_BYTES: u64 = 4 << 20;
 /// Pages from a root to a leaf, at the most, and what changing them frees and takes besides.
@@ -54,6 +57,7 @@ impl Generation {
     pub(super) fn open(directory: &Path) -> Result<Self, Fault> {
         let path = directory.join("data.mdb");
         meta::check(&path)?;
+        take_lock_room(directory)?;
         let env = open_env(directory)?;
         let mut transaction = env.write_txn().map_err(|error| fault("begin", error))?;
         let mut tables = Vec::with_capacity(Bucket::ALL.len());
@@ -160,6 +164,15 @@ fn append_or_put(table: &Table, transaction: &mut RwTxn<'_>, key: &[u8], value: 
         Err(heed::Error::Mdb(MdbError::KeyExist)) => table.put(transaction, key, value),
         written => written,
     }
+}
+
+/// Takes the room of LMDB's lock file. LMDB would make it with holes and write it through its map: on a full disk that is a signal that ends the process, not an error.
+fn take_lock_room(directory: &Path) -> Result<(), Fault> {
+    let path = directory.join("lock.mdb");
+    let mut options = fs::File::options();
+    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.map_err(Fault::disk("open", &path))?;
+    disk::allocate(&file, LOCK_BYTES).map_err(Fault::disk("take room for", &path))
 }
 
 #[expect(
