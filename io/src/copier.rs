@@ -10,11 +10,13 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use detcd_core::ids::Index;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::bbolt::write::{Finished, Writer};
 use crate::clock::Instant;
 use crate::disk::{Access, Disk, File};
+use crate::driver::ask::Asker;
 use crate::driver::bounds;
 use crate::fault::Fault;
 use crate::mutants::mutated;
@@ -74,9 +76,29 @@ pub struct Copier<B: Backend, D: Disk> {
     making: Option<Making<B::Frozen, D::File>>,
     waiting: VecDeque<MadeAnswer>,
     copies: u64,
+    writing: Writing,
     /// The known bug that it carries, in builds that prove the checkers can fail.
     #[cfg(mutants)]
     pub mutant: Option<crate::mutants::Mutant>,
+}
+
+/// Whether anybody writes.
+struct Writing {
+    asker: Asker,
+    /// What was applied at the last look.
+    applied: Index,
+    /// When that had changed.
+    since: Instant,
+}
+
+impl Writing {
+    fn rest(&mut self, now: Instant) -> Rest {
+        let applied = self.asker.gauges().applied();
+        if applied != self.applied {
+            (self.applied, self.since) = (applied, now);
+        }
+        Rest::since(now - self.since)
+    }
 }
 
 struct Making<R, F> {
@@ -92,7 +114,13 @@ struct Making<R, F> {
 }
 
 /// Makes a copier and the way to it. It copies a `chunk` at a time.
-pub fn copier<B: Backend, D: Disk>(store: B, disk: D, directory: &Path, chunk: Chunk) -> (Copier<B, D>, Copies) {
+pub fn copier<B: Backend, D: Disk>(
+    store: B,
+    disk: D,
+    directory: &Path,
+    chunk: Chunk,
+    asker: Asker,
+) -> (Copier<B, D>, Copies) {
     let (asks, asked) = mpsc::channel(bounds::COPY_ASKS_MAX);
     let (ended, ends) = mpsc::channel(bounds::COPIES_MAX);
     let copier = Copier {
@@ -106,6 +134,7 @@ pub fn copier<B: Backend, D: Disk>(store: B, disk: D, directory: &Path, chunk: C
         making: None,
         waiting: VecDeque::new(),
         copies: 0,
+        writing: Writing { applied: asker.gauges().applied(), since: Instant::now(), asker },
         #[cfg(mutants)]
         mutant: None,
     };
@@ -162,7 +191,12 @@ impl<B: Backend, D: Disk> Copier<B, D> {
                     Some(Ask::Make { answer }) if self.waiting.len() == bounds::COPY_ASKS_MAX => {
                         let _ = answer.send(Err(NoCopy::TooMany));
                     }
-                    Some(Ask::Make { answer }) => self.waiting.push_back(answer),
+                    Some(Ask::Make { answer }) => {
+                        if self.made.len() == bounds::COPIES_MAX {
+                            tracing::warn!(copies = self.made.len(), "a snapshot waits until a client has taken another one");
+                        }
+                        self.waiting.push_back(answer);
+                    }
                     Some(Ask::Read { id, offset, bytes, answer }) => {
                         let file = self.made.get(&id).expect("a copy is removed when nobody can read it any more");
                         let read = read(file, offset, bytes).await.map_err(Fault::disk("read", &self.directory));
@@ -220,7 +254,7 @@ impl<B: Backend, D: Disk> Copier<B, D> {
         match making.advance(self.chunk).await {
             Ok(None) => {
                 let now = Instant::now();
-                making.due = now + Rest::Long.after(now - began);
+                making.due = now + self.writing.rest(now).after(now - began);
                 self.making = Some(making);
             }
             Ok(Some(size_bytes)) => {

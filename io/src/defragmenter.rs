@@ -5,8 +5,6 @@
 //! is removed, and the store is as it was.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
-
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Instant;
@@ -16,9 +14,6 @@ use crate::stats::CommitStats;
 use crate::store::backend::{Backend, Size};
 use crate::store::batch::Batch;
 use crate::store::copying::{Chunk, Copying, Failed, Rest, Stands};
-
-/// How long after a commit its clients count as being at work.
-const AT_WORK: Duration = Duration::from_millis(500);
 
 /// What came of a defragmentation: nothing to say, or why it failed.
 pub type Answer = Result<(), String>;
@@ -96,8 +91,8 @@ impl<B: Backend> Defragmenter<B> {
         match under_way.copying.advance(store, self.chunk).await {
             Ok(Stands::More) => {
                 let now = Instant::now();
-                let is_busy = under_way.committed.is_some_and(|at| now - at < AT_WORK);
-                under_way.due = now + if is_busy { Rest::Long } else { Rest::Short }.after(now - began);
+                let rest = under_way.committed.map_or(Rest::Short, |at| Rest::since(now - at));
+                under_way.due = now + rest.after(now - began);
                 self.under_way = Some(under_way);
                 Ok(None)
             }

@@ -87,15 +87,12 @@ pub fn assemble<D: Disk, B: Backend>(
     let disk = booted.wal.disk().clone();
     let places = places(config, &booted);
     let (defragment, defragments) = mpsc::channel(bounds::DEFRAGMENT_ASKS_MAX);
-    #[cfg_attr(not(mutants), expect(unused_mut, reason = "changed in builds with mutants"))]
-    let (mut copier, copies) =
-        copier(booted.store.backend().clone(), disk.clone(), &places.snap, config.store.copy_chunk);
+    let copying = (booted.store.backend().clone(), disk.clone(), places.snap.clone());
     #[cfg_attr(not(mutants), expect(unused_mut, reason = "changed in builds with mutants"))]
     let mut defragmenter = Defragmenter::new(defragments, config.store.copy_chunk);
     #[cfg(mutants)]
     {
         defragmenter.mutant = booted.mutant;
-        copier.mutant = booted.mutant;
     }
     let committer = Committer::new(booted.store.backend().clone(), disk, places, job_queue, completer, defragmenter);
     let written = Written { log: Arc::clone(booted.wal.stats()), commits: Arc::clone(committer.stats()) };
@@ -115,6 +112,13 @@ pub fn assemble<D: Disk, B: Backend>(
     #[cfg(mutants)]
     {
         sweeper.mutant = booted.mutant;
+    }
+    let (backend, disk, directory) = copying;
+    #[cfg_attr(not(mutants), expect(unused_mut, reason = "changed in builds with mutants"))]
+    let (mut copier, copies) = copier(backend, disk, &directory, config.store.copy_chunk, asker.clone());
+    #[cfg(mutants)]
+    {
+        copier.mutant = booted.mutant;
     }
     let keeper = LeaseKeeper::new(booted.store.clone(), asker.clone(), limits.timeout);
     let (fanout, handle) = Fanout::new(booted.store.clone(), asker.clone(), dice, watching, fault_line.clone());

@@ -13,6 +13,8 @@ use super::batch::Batch;
 use super::buckets::Bucket;
 use crate::fault::Fault;
 
+/// How long after a write its clients count as being at work.
+const AT_WORK: Duration = Duration::from_millis(500);
 /// The least rest between two chunks.
 const REST_LEAST: Duration = Duration::from_millis(1);
 
@@ -40,6 +42,12 @@ pub enum Rest {
 }
 
 impl Rest {
+    /// The rest when the last write was so long ago.
+    #[must_use]
+    pub fn since(written: Duration) -> Self {
+        if written < AT_WORK { Self::Long } else { Self::Short }
+    }
+
     /// The rest after a chunk that took so long.
     #[must_use]
     pub fn after(self, took: Duration) -> Duration {

@@ -23,6 +23,9 @@ const READ_BYTES: usize = 8 * PIECE_BYTES;
 /// The rest after as many, so that a fast client leaves the processor to the others: at most some 100 MB a second.
 const REST: Duration = Duration::from_millis(2);
 
+/// How long a client may take nothing: then its copy goes, for the room of the disk and for others who wait.
+const PATIENCE: Duration = Duration::from_mins(5);
+
 /// A stream of pieces.
 pub(super) type Pieces = mpsc::Sender<Result<pb::SnapshotResponse, Status>>;
 
@@ -66,8 +69,16 @@ pub(super) async fn send(copied: Copied, version: String, pieces: Pieces) {
             sent += blob.len() as u64;
             let piece =
                 pb::SnapshotResponse { header: None, remaining_bytes: size - sent, blob, version: version.clone() };
-            if pieces.send(Ok(piece)).await.is_err() {
-                return;
+            match tokio::time::timeout(PATIENCE, pieces.send(Ok(piece))).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return,
+                Err(_) => {
+                    tracing::warn!(sent, size, "a client takes nothing of its snapshot; it is given up");
+                    drop(copied);
+                    let late =
+                        Status::deadline_exceeded("the snapshot was given up: nothing of it was taken for too long");
+                    return drop(pieces.send(Err(late)).await);
+                }
             }
         }
         tokio::time::sleep(REST).await;
