@@ -36,6 +36,7 @@ pub struct Exported {
 /// [`ToolError`]; then there is nothing in the output.
 pub async fn export(places: &Places, output: &Path) -> Result<Exported, ToolError> {
     let disk = RealDisk;
+    expect_outside(places, output)?;
     let _claim = claim(&disk, places).await?;
     let backend = Lmdb::open(&places.store())?;
     let applied = applied(&backend, places)?;
@@ -66,7 +67,14 @@ pub async fn export(places: &Places, output: &Path) -> Result<Exported, ToolErro
 async fn claim(disk: &RealDisk, places: &Places) -> Result<<RealDisk as Disk>::File, ToolError> {
     let path = places.lock();
     if !exists(disk, &path).await.map_err(Fault::disk("look for", &path))? {
-        return Err(refused(&places.data_dir, "no member of detcd has run here".to_owned()));
+        let database = places.etcd_store();
+        let is_etcds = exists(disk, &database).await.map_err(Fault::disk("look for", &database))?;
+        let cause = if is_etcds {
+            "holds a database of etcd (member/snap/db): it needs no export"
+        } else {
+            "no member of detcd has run here"
+        };
+        return Err(refused(&places.data_dir, cause.to_owned()));
     }
     let lock = disk.open(&path, Access::Write).await.map_err(Fault::disk("open", &path))?;
     if lock.lock().await.map_err(Fault::disk("lock", &path))? == Lock::Elsewhere {
@@ -91,6 +99,18 @@ fn applied(backend: &Lmdb, places: &Places) -> Result<u64, ToolError> {
     let Some(bytes) = backend.get(Bucket::Meta, buckets::APPLIED_INDEX)? else { return Ok(0) };
     let number = bytes.as_ref().try_into().map(u64::from_be_bytes);
     number.map_err(|_| refused(&places.store(), "consistent_index: not eight bytes".to_owned()))
+}
+
+/// An export belongs to nobody's member.
+fn expect_outside(places: &Places, output: &Path) -> Result<(), ToolError> {
+    let absolute = |path: &Path| std::path::absolute(path).map_err(Fault::disk("find", path));
+    let inside = absolute(output)?;
+    for place in [&places.data_dir, &places.wal_dir] {
+        if inside.starts_with(absolute(place)?) {
+            return Err(refused(output, format!("lies in {}", place.display())));
+        }
+    }
+    Ok(())
 }
 
 async fn expect_nothing(disk: &RealDisk, output: &Path) -> Result<(), ToolError> {

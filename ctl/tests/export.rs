@@ -89,8 +89,15 @@ fn what_may_not_be_exported_is_refused_and_writes_nothing() {
     assert_eq!(error(&places, &output), format!("{}: is not empty", output.display()));
     fs::remove_file(output.join("x")).unwrap();
 
+    let inside = places.data_dir.join("out");
+    assert_eq!(error(&places, &inside), format!("{}: lies in {}", inside.display(), places.data_dir.display()));
+    assert!(!inside.exists());
+
     let elsewhere = Places::new(root.path().join("nothing"), None);
     assert!(error(&elsewhere, &output).ends_with("no member of detcd has run here"));
+    fs::create_dir_all(elsewhere.snap()).unwrap();
+    fs::write(elsewhere.etcd_store(), b"").unwrap();
+    assert!(error(&elsewhere, &output).ends_with("it needs no export"));
     let log_apart = Places::new(places.data_dir.clone(), Some(root.path().join("log")));
     assert!(error(&log_apart, &output).ends_with("there is no log; is --wal-dir missing?"));
     fs::write(places.store().join("importing"), b"").unwrap();
