@@ -5,14 +5,17 @@ use std::ops::Bound;
 use std::path::Path;
 
 use detcd_io::bbolt::read::Reader;
-use detcd_io::bbolt::write::Writer;
 use detcd_io::disk::{Access, Disk, File};
 use detcd_io::fault::Fault;
-use detcd_io::store::backend::{Backend, Slice, Visit};
+use detcd_io::store::backend::{Backend, Frozen, Slice, Visit};
 use detcd_io::store::buckets::Bucket;
+use detcd_io::store::copying::Chunk;
+use detcd_io::store::export::Export;
 
-/// Pages that gather in memory before they are written.
-const PENDING_BYTES_MAX: usize = 1 << 20;
+/// What of a store is read before it is written.
+const CHUNK: Chunk = Chunk { rows: usize::MAX, bytes: COPY_BYTES };
+/// What of a file is copied at once.
+const COPY_BYTES: usize = 1 << 20;
 
 /// Rows and their hash, as `snapshot status` has it: over the names of the tables and all rows.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -41,27 +44,21 @@ impl Digest {
 /// # Errors
 /// The store or the disk failed, or the file does not hold what the store does.
 pub async fn write<D: Disk, B: Backend>(disk: &D, backend: &B, path: &Path) -> Result<Digest, Fault> {
+    let store = backend.freeze()?;
     let file = disk.open(path, Access::CreateNew).await.map_err(Fault::disk("create", path))?;
-    let (mut writer, mut digest) = (Writer::new(), Digest::default());
-    for bucket in Bucket::ALL {
-        writer.bucket(bucket.name().as_bytes());
-        digest.begin(bucket.name().as_bytes());
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let start = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-            let last = add_rows(backend, Slice { bucket, start, end: Bound::Unbounded }, &mut writer, &mut digest)?;
-            flush(&file, &mut writer, path).await?;
-            match last {
-                Some(key) => after = Some(key),
-                None => break,
-            }
+    let mut export = Export::default();
+    let finished = loop {
+        let finished = export.advance(&store, CHUNK)?;
+        let (offset, pages) = export.take();
+        file.write_all_at(&pages, offset).await.map_err(Fault::disk("write", path))?;
+        if let Some(finished) = finished {
+            break finished;
         }
-    }
-    let finished = writer.finish();
-    flush(&file, &mut writer, path).await?;
+    };
     file.write_all_at(&finished.metas, 0).await.map_err(Fault::disk("write", path))?;
     file.sync_all().await.map_err(Fault::disk("sync", path))?;
     drop(file);
+    let digest = digest_of(&store)?;
     let written = read(disk, path, &mut |_, _, _| Ok(())).await?.1;
     if written != digest {
         let cause = format!("holds {written:?} after it was written, the store {digest:?}");
@@ -70,43 +67,16 @@ pub async fn write<D: Disk, B: Backend>(disk: &D, backend: &B, path: &Path) -> R
     Ok(digest)
 }
 
-/// Adds the next rows of a table, until enough pages wait. Says behind which key it stopped, if it did.
-fn add_rows<B: Backend>(
-    backend: &B,
-    slice: Slice<'_>,
-    writer: &mut Writer,
-    digest: &mut Digest,
-) -> Result<Option<Vec<u8>>, Fault> {
-    let (mut previous, mut stopped, mut broken): (Vec<u8>, _, _) = (Vec::new(), None, false);
-    if let Bound::Excluded(after) = slice.start {
-        previous.extend_from_slice(after);
+fn digest_of(store: &impl Frozen) -> Result<Digest, Fault> {
+    let mut digest = Digest::default();
+    for bucket in Bucket::ALL {
+        digest.begin(bucket.name().as_bytes());
+        store.scan(Slice { bucket, start: Bound::Unbounded, end: Bound::Unbounded }, &mut |key, value| {
+            digest.add(key, value);
+            Visit::More
+        })?;
     }
-    backend.scan(slice, &mut |key, value| {
-        // The writer takes rows in order and nothing else; a store that has another order is damaged.
-        broken = key <= previous.as_slice();
-        if broken {
-            return Visit::Enough;
-        }
-        writer.row(key, value);
-        digest.add(key, value);
-        previous.clear();
-        previous.extend_from_slice(key);
-        if writer.pending_bytes() < PENDING_BYTES_MAX {
-            return Visit::More;
-        }
-        stopped = Some(key.to_vec());
-        Visit::Enough
-    })?;
-    if broken {
-        let cause = format!("the rows of table {} are out of order", slice.bucket.name());
-        return Err(Fault::Store { action: "read", cause });
-    }
-    Ok(stopped)
-}
-
-async fn flush<F: File>(file: &F, writer: &mut Writer, path: &Path) -> Result<(), Fault> {
-    let (offset, bytes) = writer.take();
-    file.write_all_at(&bytes, offset).await.map_err(Fault::disk("write", path))
+    Ok(digest)
 }
 
 /// What is called for a row: the table, the key and the value.
@@ -145,7 +115,7 @@ pub async fn copy<D: Disk>(disk: &D, source: &Path, target: &Path) -> Result<(),
     let to = disk.open(target, Access::CreateNew).await.map_err(Fault::disk("create", target))?;
     let size = from.size().await.map_err(Fault::disk("read", source))?;
     to.allocate(size).await.map_err(Fault::disk("preallocate", target))?;
-    let (mut chunk, mut offset) = (vec![0; PENDING_BYTES_MAX], 0);
+    let (mut chunk, mut offset) = (vec![0; COPY_BYTES], 0);
     while offset < size {
         let read = from.read_at(&mut chunk, offset).await.map_err(Fault::disk("read", source))?;
         if read == 0 {

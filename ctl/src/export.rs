@@ -1,7 +1,8 @@
 //! A stopped member's directory as one that etcd 3.7 starts on.
 //!
 //! The store becomes `member/snap/db`; log and `.snap` files are copied as they are, being etcd's already. What the store had not taken in yet is in the log, and
-//! etcd replays it. The member's own directory is locked and only read. The output appears by one rename, whole and durable, or not at all.
+//! etcd replays it. Of the member's own directory nothing but lock files
+//! is written. The output appears by one rename, whole and durable, or not at all.
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
 //! Offline tools: what is done to a member's files while it does not run.
 //!
 //! Reading order: [`export`] (a member's directory as etcd's), [`database`] (its store as a bbolt file), [`status`] (what such a file holds). Nothing here changes a
-//! directory that it reads.
+//! database, log or snapshot that it reads; LMDB's own lock file is written, so a member's directory must be writable.
 
 pub mod database;
 pub mod export;

@@ -6,23 +6,23 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use detcd_core::ids::Index;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::bbolt::write::{Finished, Writer};
+use crate::bbolt::write::Finished;
 use crate::clock::Instant;
 use crate::disk::{Access, Disk, File};
-use crate::driver::ask::Asker;
+use crate::driver::ask::Gauges;
 use crate::driver::bounds;
 use crate::fault::Fault;
 use crate::mutants::mutated;
-use crate::store::backend::{Backend, Frozen, Slice, Visit};
-use crate::store::buckets::Bucket;
+use crate::store::backend::{Backend, Frozen};
 use crate::store::copying::{Chunk, Rest};
+use crate::store::export::Export;
 
 /// Why there is no copy, or no more of it.
 #[derive(Debug, thiserror::Error)]
@@ -38,8 +38,7 @@ pub enum NoCopy {
     Failed(#[from] Fault),
 }
 
-/// The copy's number and its length.
-type MadeAnswer = oneshot::Sender<Result<(u64, u64), NoCopy>>;
+type MadeAnswer = oneshot::Sender<Result<Slot, NoCopy>>;
 
 #[derive(Debug)]
 enum Ask {
@@ -51,13 +50,19 @@ enum Ask {
 #[derive(Clone, Debug)]
 pub struct Copies {
     asks: mpsc::Sender<Ask>,
-    ended: mpsc::Sender<u64>,
 }
 
 /// A copy that was made. Its room on the disk is free again when it is dropped.
 #[derive(Debug)]
 pub struct Copied {
-    copies: Copies,
+    asks: mpsc::Sender<Ask>,
+    slot: Slot,
+}
+
+/// The place of one copy, from its making on: nobody who gives up, and no answer that is lost, keeps it.
+#[derive(Debug)]
+struct Slot {
+    ended: mpsc::Sender<u64>,
     id: u64,
     size_bytes: u64,
 }
@@ -71,7 +76,7 @@ pub struct Copier<B: Backend, D: Disk> {
     /// What is copied between two looks at requests.
     chunk: Chunk,
     asks: mpsc::Receiver<Ask>,
-    ended: mpsc::Receiver<u64>,
+    ended: (mpsc::Sender<u64>, mpsc::Receiver<u64>),
     made: BTreeMap<u64, D::File>,
     making: Option<Making<B::Frozen, D::File>>,
     waiting: VecDeque<MadeAnswer>,
@@ -84,7 +89,7 @@ pub struct Copier<B: Backend, D: Disk> {
 
 /// Whether anybody writes.
 struct Writing {
-    asker: Asker,
+    gauges: Arc<Gauges>,
     /// What was applied at the last look.
     applied: Index,
     /// When that had changed.
@@ -93,7 +98,7 @@ struct Writing {
 
 impl Writing {
     fn rest(&mut self, now: Instant) -> Rest {
-        let applied = self.asker.gauges().applied();
+        let applied = self.gauges.applied();
         if applied != self.applied {
             (self.applied, self.since) = (applied, now);
         }
@@ -103,12 +108,9 @@ impl Writing {
 
 struct Making<R, F> {
     frozen: R,
-    writer: Writer,
+    export: Export,
     file: F,
     path: PathBuf,
-    /// The table under way, and the last key that was copied of it.
-    table: usize,
-    last: Option<Bytes>,
     due: Instant,
     answer: MadeAnswer,
 }
@@ -119,26 +121,25 @@ pub fn copier<B: Backend, D: Disk>(
     disk: D,
     directory: &Path,
     chunk: Chunk,
-    asker: Asker,
+    gauges: Arc<Gauges>,
 ) -> (Copier<B, D>, Copies) {
     let (asks, asked) = mpsc::channel(bounds::COPY_ASKS_MAX);
-    let (ended, ends) = mpsc::channel(bounds::COPIES_MAX);
     let copier = Copier {
         store,
         disk,
         directory: directory.to_owned(),
         chunk,
         asks: asked,
-        ended: ends,
+        ended: mpsc::channel(bounds::COPIES_MAX),
         made: BTreeMap::new(),
         making: None,
         waiting: VecDeque::new(),
         copies: 0,
-        writing: Writing { applied: asker.gauges().applied(), since: Instant::now(), asker },
+        writing: Writing { applied: gauges.applied(), since: Instant::now(), gauges },
         #[cfg(mutants)]
         mutant: None,
     };
-    (copier, Copies { asks, ended })
+    (copier, Copies { asks })
 }
 
 impl Copies {
@@ -149,8 +150,8 @@ impl Copies {
     pub async fn make(&self) -> Result<Copied, NoCopy> {
         let (answer, made) = oneshot::channel();
         self.asks.send(Ask::Make { answer }).await.map_err(|_| NoCopy::Stopping)?;
-        let (id, size_bytes) = made.await.map_err(|_| NoCopy::Stopping)??;
-        Ok(Copied { copies: self.clone(), id, size_bytes })
+        let slot = made.await.map_err(|_| NoCopy::Stopping)??;
+        Ok(Copied { asks: self.asks.clone(), slot })
     }
 }
 
@@ -158,7 +159,7 @@ impl Copied {
     /// Its length.
     #[must_use]
     pub const fn size_bytes(&self) -> u64 {
-        self.size_bytes
+        self.slot.size_bytes
     }
 
     /// So many bytes from `offset` on, or as many as there are.
@@ -167,16 +168,16 @@ impl Copied {
     /// The disk failed, or the member is stopping.
     pub async fn read(&self, offset: u64, bytes: usize) -> Result<Bytes, NoCopy> {
         let (answer, read) = oneshot::channel();
-        let ask = Ask::Read { id: self.id, offset, bytes, answer };
-        self.copies.asks.send(ask).await.map_err(|_| NoCopy::Stopping)?;
+        let ask = Ask::Read { id: self.slot.id, offset, bytes, answer };
+        self.asks.send(ask).await.map_err(|_| NoCopy::Stopping)?;
         Ok(read.await.map_err(|_| NoCopy::Stopping)??)
     }
 }
 
-impl Drop for Copied {
+impl Drop for Slot {
     fn drop(&mut self) {
         // There is a place for each copy; if the copier is gone, so are its files.
-        let _ = self.copies.ended.try_send(self.id);
+        let _ = self.ended.try_send(self.id);
     }
 }
 
@@ -186,19 +187,12 @@ impl<B: Backend, D: Disk> Copier<B, D> {
         loop {
             tokio::select! {
                 biased;
-                Some(id) = self.ended.recv() => drop(self.made.remove(&id)),
+                Some(id) = self.ended.1.recv() => drop(self.made.remove(&id)),
                 ask = self.asks.recv() => match ask {
-                    Some(Ask::Make { answer }) if self.waiting.len() == bounds::COPY_ASKS_MAX => {
-                        let _ = answer.send(Err(NoCopy::TooMany));
-                    }
-                    Some(Ask::Make { answer }) => {
-                        if self.made.len() == bounds::COPIES_MAX {
-                            tracing::warn!(copies = self.made.len(), "a snapshot waits until a client has taken another one");
-                        }
-                        self.waiting.push_back(answer);
-                    }
+                    Some(Ask::Make { answer }) => self.on_make(answer),
                     Some(Ask::Read { id, offset, bytes, answer }) => {
-                        let file = self.made.get(&id).expect("a copy is removed when nobody can read it any more");
+                        // Whoever gave up a reading and dropped the copy waits for no answer.
+                        let Some(file) = self.made.get(&id) else { continue };
                         let read = read(file, offset, bytes).await.map_err(Fault::disk("read", &self.directory));
                         let _ = answer.send(read);
                     }
@@ -208,6 +202,17 @@ impl<B: Backend, D: Disk> Copier<B, D> {
             }
             self.begin_next().await;
         }
+    }
+
+    fn on_make(&mut self, answer: MadeAnswer) {
+        self.waiting.retain(|waiting| !waiting.is_closed());
+        if self.waiting.len() == bounds::COPY_ASKS_MAX {
+            return drop(answer.send(Err(NoCopy::TooMany)));
+        }
+        if self.made.len() == bounds::COPIES_MAX {
+            tracing::warn!(copies = self.made.len(), "a snapshot waits until a client has taken another one");
+        }
+        self.waiting.push_back(answer);
     }
 
     /// Begins a copy if somebody waits for one and there is a place for it.
@@ -220,9 +225,8 @@ impl<B: Backend, D: Disk> Copier<B, D> {
             }
             match self.begin().await {
                 Ok((frozen, file, path)) => {
-                    let writer = Writer::new();
-                    self.making =
-                        Some(Making { frozen, writer, file, path, table: 0, last: None, due: Instant::now(), answer });
+                    let (export, due) = (Export::default(), Instant::now());
+                    self.making = Some(Making { frozen, export, file, path, due, answer });
                 }
                 Err(fault) => drop(answer.send(Err(fault.into()))),
             }
@@ -260,9 +264,9 @@ impl<B: Backend, D: Disk> Copier<B, D> {
             Ok(Some(size_bytes)) => {
                 let id = self.copies;
                 self.made.insert(id, making.file);
-                if making.answer.send(Ok((id, size_bytes))).is_err() {
-                    self.made.remove(&id);
-                }
+                let slot = Slot { ended: self.ended.0.clone(), id, size_bytes };
+                // Nobody there: it comes back, is dropped, and so told to have ended.
+                let _ = making.answer.send(Ok(slot));
             }
             Err(fault) => drop(making.answer.send(Err(fault.into()))),
         }
@@ -293,9 +297,8 @@ async fn due(due: Option<Instant>) {
 impl<R: Frozen, F: File> Making<R, F> {
     /// Copies a chunk. Answers the file's length at its end.
     async fn advance(&mut self, chunk: Chunk) -> Result<Option<u64>, Fault> {
-        let is_end = self.gather(chunk)?;
-        let finished = is_end.then(|| self.writer.finish());
-        let (offset, pages) = self.writer.take();
+        let finished = self.export.advance(&self.frozen, chunk)?;
+        let (offset, pages) = self.export.take();
         self.file.write_all_at(&pages, offset).await.map_err(Fault::disk("write", &self.path))?;
         if let Some(Finished { metas, size_bytes }) = finished {
             self.file.write_all_at(&metas, 0).await.map_err(Fault::disk("write", &self.path))?;
@@ -303,34 +306,5 @@ impl<R: Frozen, F: File> Making<R, F> {
         }
         self.file.sync_data().await.map_err(Fault::disk("sync", &self.path))?;
         Ok(None)
-    }
-
-    /// Gives the next rows to the writer. Answers whether those were the last.
-    fn gather(&mut self, chunk: Chunk) -> Result<bool, Fault> {
-        let (mut rows, mut bytes) = (0, 0);
-        while let Some(bucket) = Bucket::ALL.get(self.table).copied() {
-            let place = self.last.take();
-            if place.is_none() {
-                self.writer.bucket(bucket.name().as_bytes());
-            }
-            let start = place.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-            let (writer, last) = (&mut self.writer, &mut self.last);
-            let mut visit = |key: &[u8], value: &[u8]| {
-                writer.row(key, value);
-                rows += 1;
-                bytes += key.len() + value.len();
-                if rows < chunk.rows && bytes < chunk.bytes {
-                    return Visit::More;
-                }
-                *last = Some(Bytes::copy_from_slice(key));
-                Visit::Enough
-            };
-            self.frozen.scan(Slice { bucket, start, end: Bound::Unbounded }, &mut visit)?;
-            if self.last.is_some() {
-                return Ok(false);
-            }
-            self.table += 1;
-        }
-        Ok(true)
     }
 }

@@ -115,7 +115,7 @@ pub fn assemble<D: Disk, B: Backend>(
     }
     let (backend, disk, directory) = copying;
     #[cfg_attr(not(mutants), expect(unused_mut, reason = "changed in builds with mutants"))]
-    let (mut copier, copies) = copier(backend, disk, &directory, config.store.copy_chunk, asker.clone());
+    let (mut copier, copies) = copier(backend, disk, &directory, config.store.copy_chunk, asker.shared_gauges());
     #[cfg(mutants)]
     {
         copier.mutant = booted.mutant;

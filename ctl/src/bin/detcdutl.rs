@@ -17,9 +17,6 @@ const BAD_ARGUMENTS: u8 = 128;
 #[derive(Debug, Parser)]
 #[command(name = "detcdutl")]
 struct Arguments {
-    /// How answers are printed.
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Simple)]
-    write_out: Format,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -28,7 +25,7 @@ struct Arguments {
 enum Verb {
     /// Writes a stopped member's directory as one that etcd 3.7 starts on.
     Export {
-        /// The member's data directory. It is only read.
+        /// The member's data directory. Nothing of it changes but lock files.
         #[arg(long)]
         data_dir: PathBuf,
         /// The directory of its log, if that lies apart. The export has it in the usual place.
@@ -51,6 +48,9 @@ enum Snapshot {
     Status {
         /// The file.
         file: PathBuf,
+        /// How the answer is printed.
+        #[arg(short, long, value_enum, default_value_t = Format::Simple)]
+        write_out: Format,
     },
 }
 
@@ -88,7 +88,7 @@ fn carry_out(arguments: Arguments) -> Result<(), ToolError> {
                 done.snaps
             );
         }
-        Verb::Snapshot(Snapshot::Status { file }) => print!("{}", now(status(&file))?.text(arguments.write_out)),
+        Verb::Snapshot(Snapshot::Status { file, write_out }) => print!("{}", now(status(&file))?.text(write_out)),
         Verb::Version => {
             println!("detcdutl version: {}\nAPI version: 3.7", env!("CARGO_PKG_VERSION"));
         }

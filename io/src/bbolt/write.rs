@@ -122,6 +122,12 @@ impl Page {
     }
 }
 
+impl Tree {
+    fn takes(&self, key: &[u8]) -> bool {
+        !key.is_empty() && self.last.as_deref().is_none_or(|last| last < key)
+    }
+}
+
 impl Default for Writer {
     fn default() -> Self {
         Self::new()
@@ -146,14 +152,19 @@ impl Writer {
         self.tree = Some(Tree { name: name.to_vec(), ..Tree::default() });
     }
 
+    /// Whether a row under `key` may come next.
+    #[must_use]
+    pub fn takes(&self, key: &[u8]) -> bool {
+        self.tree.as_ref().is_some_and(|tree| tree.takes(key))
+    }
+
     /// Adds a row to the bucket. Keys come in ascending order.
     ///
     /// # Panics
     /// If they do not, or no bucket was begun: the caller's bug.
     pub fn row(&mut self, key: &[u8], value: &[u8]) {
         let mut tree = self.tree.take().expect("a row belongs to a bucket");
-        let is_next = tree.last.as_deref().is_none_or(|last| last < key);
-        assert!(is_next && !key.is_empty(), "rows come in order");
+        assert!(tree.takes(key), "rows come in order");
         if tree.leaf.is_full_for(key.len() + value.len()) {
             self.end_leaf(&mut tree);
         }

@@ -205,6 +205,12 @@ impl Asker {
         &self.gauges
     }
 
+    /// The same, to be kept.
+    #[must_use]
+    pub fn shared_gauges(&self) -> Arc<Gauges> {
+        Arc::clone(&self.gauges)
+    }
+
     /// Proposes `payload`, whose header carries `ticket`, and waits until it has been applied here.
     ///
     /// # Errors

@@ -4,13 +4,14 @@
 //! lock that is held for one command or one bounded chunk, never across an await and never while the backend is read.
 //!
 //! Reading order: [`buckets`] (etcd's tables), [`batch`], [`overlay`], [`backend`] (the trait), [`lmdb`], [`memory`], [`leases`],
-//! [`load`] (start-up), [`hash`], [`compaction`], [`copying`] (defragmentation), [`recent`] and [`history`] (what watchers read).
+//! [`load`] (start-up), [`hash`], [`compaction`], [`copying`] (defragmentation), [`export`] (as etcd's file), [`recent`] and [`history`] (what watchers read).
 
 pub mod backend;
 pub mod batch;
 pub mod buckets;
 pub mod compaction;
 pub mod copying;
+pub mod export;
 pub mod hash;
 pub mod history;
 pub mod leases;

@@ -175,12 +175,16 @@ impl<B: Backend> Maintenance for MaintenanceService<B> {
         tokio::spawn(async move {
             let version = member.store().storage_version().map_or(String::new(), |version| version.to_string());
             let began = Instant::now();
-            match snapshot::copy(&member).await {
+            let copied = tokio::select! {
+                copied = snapshot::copy(&member) => copied,
+                // A client that left while it waited needs no copy.
+                () = pieces.closed() => return,
+            };
+            match copied {
                 Ok(copied) => {
                     snapshot::send(copied, version, pieces).await;
                     member.counts().snapshots.observe(began.elapsed());
                 }
-                // The client may be gone, too.
                 Err(status) => drop(pieces.send(Err(status)).await),
             }
         });
