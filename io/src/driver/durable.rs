@@ -9,6 +9,7 @@ use detcd_core::ids::Index;
 use detcd_core::membership::Membership;
 use detcd_core::raft::{Mark, Raft, Write};
 use detcd_proto::raftpb;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 
 use super::ask::Ask;
@@ -181,10 +182,9 @@ impl<B: Backend> Durable<B> {
     /// Hands on what gathered: writes to the log, a batch to the committer if it is time.
     pub(super) fn hand_on(&mut self, raft: &Raft) -> Result<(), Fault> {
         if !self.takes_proposals() {
-            match self.lines.log.try_reserve() {
-                Ok(permit) => permit.send(std::mem::take(&mut self.outgoing)),
-                Err(tokio::sync::mpsc::error::TrySendError::Full(())) => {}
-                Err(tokio::sync::mpsc::error::TrySendError::Closed(())) => return Err(Fault::Gone("the log writer")),
+            match self.lines.log.try_reserve().map(|permit| permit.send(std::mem::take(&mut self.outgoing))) {
+                Ok(()) | Err(TrySendError::Full(())) => {}
+                Err(TrySendError::Closed(())) => return Err(self.last_words_of_log_writer()),
             }
         }
         let now = Instant::now();
@@ -242,8 +242,28 @@ impl<B: Backend> Durable<B> {
     }
 
     /// The committer's queue has room for one job of each kind, so it is never full.
-    fn try_job(&self, job: Job) -> Result<(), Fault> {
-        self.lines.jobs.try_send(job).map_err(|_| Fault::Gone("the committer"))
+    fn try_job(&mut self, job: Job) -> Result<(), Fault> {
+        self.lines.jobs.try_send(job).map_err(|_| self.last_words_of_committer())
+    }
+
+    /// Why the log writer is gone: a report that nobody has read yet tells more than its absence.
+    fn last_words_of_log_writer(&mut self) -> Fault {
+        let mut reports = std::iter::from_fn(|| self.lines.reports.try_recv().ok());
+        let failed = reports.find_map(|report| match report {
+            wal::Report::Failed(fault) => Some(fault),
+            _ => None,
+        });
+        failed.unwrap_or(Fault::Gone("the log writer"))
+    }
+
+    /// Why the committer is gone.
+    fn last_words_of_committer(&mut self) -> Fault {
+        let mut completions = std::iter::from_fn(|| self.lines.completions.try_recv().ok());
+        let failed = completions.find_map(|completion| match completion {
+            Completion::Failed(fault) => Some(fault),
+            _ => None,
+        });
+        failed.unwrap_or(Fault::Gone("the committer"))
     }
 
     /// An orderly end: what is applied is committed, so that the next start has little to replay. Its absence loses nothing.
