@@ -17,13 +17,15 @@ pub(crate) struct Pauses {
     dice: Entropy,
     begin: Option<Instant>,
     end: Option<Instant>,
+    /// Whether something else disturbs the member as well.
+    is_disturbed: bool,
     leases: LeaseRecorder,
 }
 
 impl Pauses {
     pub(crate) fn new(seed: u64, mean_millis: u64, leases: LeaseRecorder) -> Self {
-        let mut pauses =
-            Self { mean_millis, dice: Entropy::seeded(seed ^ 0x0070_6175_7365), begin: None, end: None, leases };
+        let dice = Entropy::seeded(seed ^ 0x0070_6175_7365);
+        let mut pauses = Self { mean_millis, dice, begin: None, end: None, is_disturbed: false, leases };
         pauses.plan();
         pauses
     }
@@ -48,7 +50,7 @@ impl Pauses {
             self.plan();
             if world.is_serving() {
                 world.pause();
-                self.trouble();
+                self.leases.trouble();
                 let (min, max) = PAUSE_MILLIS;
                 self.end = Some(now + Duration::from_millis(self.dice.draw(min, max)));
             }
@@ -59,18 +61,24 @@ impl Pauses {
     pub(crate) fn relieve(&mut self, world: &World) {
         if self.end.take().is_some() {
             world.resume();
-            self.leases.relief();
+            self.tell_relief();
         }
     }
 
     /// Something disturbs the member.
-    pub(crate) fn trouble(&self) {
+    pub(crate) fn trouble(&mut self) {
+        self.is_disturbed = true;
         self.leases.trouble();
     }
 
-    /// It is over, unless the member is paused.
-    pub(crate) fn relief(&self) {
-        if self.end.is_none() {
+    /// It is over.
+    pub(crate) fn relief(&mut self) {
+        self.is_disturbed = false;
+        self.tell_relief();
+    }
+
+    fn tell_relief(&self) {
+        if self.end.is_none() && !self.is_disturbed {
             self.leases.relief();
         }
     }

@@ -169,10 +169,12 @@ fn raised_for_a_reason(history: &History, alarms: &AlarmHistory, quota: u64) -> 
     let dearest = history.operations.iter().map(|operation| cost(&operation.ask)).max().unwrap_or(0);
     let mut before = 0;
     for raised in &alarms.raised {
-        // What was measured last before it may still have been in force after it.
+        // A measure carries the index of its batch and is in force once that is committed: at the latest with the next batch. So it may be the last but one before
+        // the alarm before that was still in force after it.
         let known = history.sizes.iter().filter(|sized| sized.applied <= raised.index);
-        let first = known.clone().map(|sized| sized.applied).filter(|applied| *applied <= before).max().unwrap_or(0);
-        let told = known.filter(|sized| first <= sized.applied);
+        let newest_upto = |upto: u64| known.clone().map(|sized| sized.applied).filter(|applied| *applied <= upto).max();
+        let first = newest_upto(before).and_then(|newest| newest_upto(newest.checked_sub(1)?)).unwrap_or(0);
+        let told = known.clone().filter(|sized| first <= sized.applied);
         let largest = told.map(|sized| sized.bytes).max().unwrap_or(0);
         if largest + dearest < quota {
             let what = format!("entry {} raises the alarm of {quota} bytes over a store of {largest}", raised.index);
