@@ -24,7 +24,7 @@ fn a_log_lives_in_real_files() {
         let payload = Bytes::from(vec![index as u8; 100]);
         let entry = Entry { term: Term(1), index: Index(index), kind: EntryKind::Normal, payload };
         let hard_state = HardState { term: Term(1), vote: None, commit: Index(index) };
-        wal.append(&Write { entries: vec![entry], hard_state: Some(hard_state), sync: Sync::Required });
+        wal.append(&Write { snapshot: None, entries: vec![entry], hard_state: Some(hard_state), sync: Sync::Required });
         ready(wal.cut_if_full()).unwrap();
     }
     ready(wal.sync()).unwrap();

@@ -38,7 +38,7 @@ fn sample() -> Vec<u8> {
         let payload = Bytes::from((0..length).map(|byte| (byte % 251) as u8 + 1).collect::<Vec<_>>());
         let entry = Entry { term: Term(2), index: Index(index), kind: EntryKind::Normal, payload };
         let hard_state = HardState { term: Term(2), vote: Some(MemberId(9)), commit: Index(index / 2) };
-        wal.append(&Write { entries: vec![entry], hard_state: Some(hard_state), sync: Sync::Required });
+        wal.append(&Write { snapshot: None, entries: vec![entry], hard_state: Some(hard_state), sync: Sync::Required });
     }
     ready(wal.close()).unwrap();
     disk.bytes(&file()).unwrap()

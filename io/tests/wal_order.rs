@@ -25,7 +25,7 @@ fn write(index: u64, length: usize) -> Write {
     let payload = Bytes::from(vec![7; length]);
     let entry = Entry { term: Term(1), index: Index(index), kind: EntryKind::Normal, payload };
     let hard_state = HardState { term: Term(1), vote: None, commit: Index(index) };
-    Write { entries: vec![entry], hard_state: Some(hard_state), sync: Sync::Required }
+    Write { snapshot: None, entries: vec![entry], hard_state: Some(hard_state), sync: Sync::Required }
 }
 
 fn new_log() -> (RecordingDisk, Wal<RecordingDisk>) {

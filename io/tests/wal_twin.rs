@@ -73,18 +73,18 @@ impl Model {
                 });
                 let new = new.collect::<Vec<_>>();
                 self.entries.extend(new.iter().cloned());
-                Some(Write { entries: new, hard_state: Some(self.state), sync: Sync::Required })
+                Some(Write { snapshot: None, entries: new, hard_state: Some(self.state), sync: Sync::Required })
             }
             Op::Vote { member } => {
                 self.state.term = self.state.term.next();
                 self.state.vote = Some(*member).filter(|id| *id != 0).map(MemberId);
-                Some(Write { entries: Vec::new(), hard_state: Some(self.state), sync: Sync::Required })
+                Some(Write { snapshot: None, entries: Vec::new(), hard_state: Some(self.state), sync: Sync::Required })
             }
             Op::Commit => {
                 self.state.commit = Index(self.entries.len() as u64);
                 let is_first = self.state == HardState::default();
                 let hard_state = Some(self.state).filter(|_| !is_first);
-                Some(Write { entries: Vec::new(), hard_state, sync: Sync::NotNeeded })
+                Some(Write { snapshot: None, entries: Vec::new(), hard_state, sync: Sync::NotNeeded })
             }
             Op::Mark | Op::Reopen => None,
         }

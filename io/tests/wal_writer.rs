@@ -27,7 +27,7 @@ fn batch(indexes: std::ops::RangeInclusive<u64>) -> Batch {
         let payload = Bytes::from_static(b"payload");
         let entry = Entry { term: Term(1), index: Index(index), kind: EntryKind::Normal, payload };
         let hard_state = HardState { term: Term(1), vote: None, commit: Index(index) };
-        Write { entries: vec![entry], hard_state: Some(hard_state), sync: Sync::Required }
+        Write { snapshot: None, entries: vec![entry], hard_state: Some(hard_state), sync: Sync::Required }
     };
     Batch { writes: indexes.map(write).collect(), mark: None }
 }

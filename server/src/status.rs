@@ -105,7 +105,9 @@ pub const fn unanswered(why: Unanswered) -> (Code, &'static str) {
         Unanswered::Stopped => refused(Refused::Stopped),
         Unanswered::Refused(Refusal::TooMany) => (Code::Unknown, "etcdserver: too many requests"),
         Unanswered::Refused(Refusal::NoLeader) => refused(Refused::DeadlineExceeded),
-        Unanswered::Refused(Refusal::NotInTerm | Refusal::Empty) => (Code::Unknown, "raft proposal dropped"),
+        Unanswered::Refused(
+            Refusal::NotInTerm | Refusal::Empty | Refusal::Transferring | Refusal::ChangePending | Refusal::JointChange,
+        ) => (Code::Unknown, "raft proposal dropped"),
     }
 }
 

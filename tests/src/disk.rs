@@ -2,10 +2,10 @@
 //!
 //! Invariant: `kept` is what a power cut would leave; everything in `queue` was asked for later.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
-use detcd_core::ids::{Index, MemberId, Term};
-use detcd_core::raft::{Entry, HardState, Mark, Restored, Write};
+use detcd_core::ids::{Index, Term};
+use detcd_core::raft::{Configuration, Entry, HardState, Mark, Restored, Write};
 
 /// What one member wrote.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -19,6 +19,8 @@ pub struct Disk {
 struct Kept {
     hard_state: HardState,
     base: Mark,
+    /// The members as of `base`.
+    configuration: Configuration,
     entries: Vec<Entry>,
 }
 
@@ -26,7 +28,8 @@ impl Disk {
     /// A disk that holds this and nothing under way.
     #[must_use]
     pub fn new(restored: &Restored) -> Self {
-        let kept = Kept { hard_state: restored.hard_state, base: restored.base, entries: restored.entries.clone() };
+        let Restored { hard_state, base, configuration, entries, .. } = restored.clone();
+        let kept = Kept { hard_state, base, configuration, entries };
         Self { kept, queue: VecDeque::new() }
     }
 
@@ -55,16 +58,15 @@ impl Disk {
         self.queue.clear();
     }
 
-    /// What a member finds here when it starts again, its store being this far.
+    /// What a member finds here when it starts again, its store being as far as the log's beginning.
     #[must_use]
-    pub fn restored(&self, voters: &BTreeSet<MemberId>, applied: Index) -> Restored {
+    pub fn restored(&self) -> Restored {
         Restored {
             hard_state: self.kept.hard_state,
             base: self.kept.base,
-            voters: voters.clone(),
-            learners: BTreeSet::new(),
+            configuration: self.kept.configuration.clone(),
             entries: self.kept.entries.clone(),
-            applied: applied.max(self.kept.base.index),
+            applied: self.kept.base.index,
         }
     }
 
@@ -84,6 +86,10 @@ impl Disk {
 
 impl Kept {
     fn take(&mut self, write: Write) {
+        if let Some(snapshot) = write.snapshot {
+            (self.base, self.configuration) = (snapshot.mark, snapshot.configuration);
+            self.entries.clear();
+        }
         if let Some(first) = write.entries.first() {
             let keep = first.index.distance_from(self.base.index) - 1;
             self.entries.truncate(usize::try_from(keep).expect("a test's log is short"));

@@ -3,12 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what failed by failing")]
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 use detcd_core::ids::{Index, MemberId, Term, Ticket};
 use detcd_core::raft::{
-    Cause, Config, Effect, Entry, EntryKind, Input, Mark, Message, Proposal, Raft, Restored, Timer,
+    Cause, Config, Configuration, Effect, Entry, EntryKind, Input, Mark, Message, Proposal, Raft, Restored, Timer,
 };
 use proptest::prelude::*;
 
@@ -75,7 +73,7 @@ fn input() -> impl Strategy<Value = Input> {
         12 => (0..5_u64, message()).prop_map(|(from, message)| Input::Received { from: MemberId(from), message }),
         3 => prop::sample::select(Timer::ALL.to_vec()).prop_map(Input::Expired),
         4 => (1..4_u32).prop_map(|writes| Input::Persisted { writes }),
-        1 => bytes().prop_map(|payload| Input::Proposed { ticket: Ticket(1), payload, only_in: None }),
+        1 => (kind(), bytes()).prop_map(|(kind, payload)| Input::Proposed { ticket: Ticket(1), kind, payload, only_in: None }),
         1 => number().prop_map(|ticket| Input::ReadAsked { ticket: Ticket(ticket) }),
         1 => number().prop_map(|upto| Input::Trimmed { upto: Index(upto) }),
         1 => number().prop_map(|member| Input::Unreachable { member: MemberId(member) }),
@@ -101,7 +99,8 @@ fn of_term(present: Term, message: Message) -> Message {
 
 fn live(voters: u64, pre_vote: bool, inputs: Vec<(Input, bool)>) {
     let config = Config { pre_vote, ..Config::new(MemberId(1)) };
-    let mut raft = Raft::restore(config, Restored::empty((1..=voters).map(MemberId).collect::<BTreeSet<_>>())).unwrap();
+    let mut raft =
+        Raft::restore(config, Restored::empty(Configuration::of_voters((1..=voters).map(MemberId)))).unwrap();
     let mut effects = Vec::new();
     raft.start(&mut effects);
     let mut handed = Index::ZERO;

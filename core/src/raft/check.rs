@@ -17,7 +17,7 @@ impl Raft {
                 assert!(follower.leader != Some(self.config.id));
                 assert!(follower.asked.is_empty() || follower.leader.is_some());
             }
-            Role::PreCandidate(_) => assert!(1 < self.voters.len()),
+            Role::PreCandidate(_) => assert!(self.votes() && !self.is_sole_voter()),
             Role::Candidate(_) => assert_eq!(self.hard_state.vote, Some(self.config.id)),
             Role::Leader(leader) => {
                 assert_eq!(self.hard_state.vote, Some(self.config.id));

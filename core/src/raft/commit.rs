@@ -22,7 +22,7 @@ impl Raft {
     pub(super) fn advance_commit(&mut self, effects: &mut Effects) -> bool {
         let Role::Leader(leader) = &mut self.role else { return false };
         let own = if mutated!(self.config, OwnMatchAtAppend) { self.log.last().index } else { self.durable.last() };
-        let copied = quorum::reached(&self.voters, |voter| match leader.members.get(&voter) {
+        let copied = quorum::reached(&self.configuration.voters, |voter| match leader.members.get(&voter) {
             Some(progress) => progress.matched,
             None => own,
         });

@@ -142,7 +142,7 @@ impl Durable {
         self.handed = last;
         self.issued = hard_state;
         self.writing.push_back(Writing { ballot, last, sync, held: Vec::new() });
-        effects.push(Effect::Append(Write { entries, hard_state: changed, sync }));
+        effects.push(Effect::Append(Write { snapshot: None, entries, hard_state: changed, sync }));
     }
 
     /// Facts that hold between any two steps.

@@ -9,6 +9,7 @@ use super::config::Delay;
 use super::entry::{Entry, HardState};
 use super::input::Timer;
 use super::message::{List, Message};
+use super::snapshot::Snapshot;
 use crate::ids::{Index, MemberId, Term, Ticket};
 
 /// What a step asks for, in order. The caller owns it and uses it again.
@@ -37,6 +38,18 @@ pub enum Effect {
     Apply {
         /// In order, without a gap, each exactly once since the start.
         entries: Vec<Entry>,
+    },
+    /// Freeze the store at what is durable there, for a member that needs entries which are gone; then say `SnapshotMade`.
+    /// The bytes go out with the `Send` of the snapshot's message.
+    MakeSnapshot {
+        /// The member.
+        to: MemberId,
+    },
+    /// Put the store that came with this snapshot in place of the present one, then say `Input::Applied` for its mark. The
+    /// log's write of it is durable and no batch is out.
+    Install {
+        /// The snapshot.
+        snapshot: Snapshot,
     },
     /// A read is linearizable once everything up to `index` is applied.
     ReadReady {
@@ -71,6 +84,8 @@ pub enum Effect {
 /// One write of the log file.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Write {
+    /// The log before this is void, and entries go on after its mark. Written first.
+    pub snapshot: Option<Snapshot>,
     /// New entries, in order. The first may stand at or before the log's end: then what it meets is overwritten.
     pub entries: Vec<Entry>,
     /// The hard state after these entries, if it changed.
@@ -84,15 +99,19 @@ pub struct Write {
 pub enum Sync {
     /// Only the commit index moved: losing it is harmless. It is still counted as a write.
     NotNeeded,
-    /// Entries, a term or a vote.
+    /// Entries, a term, a vote or a snapshot.
     Required,
 }
 
 /// Why a client's wish is refused.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Refusal {
+    /// A membership change is not carried out yet, or not known to be.
+    ChangePending,
     /// An empty payload is the mark of a new term and cannot be proposed.
     Empty,
+    /// Joint changes of the membership are never logged.
+    JointChange,
     /// The leader changed while the read waited.
     LeaderChanged,
     /// No leader is known.
@@ -101,6 +120,8 @@ pub enum Refusal {
     NotInTerm,
     /// A bound is reached.
     TooMany,
+    /// The leader is making room for another one.
+    Transferring,
 }
 
 /// Why something had no effect.
@@ -116,12 +137,12 @@ pub enum Ignored {
     FromSelf,
     /// A timer that no longer matters.
     IdleTimer,
+    /// Joint changes of the membership are never logged.
+    JointChange,
     /// A candidate asks while the leader is alive (Raft thesis, section 4.2.3).
     LeaderAlive,
     /// The message is nothing a member could have sent.
     Malformed,
-    /// Members cannot be changed through a forwarded proposal.
-    MembershipChange,
     /// The member needs entries that are no longer in memory.
     NeedsSnapshot,
     /// A request for the leader, and none is known here.
@@ -130,6 +151,8 @@ pub enum Ignored {
     NotCandidate,
     /// An answer for a leader that is no more.
     NotLeader,
+    /// This member cannot stand for election: it does not vote.
+    NotVoter,
     /// A message of an older term.
     OlderTerm,
     /// The rejection of an append that has been answered otherwise since.
@@ -140,30 +163,34 @@ pub enum Ignored {
     TooMany,
     /// A leader's message in a term that has another leader.
     TwoLeaders,
+    /// Not built yet.
+    Unbuilt,
     /// The answer to a read that nobody waits for.
     UnknownRead,
 }
 
 impl Ignored {
     /// All of them, for the test that looks for each in some script.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::AcceptBeyondLog,
         Self::AnsweredBefore,
         Self::CommitBeyondLog,
         Self::FromSelf,
         Self::IdleTimer,
+        Self::JointChange,
         Self::LeaderAlive,
         Self::Malformed,
-        Self::MembershipChange,
         Self::NeedsSnapshot,
         Self::NoLeader,
         Self::NotCandidate,
         Self::NotLeader,
+        Self::NotVoter,
         Self::OlderTerm,
         Self::StaleRejection,
         Self::Stranger,
         Self::TooMany,
         Self::TwoLeaders,
+        Self::Unbuilt,
         Self::UnknownRead,
     ];
 }
@@ -175,6 +202,8 @@ impl fmt::Display for Effect {
             Self::Send { to, message } => write!(f, "->{to} {message}"),
             Self::Arm { timer, within } => write!(f, "arm {timer:?} {}..={}", within.min.0, within.max.0),
             Self::Apply { entries } => write!(f, "apply {}", List(entries)),
+            Self::MakeSnapshot { to } => write!(f, "make-snapshot for {to}"),
+            Self::Install { snapshot } => write!(f, "install {snapshot}"),
             Self::ReadReady { ticket, index } => write!(f, "read-ready {} index {index}", ticket.0),
             Self::Refused { ticket, why } => write!(f, "refused {} {why:?}", ticket.0),
             Self::LeaderChanged { term, leader: Some(leader) } => write!(f, "leader t{term} is {leader}"),
@@ -187,6 +216,9 @@ impl fmt::Display for Effect {
 
 impl fmt::Display for Write {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(snapshot) = &self.snapshot {
+            write!(f, "snapshot {snapshot} then ")?;
+        }
         write!(f, "{}", List(&self.entries))?;
         if let Some(hard_state) = self.hard_state {
             write!(f, " hard {hard_state}")?;

@@ -21,20 +21,25 @@ impl Raft {
             return self.arm_election(effects);
         }
         // A sole voter has nobody to ask and nobody to disturb.
-        if self.config.pre_vote && 1 < self.voters.len() { self.ask_first(effects) } else { self.campaign(effects) }
+        if !self.votes() {
+            // Patience goes on: a change that is under way may make it a voter.
+            self.ignore(None, Ignored::NotVoter, effects);
+            return self.arm_election(effects);
+        }
+        if self.config.pre_vote && !self.is_sole_voter() { self.ask_first(effects) } else { self.campaign(effects) }
     }
 
     fn ask_first(&mut self, effects: &mut Effects) {
         self.become_pre_candidate(effects);
         let request = Message::PreVoteRequest { term: self.hard_state.term.next(), last: self.log.last() };
-        effects.extend(self.others().map(|to| Effect::Send { to, message: request.clone() }));
+        effects.extend(self.other_voters().map(|to| Effect::Send { to, message: request.clone() }));
         self.count(self.config.id, Answer::Granted, effects);
     }
 
     fn campaign(&mut self, effects: &mut Effects) {
         self.become_candidate(effects);
         let message = Message::VoteRequest { term: self.hard_state.term, last: self.log.last(), cause: Cause::Timeout };
-        for to in self.voters.iter().copied().filter(|&voter| voter != self.config.id) {
+        for to in self.configuration.voters.iter().copied().filter(|&voter| voter != self.config.id) {
             self.durable.promise(to, message.clone());
         }
     }
@@ -107,7 +112,7 @@ impl Raft {
             }
             return;
         }
-        match votes.verdict(&self.voters) {
+        match votes.verdict(&self.configuration.voters) {
             Verdict::Open => {}
             Verdict::Lost => self.become_follower(self.hard_state.term, None, effects),
             Verdict::Won if matches!(self.role, Role::PreCandidate(_)) => self.campaign(effects),

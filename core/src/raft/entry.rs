@@ -155,12 +155,17 @@ impl fmt::Display for Mark {
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            EntryKind::Normal => "",
-            EntryKind::ConfChange => " conf",
-            EntryKind::ConfChangeV2 => " conf-v2",
-        };
-        write!(f, "{}{kind} \"{}\"", self.mark(), self.payload.escape_ascii())
+        write!(f, "{}{} \"{}\"", self.mark(), self.kind, self.payload.escape_ascii())
+    }
+}
+
+impl fmt::Display for EntryKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Normal => "",
+            Self::ConfChange => " conf",
+            Self::ConfChangeV2 => " conf-v2",
+        })
     }
 }
 

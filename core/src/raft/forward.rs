@@ -19,35 +19,53 @@ use crate::ids::{Index, MemberId, Term, Ticket};
 
 impl Raft {
     /// A client wants something in the log.
-    pub(super) fn on_proposed(&mut self, ticket: Ticket, payload: Bytes, only_in: Option<Term>, effects: &mut Effects) {
-        if let Some(why) = self.refuse_proposal(&payload, only_in) {
+    pub(super) fn on_proposed(
+        &mut self,
+        ticket: Ticket,
+        proposal: Proposal,
+        only_in: Option<Term>,
+        effects: &mut Effects,
+    ) {
+        if let Some(why) = self.refuse_proposal(&proposal, only_in) {
             return effects.push(Effect::Refused { ticket, why });
         }
         match self.leader() {
             Some(leader) if leader == self.config.id => {
-                self.append_own(payload);
+                self.append_own(proposal);
                 if mutated!(self.config, OwnMatchAtAppend) {
                     self.advance_commit(effects);
                 }
                 self.broadcast_append(Say::News, effects);
             }
             Some(leader) => {
-                let proposals = vec![Proposal { kind: EntryKind::Normal, payload }];
+                let proposals = vec![proposal];
                 effects.push(Effect::Send { to: leader, message: Message::Propose { proposals } });
             }
             None => effects.push(Effect::Refused { ticket, why: Refusal::NoLeader }),
         }
     }
 
-    fn refuse_proposal(&self, payload: &Bytes, only_in: Option<Term>) -> Option<Refusal> {
+    fn refuse_proposal(&self, proposal: &Proposal, only_in: Option<Term>) -> Option<Refusal> {
         let leads = matches!(self.role, Role::Leader(_));
-        if payload.is_empty() {
+        if proposal.payload.is_empty() {
             return Some(Refusal::Empty);
+        }
+        if proposal.kind == EntryKind::ConfChangeV2 {
+            return Some(Refusal::JointChange);
         }
         if only_in.is_some_and(|term| !leads || term != self.hard_state.term) {
             return Some(Refusal::NotInTerm);
         }
+        if proposal.kind == EntryKind::ConfChange && self.change_pends() {
+            return Some(Refusal::ChangePending);
+        }
         (leads && self.is_full()).then_some(Refusal::TooMany)
+    }
+
+    /// Whether a change of the membership may be under way, seen from its leader: two at once could have majorities that do
+    /// not share a member (Raft thesis, section 4.1).
+    fn change_pends(&self) -> bool {
+        matches!(&self.role, Role::Leader(leader) if self.applied < leader.pending_change)
     }
 
     /// Whether too much waits to be committed. Checked before an entry, so that a single large one is never stuck.
@@ -65,7 +83,11 @@ impl Raft {
                 for proposal in proposals {
                     match self.ignore_proposal(&proposal) {
                         Some(why) => self.ignore(Some(from), why, effects),
-                        None => self.append_own(proposal.payload),
+                        // The place is taken all the same, as by etcd: whoever proposed it may find out.
+                        None if proposal.kind == EntryKind::ConfChange && self.change_pends() => {
+                            self.append_own(Proposal::EMPTY);
+                        }
+                        None => self.append_own(proposal),
                     }
                 }
                 self.broadcast_append(Say::News, effects);
@@ -79,10 +101,12 @@ impl Raft {
     }
 
     fn ignore_proposal(&self, proposal: &Proposal) -> Option<Ignored> {
+        if proposal.payload.is_empty() {
+            return Some(Ignored::Malformed);
+        }
         match proposal.kind {
-            EntryKind::ConfChange | EntryKind::ConfChangeV2 => Some(Ignored::MembershipChange),
-            EntryKind::Normal if proposal.payload.is_empty() => Some(Ignored::Malformed),
-            EntryKind::Normal => self.is_full().then_some(Ignored::TooMany),
+            EntryKind::ConfChangeV2 => Some(Ignored::JointChange),
+            EntryKind::Normal | EntryKind::ConfChange => self.is_full().then_some(Ignored::TooMany),
         }
     }
 

@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 
+use super::entry::EntryKind;
+use super::member::Change;
 use super::message::Message;
+use super::snapshot::Snapshot;
 use crate::ids::{Index, MemberId, Term, Ticket};
 
 /// One thing that happened.
@@ -10,7 +13,8 @@ use crate::ids::{Index, MemberId, Term, Ticket};
 pub enum Input {
     /// A timer that was armed ran out.
     Expired(Timer),
-    /// A message arrived.
+    /// A message arrived. A snapshot's bytes are on the disk by then, verified and ready to be swapped in; unless the step
+    /// answers with a write that names the snapshot, they are not wanted.
     Received {
         /// Its sender: the wire's `from`.
         from: MemberId,
@@ -26,6 +30,8 @@ pub enum Input {
     Proposed {
         /// Finds the client if the proposal is refused here.
         ticket: Ticket,
+        /// Who the entry is for: the state machine, or one change of the configuration.
+        kind: EntryKind,
         /// What the entry shall say, with the ticket in its own header.
         payload: Bytes,
         /// Append it only while leading this very term, and never pass it on.
@@ -35,6 +41,32 @@ pub enum Input {
     ReadAsked {
         /// Finds the client.
         ticket: Ticket,
+    },
+    /// The state machine has carried out the membership change at a place; said before the `Applied` that covers it.
+    ConfigurationChanged {
+        /// Where the entry stands.
+        index: Index,
+        /// What it came to, or `None` if it had no effect on who the members are.
+        change: Option<Change>,
+    },
+    /// An operator wants this member to lead.
+    TransferAsked {
+        /// The member.
+        to: MemberId,
+    },
+    /// The answer to `MakeSnapshot`: the store is frozen at a place that is durable there.
+    SnapshotMade {
+        /// For whom.
+        to: MemberId,
+        /// Where it stands, or `None` if it could not be made.
+        snapshot: Option<Snapshot>,
+    },
+    /// A snapshot arrived at its member, or did not.
+    SnapshotSent {
+        /// The member.
+        to: MemberId,
+        /// Whether the member has it.
+        is_received: bool,
     },
     /// The state machine has carried out everything handed to it up to here.
     Applied {

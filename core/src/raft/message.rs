@@ -9,6 +9,7 @@ use core::fmt;
 use bytes::Bytes;
 
 use super::entry::{Entry, EntryKind, Mark};
+use super::snapshot::Snapshot;
 use crate::ids::{Index, MemberId, Term};
 
 /// One message between two members.
@@ -98,6 +99,20 @@ pub enum Message {
         /// The heartbeat's context, copied whatever it is.
         context: Bytes,
     },
+    /// The log's beginning as a store; its bytes travel beside the message.
+    Snapshot {
+        /// The leader's term.
+        term: Term,
+        /// Where it stands.
+        snapshot: Snapshot,
+    },
+    /// The sender wants to lead. Carries no term.
+    TransferLeader,
+    /// Campaign at once: your leader makes room for you (Raft thesis, section 3.10).
+    TimeoutNow {
+        /// The leader's term.
+        term: Term,
+    },
     /// A follower asks its leader for an index to read at. Carries no term.
     ReadIndex {
         /// Who gets the answer: the wire's `from`, kept when the request is passed on.
@@ -135,12 +150,17 @@ pub enum Cause {
     Transfer,
 }
 
+impl Proposal {
+    /// What a leader appends first, and in place of what it cannot take.
+    pub const EMPTY: Self = Self { kind: EntryKind::Normal, payload: Bytes::new() };
+}
+
 impl Message {
     /// The term it speaks for, or `None` for the kinds that carry none.
     #[must_use]
     pub const fn term(&self) -> Option<Term> {
         match self {
-            Self::Propose { .. } | Self::ReadIndex { .. } => None,
+            Self::Propose { .. } | Self::ReadIndex { .. } | Self::TransferLeader => None,
             Self::Append { term, .. }
             | Self::AppendAccepted { term, .. }
             | Self::AppendRejected { term, .. }
@@ -152,6 +172,8 @@ impl Message {
             | Self::PreVoteRefused { term }
             | Self::Heartbeat { term, .. }
             | Self::HeartbeatAnswered { term, .. }
+            | Self::Snapshot { term, .. }
+            | Self::TimeoutNow { term }
             | Self::ReadIndexAnswered { term, .. } => Some(*term),
         }
     }
@@ -173,6 +195,9 @@ impl Message {
             | Self::VoteRequest { .. }
             | Self::PreVoteRequest { .. }
             | Self::Heartbeat { .. }
+            | Self::Snapshot { .. }
+            | Self::TransferLeader
+            | Self::TimeoutNow { .. }
             | Self::ReadIndex { .. } => false,
         }
     }
@@ -180,7 +205,7 @@ impl Message {
     /// Whether only the leader of its term sends it.
     #[must_use]
     pub const fn is_from_leader(&self) -> bool {
-        matches!(self, Self::Append { .. } | Self::Heartbeat { .. })
+        matches!(self, Self::Append { .. } | Self::Heartbeat { .. } | Self::Snapshot { .. })
     }
 }
 
@@ -189,7 +214,9 @@ impl fmt::Display for Message {
         match self {
             Self::Propose { proposals } => {
                 write!(f, "propose")?;
-                proposals.iter().try_for_each(|proposal| write!(f, " \"{}\"", proposal.payload.escape_ascii()))
+                proposals
+                    .iter()
+                    .try_for_each(|proposal| write!(f, "{} \"{}\"", proposal.kind, proposal.payload.escape_ascii()))
             }
             Self::Append { term, previous, entries, commit } => {
                 write!(f, "append t{term} after {previous} {} commit {commit}", List(entries))
@@ -211,6 +238,9 @@ impl fmt::Display for Message {
                 write!(f, "heartbeat t{term} commit {commit}{}", Token(context))
             }
             Self::HeartbeatAnswered { term, context } => write!(f, "heartbeat-answered t{term}{}", Token(context)),
+            Self::Snapshot { term, snapshot } => write!(f, "snapshot t{term} {snapshot}"),
+            Self::TransferLeader => write!(f, "transfer-leader"),
+            Self::TimeoutNow { term } => write!(f, "timeout-now t{term}"),
             Self::ReadIndex { origin, token } => write!(f, "read-index for {origin}{}", Token(token)),
             Self::ReadIndexAnswered { term, index, token } => {
                 write!(f, "read-index-answered t{term} index {index}{}", Token(token))

@@ -28,6 +28,7 @@ mod follow;
 mod forward;
 pub mod input;
 pub mod log;
+pub mod member;
 pub mod message;
 pub mod progress;
 pub mod quorum;
@@ -36,8 +37,7 @@ mod receive;
 mod replicate;
 pub mod restored;
 pub mod role;
-
-use alloc::collections::BTreeSet;
+pub mod snapshot;
 
 #[cfg(mutants)]
 pub use config::Mutant;
@@ -45,8 +45,10 @@ pub use config::{Config, Delay, Limits, Ticks};
 pub use effect::{Effect, Effects, Ignored, Refusal, Sync, Write};
 pub use entry::{Entry, EntryKind, HardState, Mark};
 pub use input::{Input, Timer};
+pub use member::{Change, Configuration};
 pub use message::{Cause, Message, Proposal};
 pub use restored::{Malformed, Restored};
+pub use snapshot::Snapshot;
 
 use crate::ids::{Index, MemberId, Term};
 use durable::Durable;
@@ -58,7 +60,7 @@ use role::{Follower, Role};
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Raft {
     config: Config,
-    voters: BTreeSet<MemberId>,
+    configuration: Configuration,
     hard_state: HardState,
     log: Log,
     durable: Durable,
@@ -87,7 +89,7 @@ impl Raft {
         let durable = Durable::new(found, run.last().index);
         Ok(Self {
             config,
-            voters: restored.voters,
+            configuration: restored.configuration,
             hard_state,
             log: Log::new(run),
             durable,
@@ -99,7 +101,7 @@ impl Raft {
 
     /// Arms the first timer and hands over what is known to be committed. A sole voter has nobody to wait for.
     pub fn start(&mut self, effects: &mut Effects) {
-        if self.voters.len() == 1 {
+        if self.is_sole_voter() {
             effects.push(Effect::Arm { timer: Timer::Election, within: Delay::exactly(Ticks(0)) });
         } else {
             self.arm_election(effects);
@@ -116,10 +118,16 @@ impl Raft {
             Input::Expired(Timer::LeaderAlive) => self.on_leader_alive_expired(effects),
             Input::Received { from, message } => self.on_received(from, message, effects),
             Input::Persisted { writes } => self.on_persisted(writes, effects),
-            Input::Proposed { ticket, payload, only_in } => self.on_proposed(ticket, payload, only_in, effects),
+            Input::Proposed { ticket, kind, payload, only_in } => {
+                self.on_proposed(ticket, Proposal { kind, payload }, only_in, effects);
+            }
             Input::ReadAsked { ticket } => self.on_read_asked(ticket, effects),
             Input::Applied { upto } => self.on_applied(upto),
             Input::Trimmed { upto } => self.on_trimmed(upto),
+            Input::ConfigurationChanged { .. }
+            | Input::TransferAsked { .. }
+            | Input::SnapshotMade { .. }
+            | Input::SnapshotSent { .. } => self.ignore(None, Ignored::Unbuilt, effects),
             Input::Unreachable { member } => self.on_unreachable(member),
         }
         self.settle(before, effects);
@@ -140,8 +148,20 @@ impl Raft {
         effects.push(Effect::Ignored { from, why });
     }
 
+    fn votes(&self) -> bool {
+        self.configuration.voters.contains(&self.config.id)
+    }
+
+    fn is_sole_voter(&self) -> bool {
+        self.configuration.is_sole_voter(self.config.id)
+    }
+
+    fn other_voters(&self) -> impl Iterator<Item = MemberId> {
+        self.configuration.voters.iter().copied().filter(|&voter| voter != self.config.id)
+    }
+
     fn others(&self) -> impl Iterator<Item = MemberId> {
-        self.voters.iter().copied().filter(|&voter| voter != self.config.id)
+        self.configuration.members().filter(|&member| member != self.config.id)
     }
 }
 
@@ -181,10 +201,10 @@ impl Raft {
         &self.role
     }
 
-    /// Who votes.
+    /// Who belongs to the cluster, as far as it is applied here.
     #[must_use]
-    pub const fn voters(&self) -> &BTreeSet<MemberId> {
-        &self.voters
+    pub const fn configuration(&self) -> &Configuration {
+        &self.configuration
     }
 
     /// Term, vote and commit index, as they are or will be on disk.

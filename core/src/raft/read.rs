@@ -82,7 +82,7 @@ impl Raft {
             return;
         }
         let index = self.hard_state.commit;
-        let alone = self.voters.len() == 1 || mutated!(self.config, ReadWithoutQuorum);
+        let alone = self.is_sole_voter() || mutated!(self.config, ReadWithoutQuorum);
         let rounds_max = self.config.limits.read_rounds_max as usize;
         let Role::Leader(leader) = &mut self.role else { unreachable!("only a leader answers reads") };
         let reads = &mut leader.reads;
@@ -109,7 +109,7 @@ impl Raft {
             return self.ignore(Some(from), Ignored::Malformed, effects);
         }
         progress.proved = progress.proved.max(token);
-        let proved = quorum::reached(&self.voters, |voter| {
+        let proved = quorum::reached(&self.configuration.voters, |voter| {
             leader.members.get(&voter).map_or(leader.reads.issued, |progress| progress.proved)
         });
         while let Some(round) = self.take_proved(proved) {

@@ -51,6 +51,9 @@ impl Raft {
             Message::PreVoteRefused { term } => self.on_pre_vote_answer(from, term, Answer::Refused, effects),
             Message::Heartbeat { commit, context, .. } => self.on_heartbeat(from, commit, context, effects),
             Message::HeartbeatAnswered { context, .. } => self.on_heartbeat_answered(from, &context, effects),
+            Message::Snapshot { .. } | Message::TransferLeader | Message::TimeoutNow { .. } => {
+                self.ignore(Some(from), Ignored::Unbuilt, effects);
+            }
             Message::ReadIndex { origin, token } => self.on_read_index(from, origin, token, effects),
             Message::ReadIndexAnswered { index, token, .. } => {
                 self.on_read_index_answered(from, index, &token, effects);
@@ -77,7 +80,7 @@ impl Raft {
         if from == MemberId(0) || message.term().is_some_and(|term| term == Term(0) || TERM_MAX < term) {
             return Some(Ignored::Malformed);
         }
-        if message.is_answer() && !self.voters.contains(&from) {
+        if message.is_answer() && !self.configuration.contains(from) {
             return Some(Ignored::Stranger);
         }
         None

@@ -10,7 +10,7 @@ use super::effect::{Effect, Effects, Ignored};
 use super::entry::{Entry, EntryKind, Mark};
 use super::input::Timer;
 use super::log::Log;
-use super::message::Message;
+use super::message::{Message, Proposal};
 use super::progress::{Flow, Progress};
 use super::role::{Leader, Role};
 use super::{Raft, config::mutated, quorum};
@@ -44,11 +44,14 @@ impl Raft {
     }
 
     /// Puts an entry of the own term at the end of the leader's log.
-    pub(super) fn append_own(&mut self, payload: Bytes) {
+    pub(super) fn append_own(&mut self, Proposal { kind, payload }: Proposal) {
         let index = self.log.last().index.next();
-        let entry = Entry { term: self.hard_state.term, index, kind: EntryKind::Normal, payload };
+        let entry = Entry { term: self.hard_state.term, index, kind, payload };
         let Role::Leader(leader) = &mut self.role else { unreachable!("only a leader appends") };
         leader.uncommitted_bytes += entry.size();
+        if kind != EntryKind::Normal {
+            leader.pending_change = index;
+        }
         self.log.push(entry);
     }
 
@@ -145,10 +148,10 @@ impl Raft {
         let Role::Leader(leader) = &mut self.role else { unreachable!("only a leader looks for its quorum") };
         let mut heard = 1;
         for (member, progress) in &mut leader.members {
-            heard += usize::from(progress.heard && self.voters.contains(member));
+            heard += usize::from(progress.heard && self.configuration.voters.contains(member));
             progress.heard = false;
         }
-        if heard < quorum::majority(self.voters.len()) {
+        if heard < quorum::majority(self.configuration.voters.len()) {
             self.become_follower(self.hard_state.term, None, effects);
         } else {
             self.arm_leader_alive(effects);

@@ -2,11 +2,11 @@
 //!
 //! These bytes came from a file: they are input, so a contradiction in them is a typed error and never a panic.
 
-use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::fmt;
 
 use super::entry::{Broken, Entry, HardState, INDEX_MAX, Mark, Run};
+use super::member::Configuration;
 use super::receive::TERM_MAX;
 use crate::ids::{Index, MemberId, Term};
 
@@ -17,10 +17,8 @@ pub struct Restored {
     pub hard_state: HardState,
     /// Where the log begins: the newest snapshot mark.
     pub base: Mark,
-    /// Who votes, this member among them.
-    pub voters: BTreeSet<MemberId>,
-    /// Who listens only. None can be served yet.
-    pub learners: BTreeSet<MemberId>,
+    /// The members as of `applied`. Empty for one that joins and has heard nothing yet.
+    pub configuration: Configuration,
     /// The entries after `base`.
     pub entries: Vec<Entry>,
     /// How far the store has carried out the log; `Apply` goes on after it.
@@ -55,10 +53,8 @@ pub enum Malformed {
     },
     /// The entries are no log.
     Entries(Broken),
-    /// The configuration has learners, which this version cannot serve.
-    Learners,
-    /// This member does not vote in its own configuration.
-    NotVoter,
+    /// The configuration is nobody's: a member in two roles, or too many.
+    Configuration,
     /// A term or an index is larger than any cluster can have reached.
     OutOfRange,
     /// Zero is nobody's name.
@@ -69,14 +65,11 @@ impl Restored {
     /// The log's entries with the proof that they are one, once nothing contradicts anything.
     pub(super) fn parse(self, id: MemberId) -> Result<(HardState, Self, Run), Malformed> {
         let mut restored = self;
-        if restored.voters.contains(&MemberId(0)) || id == MemberId(0) {
+        if restored.configuration.contains(MemberId(0)) || id == MemberId(0) {
             return Err(Malformed::ZeroMember);
         }
-        if !restored.voters.contains(&id) {
-            return Err(Malformed::NotVoter);
-        }
-        if !restored.learners.is_empty() {
-            return Err(Malformed::Learners);
+        if !restored.configuration.is_sound() {
+            return Err(Malformed::Configuration);
         }
         let base = restored.base;
         if TERM_MAX < restored.hard_state.term.max(base.term) || INDEX_MAX < base.index.max(restored.applied) {
@@ -92,7 +85,7 @@ impl Restored {
         if applied < base.index {
             return Err(Malformed::AppliedBeforeBase { applied, base: base.index });
         }
-        if last.index < applied && restored.voters.len() == 1 {
+        if last.index < applied && restored.configuration.is_sole_voter(id) {
             return Err(Malformed::AppliedBeyondLog { applied, last: last.index });
         }
         if TERM_MAX < last.term {
@@ -111,12 +104,11 @@ impl Restored {
 
     /// A first life: nothing on disk but the configuration.
     #[must_use]
-    pub fn empty(voters: BTreeSet<MemberId>) -> Self {
+    pub const fn empty(configuration: Configuration) -> Self {
         Self {
             hard_state: HardState { term: Term(0), vote: None, commit: Index::ZERO },
             base: Mark::ZERO,
-            voters,
-            learners: BTreeSet::new(),
+            configuration,
             entries: Vec::new(),
             applied: Index::ZERO,
         }
@@ -132,12 +124,11 @@ impl fmt::Display for Malformed {
             Self::AppliedBeyondLog { applied, last } => {
                 write!(f, "the store has applied entry {applied}, but the log ends at entry {last}")
             }
+            Self::Configuration => write!(f, "the configuration has a member in two roles, or too many members"),
             Self::CommitOutsideLog { commit, base, last } => {
                 write!(f, "commit index {commit} is outside the log, which spans entries {base} to {last}")
             }
             Self::Entries(broken) => write!(f, "the log is broken: {broken}"),
-            Self::Learners => write!(f, "the configuration has learners, which are not supported yet"),
-            Self::NotVoter => write!(f, "this member is not a voter of its own configuration"),
             Self::OutOfRange => write!(f, "a term or an index is out of range"),
             Self::ZeroMember => write!(f, "member id zero is not allowed"),
         }

@@ -7,11 +7,12 @@ use alloc::collections::{BTreeMap, VecDeque};
 use super::config::Delay;
 use super::effect::{Effect, Effects, Refusal};
 use super::input::Timer;
+use super::message::Proposal;
 use super::progress::Progress;
 use super::quorum::Votes;
 use super::read::Reads;
 use super::{Raft, Say};
-use crate::ids::{MemberId, Term, Ticket};
+use crate::ids::{Index, MemberId, Term, Ticket};
 
 /// What a member is.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -54,6 +55,8 @@ pub struct Leader {
     pub members: BTreeMap<MemberId, Progress>,
     /// Reads that wait.
     pub reads: Reads,
+    /// The newest entry that may change the membership and may not be applied. No other change is appended before it is.
+    pub pending_change: Index,
     /// Bytes appended in this leadership and not committed yet.
     pub uncommitted_bytes: u64,
 }
@@ -103,15 +106,16 @@ impl Raft {
     pub(super) fn become_leader(&mut self, effects: &mut Effects) {
         assert!(matches!(self.role, Role::Candidate(_)));
         assert_eq!(self.hard_state.vote, Some(self.config.id));
-        let next = self.log.last().index.next();
-        let members: BTreeMap<_, _> = self.others().map(|member| (member, Progress::new(next))).collect();
+        let last = self.log.last().index;
+        let members: BTreeMap<_, _> = self.others().map(|member| (member, Progress::new(last.next()))).collect();
         let alone = members.is_empty();
-        self.take_role(Role::Leader(Leader { members, ..Leader::default() }), effects);
+        // Any entry of the log that is not applied yet may be a change.
+        self.take_role(Role::Leader(Leader { members, pending_change: last, ..Leader::default() }), effects);
         if !alone {
             effects.push(Effect::Arm { timer: Timer::Heartbeat, within: self.config.heartbeat });
             self.arm_leader_alive(effects);
         }
-        self.append_own(bytes::Bytes::new());
+        self.append_own(Proposal::EMPTY);
         self.broadcast_append(Say::News, effects);
     }
 

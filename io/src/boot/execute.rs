@@ -3,13 +3,14 @@
 //! The order is what a crash cannot break. A new log appears whole, with its founding entries, by one rename; the store is made after it. A restart repairs
 //! the log's torn end at most once, reads from the newest mark, and replays what the store does not have yet.
 
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 
-use detcd_core::ids::{Index, MemberId, Term};
+use detcd_core::ids::{Index, Term};
 use detcd_core::membership::ConfChangeKind;
-use detcd_core::raft::{Config, Entry, EntryKind, HardState, Malformed, Mark, Raft, Restored, Sync, Write};
+use detcd_core::raft::{
+    Change, Config, Configuration, Entry, EntryKind, HardState, Malformed, Mark, Raft, Restored, Sync, Write,
+};
 use detcd_proto::raftpb;
 use prost::Message as _;
 
@@ -150,10 +151,13 @@ where
     check_applied(store.applied(), base, &recovered.entries)
         .map_err(|cause| Fault::Unfit { path: directory, cause })?;
     let applied = store.applied().index;
-    let (voters, learners) = configuration(&store, &recovered.entries, recovered.hard_state.commit)?;
+    let configuration = configuration(&store, &recovered.entries, recovered.hard_state.commit)?;
     let metadata = recovered.metadata;
+    if !configuration.voters.contains(&metadata.member) || !configuration.learners.is_empty() {
+        return Err(Fault::Unbuilt("learners, and members that are not in their own cluster").into());
+    }
     let restored =
-        Restored { hard_state: recovered.hard_state, base, voters, learners, entries: recovered.entries, applied };
+        Restored { hard_state: recovered.hard_state, base, configuration, entries: recovered.entries, applied };
     let raft =
         Raft::restore(Config { id: metadata.member, ..start.raft.clone() }, restored).map_err(BootError::Malformed)?;
     Ok(Booted {
@@ -211,7 +215,7 @@ async fn found_log<D: Disk>(disk: &D, options: Options, create: &Create) -> Resu
     let commit = entries.last().map_or(Index::ZERO, |entry| entry.index);
     let hard_state = Some(HardState { term: Term(1), vote: None, commit });
     let metadata = Metadata { member: create.member, cluster: create.cluster.0 };
-    let founding = Write { entries, hard_state, sync: Sync::Required };
+    let founding = Write { snapshot: None, entries, hard_state, sync: Sync::Required };
     // Dropped at once, to be opened like any other log: one way in.
     drop(Wal::create(disk.clone(), options, metadata, &founding).await?);
     Ok(())
@@ -244,15 +248,13 @@ async fn make_dir<D: Disk>(disk: &D, path: &Path) -> Result<(), Fault> {
 }
 
 /// Voters and learners: what the store says, and what the committed entries that it has not applied yet will add.
-fn configuration<B: Backend>(
-    store: &Store<B>,
-    entries: &[Entry],
-    commit: Index,
-) -> Result<(BTreeSet<MemberId>, BTreeSet<MemberId>), BootError> {
+fn configuration<B: Backend>(store: &Store<B>, entries: &[Entry], commit: Index) -> Result<Configuration, BootError> {
     let membership = store.membership();
     let (listening, voting): (Vec<_>, Vec<_>) = membership.iter().partition(|member| member.is_learner);
-    let mut voters: BTreeSet<MemberId> = voting.iter().map(|member| member.id).collect();
-    let learners = listening.iter().map(|member| member.id).collect();
+    let mut configuration = Configuration {
+        voters: voting.iter().map(|member| member.id).collect(),
+        learners: listening.iter().map(|member| member.id).collect(),
+    };
     let applied = store.applied().index;
     let unapplied = entries.iter().filter(|entry| applied < entry.index && entry.index <= commit);
     for entry in unapplied.filter(|entry| entry.kind == EntryKind::ConfChange) {
@@ -261,9 +263,9 @@ fn configuration<B: Backend>(
             cause: format!("entry {}: {error}", entry.index),
         })?;
         match change.kind {
-            ConfChangeKind::AddVoter(member) => drop(voters.insert(member.id)),
+            ConfChangeKind::AddVoter(member) => drop(configuration.take(Change::AddVoter(member.id))),
             _ => return Err(Fault::Unbuilt("membership changes").into()),
         }
     }
-    Ok((voters, learners))
+    Ok(configuration)
 }

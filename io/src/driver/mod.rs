@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use detcd_core::ids::{Index, MemberId, Ticket};
-use detcd_core::raft::{Effect, Effects, Input, Raft, Refusal};
+use detcd_core::raft::{Effect, Effects, EntryKind, Input, Raft, Refusal};
 use tokio::sync::{mpsc, oneshot};
 
 use self::ask::{Answer, Ask, Asker, Gauges, Tickets, Unanswered};
@@ -227,7 +227,8 @@ impl<B: Backend> Driver<B> {
                 }
                 self.callers.add_proposal(ticket, answer);
                 self.gauges.count_proposal();
-                self.raft.step(Input::Proposed { ticket, payload, only_in }, &mut self.effects);
+                self.raft
+                    .step(Input::Proposed { ticket, kind: EntryKind::Normal, payload, only_in }, &mut self.effects);
             }
             Ask::Read { answer } => reads.push(answer),
             Ask::Flush { answer } => self.durable.flush(answer),
@@ -270,6 +271,9 @@ impl<B: Backend> Driver<B> {
         let mut effects = std::mem::take(&mut self.effects);
         for effect in effects.drain(..) {
             match effect {
+                Effect::Append(write) if write.snapshot.is_some() => {
+                    return Err(Fault::Unbuilt("snapshots of other members"));
+                }
                 Effect::Append(write) => self.durable.push(write),
                 Effect::Arm { timer, within } => self.timers.arm(timer, within, now),
                 Effect::Apply { entries } => self.applier.push(entries),
@@ -285,6 +289,9 @@ impl<B: Backend> Driver<B> {
                     tracing::debug!(from = from.map(|id| id.to_string()), ?why, "ignored");
                 }
                 Effect::Send { .. } => return Err(Fault::Unbuilt("messages to other members")),
+                Effect::MakeSnapshot { .. } | Effect::Install { .. } => {
+                    return Err(Fault::Unbuilt("snapshots between members"));
+                }
             }
         }
         self.effects = effects;

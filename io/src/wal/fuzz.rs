@@ -87,7 +87,8 @@ async fn extended(disk: &MemoryDisk) -> Result<Outcome, WalError> {
     }
     let entry = Entry { term: Term(1), index: last.next(), kind: EntryKind::Normal, payload: Bytes::from_static(b"x") };
     let hard_state = HardState { term: Term(9), vote: None, commit: start.index };
-    let write = Write { entries: vec![entry.clone()], hard_state: Some(hard_state), sync: Sync::Required };
+    let write =
+        Write { snapshot: None, entries: vec![entry.clone()], hard_state: Some(hard_state), sync: Sync::Required };
     wal.append(&write);
     wal.cut_if_full().await?;
     wal.sync().await?;

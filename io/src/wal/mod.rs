@@ -53,7 +53,7 @@ const LAZY_BYTES_MAX: usize = 128 * 1024;
 const BUFFER_BYTES_KEPT: usize = 4 * 1024 * 1024;
 
 /// A log that starts from nothing.
-pub const NOTHING: Write = Write { entries: Vec::new(), hard_state: None, sync: Sync::NotNeeded };
+pub const NOTHING: Write = Write { snapshot: None, entries: Vec::new(), hard_state: None, sync: Sync::NotNeeded };
 
 /// Where a log is and how long its files get.
 #[derive(Clone, Debug, Eq, PartialEq)]

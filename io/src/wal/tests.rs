@@ -33,7 +33,7 @@ fn state(term: u64, commit: u64) -> HardState {
 }
 
 fn write(entries: Vec<Entry>, hard_state: Option<HardState>) -> Write {
-    Write { entries, hard_state, sync: Sync::Required }
+    Write { snapshot: None, entries, hard_state, sync: Sync::Required }
 }
 
 fn marked(index: u64) -> Marked {
@@ -118,7 +118,7 @@ fn many_writes_cost_one_sync_and_a_moved_commit_none() {
     wal.append(&write(Vec::new(), Some(state(1, 50))));
     ready(wal.sync()).unwrap();
     assert_eq!(disk.syncs(), before + 1);
-    wal.append(&Write { entries: Vec::new(), hard_state: Some(state(1, 100)), sync: Sync::NotNeeded });
+    wal.append(&Write { snapshot: None, entries: Vec::new(), hard_state: Some(state(1, 100)), sync: Sync::NotNeeded });
     ready(wal.sync()).unwrap();
     assert_eq!(disk.syncs(), before + 1);
     ready(wal.close()).unwrap();

@@ -1,6 +1,6 @@
 //! Messages in scripts, in the very form in which they are shown.
 
-use detcd_core::raft::{Cause, EntryKind, Message, Proposal};
+use detcd_core::raft::{Cause, Message, Proposal, Snapshot};
 
 use super::words::Words;
 
@@ -8,13 +8,13 @@ use super::words::Words;
 pub(super) fn parse(words: &mut Words<'_>) -> Result<Message, String> {
     Ok(match words.word()? {
         "propose" => {
-            let kind = if words.take("conf") { EntryKind::ConfChange } else { EntryKind::Normal };
             let mut proposals = Vec::new();
             while words.peek().is_some() {
-                proposals.push(Proposal { kind, payload: words.text()? });
+                proposals.push(Proposal { kind: words.kind(), payload: words.text()? });
             }
             Message::Propose { proposals }
         }
+        "transfer-leader" => Message::TransferLeader,
         "read-index" => {
             words.expect("for")?;
             Message::ReadIndex { origin: words.member()?, token: words.token()? }
@@ -61,6 +61,11 @@ fn with_term(kind: &str, words: &mut Words<'_>) -> Result<Message, String> {
             Message::Heartbeat { term, commit: words.index()?, context: words.token()? }
         }
         "heartbeat-answered" => Message::HeartbeatAnswered { term, context: words.token()? },
+        "snapshot" => {
+            let mark = words.mark()?;
+            Message::Snapshot { term, snapshot: Snapshot { mark, configuration: words.configuration()? } }
+        }
+        "timeout-now" => Message::TimeoutNow { term },
         "read-index-answered" => {
             words.expect("index")?;
             Message::ReadIndexAnswered { term, index: words.index()?, token: words.token()? }

@@ -6,9 +6,9 @@
 //! | command | what happens |
 //! |---|---|
 //! | `cluster 1 2 3 OPTION..` | members start with empty disks |
-//! | `member 1 of 1 2 3 OPTION..` | one member starts with what its disk has: `term N`, `vote N`, `commit N`, `applied N`, `base 4@2`, `log [5@2 "x"]` |
+//! | `member 1 of 1 2 3 [learners 4] OPTION..` | one member starts with what its disk has: `term N`, `vote N`, `commit N`, `applied N`, `base 4@2`, `log [5@2 "x"]` |
 //! | `expire 1 election` | a timer runs out: `election`, `heartbeat`, `leader-alive` |
-//! | `propose 1 #7 "x" [in t2]`, `read 1 #8` | a client asks |
+//! | `propose 1 #7 [conf] "x" [in t2]`, `read 1 #8` | a client asks |
 //! | `persist 1 [N]` | the oldest `N` writes, or all, are on disk |
 //! | `deliver [1->2]`, `drop [1->2]`, `repeat 1->2` | messages under way arrive, are lost, arrive and stay under way |
 //! | `receive 1 from 2 MESSAGE` | a message out of nowhere |

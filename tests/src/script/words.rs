@@ -1,8 +1,10 @@
 //! A line of a script as words: quoted text is one word, brackets and commas only separate.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use detcd_core::ids::{Index, MemberId, Term};
-use detcd_core::raft::{Entry, EntryKind, Mark};
+use detcd_core::raft::{Configuration, Entry, EntryKind, Mark};
 
 /// The rest of a line.
 pub(super) struct Words<'a> {
@@ -83,6 +85,35 @@ impl<'a> Words<'a> {
         mark(self.word()?)
     }
 
+    /// `conf`, `conf-v2` or nothing.
+    pub(super) fn kind(&mut self) -> EntryKind {
+        if self.take("conf") {
+            EntryKind::ConfChange
+        } else if self.take("conf-v2") {
+            EntryKind::ConfChangeV2
+        } else {
+            EntryKind::Normal
+        }
+    }
+
+    /// Numbers as far as there are any.
+    pub(super) fn members(&mut self) -> BTreeSet<MemberId> {
+        let mut members = BTreeSet::new();
+        while let Some(member) = self.peek().and_then(|word| number(word).ok()) {
+            members.insert(MemberId(member));
+            self.next();
+        }
+        members
+    }
+
+    /// `of 1 2 3 learners 4`.
+    pub(super) fn configuration(&mut self) -> Result<Configuration, String> {
+        self.expect("of")?;
+        let voters = self.members();
+        let learners = if self.take("learners") { self.members() } else { BTreeSet::new() };
+        Ok(Configuration { voters, learners })
+    }
+
     /// `"x"`.
     pub(super) fn text(&mut self) -> Result<Bytes, String> {
         let word = self.word()?;
@@ -113,14 +144,7 @@ impl<'a> Words<'a> {
 fn entry(text: &str) -> Result<Entry, String> {
     let mut words = Words::new(text);
     let mark = words.mark()?;
-    let kind = if words.take("conf") {
-        EntryKind::ConfChange
-    } else if words.take("conf-v2") {
-        EntryKind::ConfChangeV2
-    } else {
-        EntryKind::Normal
-    };
-    Ok(Entry { term: mark.term, index: mark.index, kind, payload: words.text()? })
+    Ok(Entry { term: mark.term, index: mark.index, kind: words.kind(), payload: words.text()? })
 }
 
 fn mark(word: &str) -> Result<Mark, String> {

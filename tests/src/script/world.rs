@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use detcd_core::ids::{Index, MemberId, Term, Ticket};
-use detcd_core::raft::{Config, Effect, Ignored, Input, Message, Raft, Restored, Timer};
+use detcd_core::ids::{MemberId, Term, Ticket};
+use detcd_core::raft::{Config, Configuration, Effect, Ignored, Input, Message, Raft, Restored, Timer};
 
 use super::message;
 use super::words::{Words, number};
@@ -23,7 +23,6 @@ pub(super) struct World {
 struct Member {
     raft: Raft,
     config: Config,
-    voters: BTreeSet<MemberId>,
     disk: Disk,
 }
 
@@ -63,9 +62,9 @@ impl World {
             "trim" => Input::Trimmed { upto: words.index()? },
             "unreachable" => Input::Unreachable { member: words.member()? },
             "propose" => {
-                let (ticket, payload) = (ticket(words)?, words.text()?);
+                let (ticket, kind, payload) = (ticket(words)?, words.kind(), words.text()?);
                 let only_in = if words.take("in") { Some(words.term()?) } else { None };
-                Input::Proposed { ticket, payload, only_in }
+                Input::Proposed { ticket, kind, payload, only_in }
             }
             "receive" => {
                 words.expect("from")?;
@@ -81,9 +80,10 @@ impl World {
     }
 
     fn start_cluster(&mut self, words: &mut Words<'_>, out: &mut String) -> Done {
-        let voters = members(words);
+        let voters = words.members();
         for &id in &voters {
-            let (mut config, mut restored) = (Config::new(id), Restored::empty(voters.clone()));
+            let (mut config, mut restored) =
+                (Config::new(id), Restored::empty(Configuration::of_voters(voters.clone())));
             let mut options = Words::new(words.rest());
             self.read_options(&mut options, &mut config, &mut restored)?;
             self.start(config, restored, out)?;
@@ -94,8 +94,7 @@ impl World {
 
     fn start_member(&mut self, words: &mut Words<'_>, out: &mut String) -> Done {
         let id = words.member()?;
-        words.expect("of")?;
-        let (mut config, mut restored) = (Config::new(id), Restored::empty(members(words)));
+        let (mut config, mut restored) = (Config::new(id), Restored::empty(words.configuration()?));
         self.read_options(words, &mut config, &mut restored)?;
         self.start(config, restored, out)
     }
@@ -120,7 +119,6 @@ impl World {
                 "applied" => restored.applied = words.index()?,
                 "base" => restored.base = words.mark()?,
                 "log" => restored.entries = words.entries()?,
-                "learner" => restored.learners.extend([words.member()?]),
                 _ => return Err(format!("`{option}` is no option")),
             }
         }
@@ -128,12 +126,12 @@ impl World {
     }
 
     fn start(&mut self, config: Config, restored: Restored, out: &mut String) -> Done {
-        let (id, voters, disk) = (config.id, restored.voters.clone(), Disk::new(&restored));
+        let (id, disk) = (config.id, Disk::new(&restored));
         let mut effects = Vec::new();
         match Raft::restore(config.clone(), restored) {
             Ok(mut raft) => {
                 raft.start(&mut effects);
-                self.members.insert(id, Member { raft, config, voters, disk });
+                self.members.insert(id, Member { raft, config, disk });
                 self.perform(id, effects, out);
             }
             Err(why) => {
@@ -171,6 +169,8 @@ impl World {
                 }
                 Effect::Apply { .. }
                 | Effect::Arm { .. }
+                | Effect::MakeSnapshot { .. }
+                | Effect::Install { .. }
                 | Effect::ReadReady { .. }
                 | Effect::Refused { .. }
                 | Effect::LeaderChanged { .. } => {}
@@ -195,7 +195,7 @@ impl World {
         let survive = words.next().map_or(Ok(0), number)?;
         let mut member = self.members.remove(&id).ok_or("no such member")?;
         member.disk.crash(usize::try_from(survive).map_err(|_| "too many")?);
-        let restored = member.disk.restored(&member.voters, Index::ZERO);
+        let restored = member.disk.restored();
         self.start(member.config, restored, out)
     }
 
@@ -256,15 +256,6 @@ impl World {
         );
         Ok(())
     }
-}
-
-fn members(words: &mut Words<'_>) -> BTreeSet<MemberId> {
-    let mut members = BTreeSet::new();
-    while let Some(member) = words.peek().and_then(|word| number(word).ok()) {
-        members.insert(MemberId(member));
-        words.next();
-    }
-    members
 }
 
 fn timer(word: &str) -> Result<Timer, String> {

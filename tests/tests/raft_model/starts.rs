@@ -1,10 +1,8 @@
 //! Where the models begin: an empty cluster, or one with a past that the paper draws.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 use detcd_core::ids::{Index, MemberId, Term};
-use detcd_core::raft::{Config, Entry, EntryKind, HardState, Restored};
+use detcd_core::raft::{Config, Configuration, Entry, EntryKind, HardState, Restored};
 
 use super::world::{Bounds, Cluster, Prelude, Scope, id_of};
 
@@ -51,8 +49,8 @@ fn config() -> Config {
     Config { pre_vote: false, ..Config::new(MemberId(1)) }
 }
 
-fn voters(members: usize) -> BTreeSet<MemberId> {
-    (0..members).map(id_of).collect()
+fn voters(members: usize) -> Configuration {
+    Configuration::of_voters((0..members).map(id_of))
 }
 
 fn log(terms: &[u64]) -> Vec<Entry> {

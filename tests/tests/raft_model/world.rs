@@ -5,10 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use detcd_core::ids::{Index, MemberId, Ticket};
+use detcd_core::ids::{MemberId, Ticket};
 use detcd_core::raft::progress::Flow;
 use detcd_core::raft::role::Role;
-use detcd_core::raft::{Config, Effect, Input, Message, Raft, Restored, Sync, Timer};
+use detcd_core::raft::{Config, Effect, EntryKind, Input, Message, Raft, Restored, Sync, Timer};
 use detcd_tests::disk::Disk;
 use stateright::{Model, Property};
 
@@ -206,7 +206,7 @@ impl Model for Cluster {
             Action::Propose(at) => {
                 let payload = Bytes::from(vec![world.left.proposals]);
                 world.left.proposals -= 1;
-                world.step(at, Input::Proposed { ticket: Ticket(0), payload, only_in: None });
+                world.step(at, Input::Proposed { ticket: Ticket(0), kind: EntryKind::Normal, payload, only_in: None });
             }
             Action::Read(at) => {
                 world.left.reads -= 1;
@@ -262,7 +262,7 @@ impl World {
         let mut disk = self.members[at].disk.clone();
         disk.crash(survive);
         let config = Config { id: id_of(at), ..cluster.config.clone() };
-        let restored = disk.restored(self.members[at].raft.voters(), Index::ZERO);
+        let restored = disk.restored();
         let raft = Raft::restore(config, restored).unwrap();
         self.members[at] = Arc::new(Member { raft, disk });
         self.start(at);
@@ -323,8 +323,12 @@ impl World {
                 Effect::Arm { timer: Timer::LeaderAlive, .. } if !self.members[at].raft.is_leader() => {
                     self.step(at, Input::Expired(Timer::LeaderAlive));
                 }
-                Effect::Arm { .. } | Effect::Refused { .. } | Effect::LeaderChanged { .. } | Effect::Ignored { .. } => {
-                }
+                Effect::Arm { .. }
+                | Effect::MakeSnapshot { .. }
+                | Effect::Install { .. }
+                | Effect::Refused { .. }
+                | Effect::LeaderChanged { .. }
+                | Effect::Ignored { .. } => {}
             }
         }
     }
