@@ -5,7 +5,7 @@
 //!
 //! Reading order: [`disk`] (what a disk can do, and what it may lose), [`fault`] (how a machine fails), [`wal`] (the log), [`snap`],
 //! [`store`] (the tables), [`codec`] (bytes to the engine's values), [`applier`], [`committer`], [`defragmenter`], [`copier`], [`sweeper`], [`driver`] (the owner of the
-//! engine), [`keeper`] (of leases), [`boot`], [`stats`] (what is counted).
+//! engine), [`keeper`] (of leases), [`peer`] (other members), [`boot`], [`stats`] (what is counted).
 
 pub mod applier;
 pub mod bbolt;
@@ -21,6 +21,7 @@ pub mod entropy;
 pub mod fault;
 pub mod keeper;
 pub mod mutants;
+pub mod peer;
 pub mod snap;
 pub mod stats;
 pub mod store;

@@ -1,0 +1,21 @@
+//! Every bound of the way between members, and how they relate. Full always has a defined answer, named beside each.
+
+/// Messages waiting for one stream to a member. Full: what comes is dropped, and the member reported as unreachable.
+pub const STREAM_MESSAGES_MAX: usize = 4096;
+/// Bytes of messages waiting for one stream to a member. Full: the same; but a message that is larger alone finds room when nothing waits.
+pub const STREAM_BYTES_MAX: usize = 64 << 20;
+/// Messages waiting to be posted to a member that has opened no stream. Full: the same.
+pub const PIPELINE_MESSAGES_MAX: usize = 64;
+/// Messages being posted to one member at once. The others wait in the queue above.
+pub const PIPELINE_WORKERS: usize = 4;
+/// Messages that have arrived and wait for the driver. Full: nothing more is read from the connections.
+pub const ARRIVALS_MAX: usize = 4096;
+/// Bytes of messages that have arrived and wait for the driver. Full: the same; a message that is larger alone gets all of it.
+pub const ARRIVED_BYTES_MAX: usize = 128 << 20;
+
+const _: () = {
+    assert!(PIPELINE_MESSAGES_MAX <= STREAM_MESSAGES_MAX);
+    assert!(STREAM_BYTES_MAX <= ARRIVED_BYTES_MAX);
+    // Permits of a semaphore are asked for as 32 bits.
+    assert!(ARRIVED_BYTES_MAX <= u32::MAX as usize);
+};
