@@ -22,6 +22,11 @@ impl Raft {
             Role::Leader(leader) => {
                 assert_eq!(self.hard_state.vote, Some(self.config.id));
                 assert_eq!(last.term, self.hard_state.term, "a leader has appended in its term");
+                assert!(self.votes());
+                assert_eq!(
+                    leader.members.len() + 1,
+                    self.configuration.voters.len() + self.configuration.learners.len()
+                );
                 for progress in leader.members.values() {
                     assert!(progress.matched < progress.next);
                     assert!(progress.next <= last.index.next());

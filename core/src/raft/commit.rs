@@ -22,10 +22,15 @@ impl Raft {
     pub(super) fn advance_commit(&mut self, effects: &mut Effects) -> bool {
         let Role::Leader(leader) = &mut self.role else { return false };
         let own = if mutated!(self.config, OwnMatchAtAppend) { self.log.last().index } else { self.durable.last() };
-        let copied = quorum::reached(&self.configuration.voters, |voter| match leader.members.get(&voter) {
+        let copy = |voter| match leader.members.get(&voter) {
             Some(progress) => progress.matched,
             None => own,
-        });
+        };
+        let copied = if mutated!(self.config, LearnerCounts) {
+            quorum::reached(&self.configuration.members().collect(), copy)
+        } else {
+            quorum::reached(&self.configuration.voters, copy)
+        };
         let commit = self.hard_state.commit;
         if copied <= commit {
             return false;
@@ -53,10 +58,11 @@ impl Raft {
     }
 
     /// The state machine has carried out its batch, or the first part of it.
-    pub(super) fn on_applied(&mut self, upto: Index) {
+    pub(super) fn on_applied(&mut self, upto: Index, effects: &mut Effects) {
         assert!(self.applied <= upto);
         assert!(upto <= self.applying);
         self.applied = upto;
+        self.resume_campaign(effects);
     }
 
     /// Entries up to `upto` may be forgotten, as far as nobody here needs them.

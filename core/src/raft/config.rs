@@ -81,6 +81,12 @@ pub enum Mutant {
     ReadBeforeOwnCommit,
     /// A leader answers reads without asking whether it still leads.
     ReadWithoutQuorum,
+    /// A learner's copy counts for the commit index (Raft thesis, section 4.2.1).
+    LearnerCounts,
+    /// A leader appends a change of the membership before the last one is applied (Raft thesis, section 4.1).
+    TwoChangesInFlight,
+    /// A member campaigns without the committed changes that it has not applied.
+    CampaignBeforeChange,
 }
 
 impl Ticks {

@@ -131,6 +131,8 @@ pub enum Ignored {
     AcceptBeyondLog,
     /// A second answer of the same voter.
     AnsweredBefore,
+    /// A change of the membership that is committed must be applied first.
+    ChangePending,
     /// A heartbeat commits entries that this member does not have: its log lost something it had acknowledged.
     CommitBeyondLog,
     /// The message names this very member as its sender.
@@ -171,9 +173,10 @@ pub enum Ignored {
 
 impl Ignored {
     /// All of them, for the test that looks for each in some script.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::AcceptBeyondLog,
         Self::AnsweredBefore,
+        Self::ChangePending,
         Self::CommitBeyondLog,
         Self::FromSelf,
         Self::IdleTimer,

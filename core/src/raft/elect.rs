@@ -20,13 +20,20 @@ impl Raft {
             // Nobody was asked yet, as the own vote is still on its way to a slow disk: another term would only add to it.
             return self.arm_election(effects);
         }
-        // A sole voter has nobody to ask and nobody to disturb.
-        if !self.votes() {
+        if let Some(why) = self.ignore_campaign() {
             // Patience goes on: a change that is under way may make it a voter.
-            self.ignore(None, Ignored::NotVoter, effects);
-            return self.arm_election(effects);
+            self.arm_election(effects);
+            self.put_off_campaign(Cause::Timeout);
+            return self.ignore(None, why, effects);
         }
-        if self.config.pre_vote && !self.is_sole_voter() { self.ask_first(effects) } else { self.campaign(effects) }
+        self.stand(Cause::Timeout, effects);
+    }
+
+    /// Stands for election. A sole voter has nobody to ask and nobody to disturb.
+    pub(super) fn stand(&mut self, cause: Cause, effects: &mut Effects) {
+        assert!(self.votes());
+        let asks_first = self.config.pre_vote && cause == Cause::Timeout && !self.is_sole_voter();
+        if asks_first { self.ask_first(effects) } else { self.campaign(cause, effects) }
     }
 
     fn ask_first(&mut self, effects: &mut Effects) {
@@ -36,9 +43,9 @@ impl Raft {
         self.count(self.config.id, Answer::Granted, effects);
     }
 
-    fn campaign(&mut self, effects: &mut Effects) {
+    fn campaign(&mut self, cause: Cause, effects: &mut Effects) {
         self.become_candidate(effects);
-        let message = Message::VoteRequest { term: self.hard_state.term, last: self.log.last(), cause: Cause::Timeout };
+        let message = Message::VoteRequest { term: self.hard_state.term, last: self.log.last(), cause };
         for to in self.configuration.voters.iter().copied().filter(|&voter| voter != self.config.id) {
             self.durable.promise(to, message.clone());
         }
@@ -60,7 +67,7 @@ impl Raft {
             return effects.push(Effect::Send { to: from, message: Message::VoteRefused { term } });
         }
         self.hard_state.vote = Some(from);
-        self.arm_election(effects);
+        self.renew_patience(effects);
         let message = Message::VoteGranted { term };
         if mutated!(self.config, VoteBeforeDurable) {
             return effects.push(Effect::Send { to: from, message });
@@ -115,7 +122,7 @@ impl Raft {
         match votes.verdict(&self.configuration.voters) {
             Verdict::Open => {}
             Verdict::Lost => self.become_follower(self.hard_state.term, None, effects),
-            Verdict::Won if matches!(self.role, Role::PreCandidate(_)) => self.campaign(effects),
+            Verdict::Won if matches!(self.role, Role::PreCandidate(_)) => self.campaign(Cause::Timeout, effects),
             Verdict::Won => self.become_leader(effects),
         }
     }
@@ -148,8 +155,8 @@ impl Raft {
     pub(super) fn on_leader_alive_expired(&mut self, effects: &mut Effects) {
         match &mut self.role {
             Role::Follower(follower) if follower.lease == Lease::Running => follower.lease = Lease::Over,
-            Role::Leader(_) => self.look_for_quorum(effects),
-            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
+            Role::Leader(leader) if !leader.members.is_empty() => self.look_for_quorum(effects),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) | Role::Leader(_) => {
                 self.ignore(None, Ignored::IdleTimer, effects);
             }
         }

@@ -65,7 +65,8 @@ impl Raft {
     /// Whether a change of the membership may be under way, seen from its leader: two at once could have majorities that do
     /// not share a member (Raft thesis, section 4.1).
     fn change_pends(&self) -> bool {
-        matches!(&self.role, Role::Leader(leader) if self.applied < leader.pending_change)
+        let pends = matches!(&self.role, Role::Leader(leader) if self.applied < leader.pending_change);
+        pends && !mutated!(self.config, TwoChangesInFlight)
     }
 
     /// Whether too much waits to be committed. Checked before an entry, so that a single large one is never stuck.

@@ -6,7 +6,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use super::entry::{Entry, Mark, Run};
+use super::entry::{Entry, EntryKind, Mark, Run};
 use crate::ids::{Index, Term};
 
 /// Entries after a base.
@@ -78,6 +78,13 @@ impl Log {
     pub fn bytes(&self, after: Index, upto: Index) -> u64 {
         assert!(self.base.index <= after && after <= upto);
         self.entries.range(offset(self.base.index, after)..offset(self.base.index, upto)).map(Entry::size).sum()
+    }
+
+    /// Whether a change of the membership stands after `after`, up to `upto`.
+    #[must_use]
+    pub fn has_change(&self, after: Index, upto: Index) -> bool {
+        let (start, end) = (offset(self.base.index, after), offset(self.base.index, upto));
+        start < end && self.entries.range(start..end).any(|entry| entry.kind != EntryKind::Normal)
     }
 
     /// The newest place at or before `index` whose term is at most `term`: where two logs may still agree, seen from one

@@ -15,8 +15,9 @@
 //!
 //! Reading order: [`entry`], [`message`], [`input`], [`effect`] (the words); [`role`] and `elect` (who leads);
 //! `replicate` and [`progress`] (the leader's side), `follow` (the other side); [`log`] and [`durable`] (what is kept);
-//! `commit` and [`quorum`] (when it counts); [`read`] and `forward` (clients of any member); `check` (what always holds).
+//! `commit` and [`quorum`] (when it counts); [`member`] and `change` (who counts); [`read`] and `forward` (clients of any member); `check` (what always holds).
 
+mod change;
 mod check;
 mod commit;
 pub mod config;
@@ -122,12 +123,12 @@ impl Raft {
                 self.on_proposed(ticket, Proposal { kind, payload }, only_in, effects);
             }
             Input::ReadAsked { ticket } => self.on_read_asked(ticket, effects),
-            Input::Applied { upto } => self.on_applied(upto),
+            Input::Applied { upto } => self.on_applied(upto, effects),
             Input::Trimmed { upto } => self.on_trimmed(upto),
-            Input::ConfigurationChanged { .. }
-            | Input::TransferAsked { .. }
-            | Input::SnapshotMade { .. }
-            | Input::SnapshotSent { .. } => self.ignore(None, Ignored::Unbuilt, effects),
+            Input::ConfigurationChanged { index, change } => self.on_configuration_changed(index, change, effects),
+            Input::TransferAsked { .. } | Input::SnapshotMade { .. } | Input::SnapshotSent { .. } => {
+                self.ignore(None, Ignored::Unbuilt, effects)
+            }
             Input::Unreachable { member } => self.on_unreachable(member),
         }
         self.settle(before, effects);

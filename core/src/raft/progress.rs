@@ -63,6 +63,12 @@ impl Progress {
         Self { matched: Index::ZERO, next, flow: Flow::Probe(Probe::Ready), heard: false, told: Index::ZERO, proved: 0 }
     }
 
+    /// A member that joins a leader whose log ends at `last`. It counts as heard, so that it may get a snapshot at once.
+    #[must_use]
+    pub fn joined(last: Index) -> Self {
+        Self { heard: true, ..Self::new(last.max(Index(1))) }
+    }
+
     /// Whether appends must wait for an answer.
     #[must_use]
     pub fn is_paused(&self, limits: &Limits) -> bool {

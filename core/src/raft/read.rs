@@ -109,6 +109,12 @@ impl Raft {
             return self.ignore(Some(from), Ignored::Malformed, effects);
         }
         progress.proved = progress.proved.max(token);
+        self.release_reads(effects);
+    }
+
+    /// Answers the reads that a majority has proved, and goes on with those that gathered meanwhile.
+    pub(super) fn release_reads(&mut self, effects: &mut Effects) {
+        let Role::Leader(leader) = &self.role else { unreachable!("only a leader answers reads") };
         let proved = quorum::reached(&self.configuration.voters, |voter| {
             leader.members.get(&voter).map_or(leader.reads.issued, |progress| progress.proved)
         });

@@ -99,7 +99,7 @@ impl Raft {
     pub(super) fn follow(&mut self, from: MemberId, effects: &mut Effects) -> bool {
         match &self.role {
             Role::Follower(follower) if follower.leader == Some(from) => {
-                self.arm_election(effects);
+                self.renew_patience(effects);
                 self.renew_lease(effects);
                 true
             }

@@ -100,7 +100,7 @@ impl Raft {
 
     /// The leader's beat.
     pub(super) fn on_heartbeat_expired(&mut self, effects: &mut Effects) {
-        if !matches!(self.role, Role::Leader(_)) {
+        if !self.has_members() {
             return self.ignore(None, Ignored::IdleTimer, effects);
         }
         effects.push(Effect::Arm { timer: Timer::Heartbeat, within: self.config.heartbeat });
@@ -134,6 +134,11 @@ impl Raft {
         if !context.is_empty() {
             self.on_proof(from, context, effects);
         }
+    }
+
+    /// Whether this member leads anybody.
+    pub(super) fn has_members(&self) -> bool {
+        matches!(&self.role, Role::Leader(leader) if !leader.members.is_empty())
     }
 
     /// Messages to a member were lost on their way out.

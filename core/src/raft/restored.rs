@@ -5,7 +5,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::entry::{Broken, Entry, HardState, INDEX_MAX, Mark, Run};
+use super::entry::{Broken, Entry, EntryKind, HardState, INDEX_MAX, Mark, Run};
 use super::member::Configuration;
 use super::receive::TERM_MAX;
 use crate::ids::{Index, MemberId, Term};
@@ -98,7 +98,7 @@ impl Restored {
             now = HardState { term: last.term, vote: None, commit };
         }
         // What the store has applied was committed, even where the commit index on disk lags.
-        now.commit = commit.max(applied.min(last.index));
+        now.commit = commit.max(applied.min(last.index)).max(settled(&run));
         Ok((now, restored, run))
     }
 
@@ -113,6 +113,14 @@ impl Restored {
             applied: Index::ZERO,
         }
     }
+}
+
+/// The newest change of the membership behind which there is another one. A leader appends a change only when all earlier
+/// ones are applied, so they are committed, even if the write that said so was torn behind its entries. Not to know that
+/// would let this member campaign two changes late, with a majority that may share nobody with another one.
+fn settled(run: &Run) -> Index {
+    let mut changes = run.entries().iter().rev().filter(|entry| entry.kind != EntryKind::Normal);
+    changes.nth(1).map_or(Index::ZERO, |entry| entry.index)
 }
 
 impl fmt::Display for Malformed {

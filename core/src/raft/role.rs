@@ -7,7 +7,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use super::config::Delay;
 use super::effect::{Effect, Effects, Refusal};
 use super::input::Timer;
-use super::message::Proposal;
+use super::message::{Cause, Proposal};
 use super::progress::Progress;
 use super::quorum::Votes;
 use super::read::Reads;
@@ -34,6 +34,8 @@ pub struct Follower {
     pub leader: Option<MemberId>,
     /// Whether the leader counts as alive.
     pub lease: Lease,
+    /// The campaign that waits for changes of the membership to be applied.
+    pub due: Option<Cause>,
     /// Reads the leader was asked for, oldest first.
     pub asked: VecDeque<Ticket>,
 }
@@ -112,11 +114,24 @@ impl Raft {
         // Any entry of the log that is not applied yet may be a change.
         self.take_role(Role::Leader(Leader { members, pending_change: last, ..Leader::default() }), effects);
         if !alone {
-            effects.push(Effect::Arm { timer: Timer::Heartbeat, within: self.config.heartbeat });
-            self.arm_leader_alive(effects);
+            self.arm_leader(effects);
         }
         self.append_own(Proposal::EMPTY);
         self.broadcast_append(Say::News, effects);
+    }
+
+    /// Starts the timers of a leader that has members.
+    pub(super) fn arm_leader(&self, effects: &mut Effects) {
+        effects.push(Effect::Arm { timer: Timer::Heartbeat, within: self.config.heartbeat });
+        self.arm_leader_alive(effects);
+    }
+
+    /// There is no need for a campaign for a while, unless somebody asked for it.
+    pub(super) fn renew_patience(&mut self, effects: &mut Effects) {
+        if let Role::Follower(follower) = &mut self.role {
+            follower.due = follower.due.filter(|cause| *cause == Cause::Transfer);
+        }
+        self.arm_election(effects);
     }
 
     /// A leader was heard: it is alive for at least the shortest election time.

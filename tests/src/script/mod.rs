@@ -14,9 +14,12 @@
 //! | `receive 1 from 2 MESSAGE` | a message out of nowhere |
 //! | `lead 1` | the member wins an election, unheard |
 //! | `settle` | persist and deliver until nothing moves |
-//! | `applied 1 5`, `trim 1 5`, `unreachable 1 2` | as the inputs of these names |
+//! | `changed 1 5 +4`, `applied 1 5`, `trim 1 5`, `unreachable 1 2` | as the inputs of these names |
 //! | `crash 1 [N]` | power cut: all but the oldest `N` unsynced writes are lost; then a restart |
-//! | `show 1` | what the member is |
+//! | `show 1`, `members 1` | what the member is, and who it thinks belongs to the cluster |
+//!
+//! The state machine of these conversations takes `propose 1 #7 conf "+4"` for a new voter, `~4` for a learner, `-4` for a
+//! removal, and anything else for a change without effect.
 //!
 //! Options: `no-pre-vote`; `window N` (appends in flight); `append-bytes N`; `batch N` (entries to apply at once); `reads N`;
 //! `rounds N`; `uncommitted N`; `timers` (show timers, too); `apply-by-hand`.

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use detcd_core::ids::{MemberId, Term, Ticket};
-use detcd_core::raft::{Config, Configuration, Effect, Ignored, Input, Message, Raft, Restored, Timer};
+use detcd_core::raft::{
+    Change, Config, Configuration, Effect, EntryKind, Ignored, Input, Message, Raft, Restored, Timer,
+};
 
 use super::message;
 use super::words::{Words, number};
@@ -54,10 +56,12 @@ impl World {
     fn obey_for(&mut self, command: &str, id: MemberId, words: &mut Words<'_>, out: &mut String) -> Done {
         let input = match command {
             "show" => return self.show(id, out),
+            "members" => return self.show_members(id, out),
             "persist" => return self.persist(id, words, out),
             "crash" => return self.crash(id, words, out),
             "expire" => Input::Expired(timer(words.word()?)?),
             "read" => Input::ReadAsked { ticket: ticket(words)? },
+            "changed" => Input::ConfigurationChanged { index: words.index()?, change: change(words.word()?) },
             "applied" => Input::Applied { upto: words.index()? },
             "trim" => Input::Trimmed { upto: words.index()? },
             "unreachable" => Input::Unreachable { member: words.member()? },
@@ -161,6 +165,10 @@ impl World {
                 }
                 Effect::Send { to, message } => self.under_way.push((id, to, message)),
                 Effect::Apply { entries } if !self.apply_by_hand => {
+                    for entry in entries.iter().filter(|entry| entry.kind == EntryKind::ConfChange) {
+                        let change = change(std::str::from_utf8(&entry.payload).unwrap_or_default());
+                        self.step(id, Input::ConfigurationChanged { index: entry.index, change }, out);
+                    }
                     let upto = entries.last().expect("a batch is not empty").index;
                     self.step(id, Input::Applied { upto }, out);
                 }
@@ -245,6 +253,12 @@ impl World {
         }
     }
 
+    fn show_members(&self, id: MemberId, out: &mut String) -> Done {
+        let raft = &self.members.get(&id).ok_or("no such member")?.raft;
+        let _ = writeln!(out, "{id}: {}", raft.configuration());
+        Ok(())
+    }
+
     fn show(&self, id: MemberId, out: &mut String) -> Done {
         let raft = &self.members.get(&id).ok_or("no such member")?.raft;
         let (term, last, commit) = (raft.term(), raft.last(), raft.commit());
@@ -255,6 +269,18 @@ impl World {
             raft.log().base()
         );
         Ok(())
+    }
+}
+
+/// What a payload means to the state machine of these conversations: `+4` a voter, `~4` a learner, `-4` none of them.
+fn change(word: &str) -> Option<Change> {
+    let (kind, member) = word.split_at_checked(1)?;
+    let member = MemberId(number(member).ok()?);
+    match kind {
+        "+" => Some(Change::AddVoter(member)),
+        "~" => Some(Change::AddLearner(member)),
+        "-" => Some(Change::Remove(member)),
+        _ => None,
     }
 }
 
