@@ -30,7 +30,7 @@ impl Raft {
         }
         if !self.votes() {
             // It could go on until it is stopped, as etcd's does; but then the others' patience would begin only there.
-            return self.become_follower(self.hard_state.term, None, effects);
+            return self.retire(effects);
         }
         self.lead_members(effects);
     }
@@ -42,6 +42,8 @@ impl Raft {
         let Role::Leader(leader) = &mut self.role else { unreachable!("only a leader has members") };
         let alone = leader.members.is_empty();
         leader.members.retain(|member, _| others.contains(member));
+        // Whoever left, or votes no more, cannot inherit.
+        leader.transfer = leader.transfer.filter(|transfer| self.configuration.voters.contains(&transfer.to));
         for member in others {
             leader.members.entry(member).or_insert_with(|| Progress::joined(last));
         }

@@ -85,6 +85,8 @@ pub enum Mutant {
     LearnerCounts,
     /// A leader appends a change of the membership before the last one is applied (Raft thesis, section 4.1).
     TwoChangesInFlight,
+    /// An heir is told to campaign before it has the whole log (Raft thesis, section 3.10).
+    TransferWhileBehind,
     /// A member campaigns without the committed changes that it has not applied.
     CampaignBeforeChange,
 }

@@ -143,6 +143,8 @@ pub enum Ignored {
     JointChange,
     /// A candidate asks while the leader is alive (Raft thesis, section 4.2.3).
     LeaderAlive,
+    /// This member is the one that shall lead.
+    LeadsAlready,
     /// The message is nothing a member could have sent.
     Malformed,
     /// The member needs entries that are no longer in memory.
@@ -151,9 +153,11 @@ pub enum Ignored {
     NoLeader,
     /// The answer to a campaign that is over.
     NotCandidate,
-    /// An answer for a leader that is no more.
+    /// A follower is asked to campaign, and this member is none.
+    NotFollower,
+    /// An answer for a leader that is no more, or a request for one.
     NotLeader,
-    /// This member cannot stand for election: it does not vote.
+    /// Who does not vote cannot lead.
     NotVoter,
     /// A message of an older term.
     OlderTerm,
@@ -165,6 +169,10 @@ pub enum Ignored {
     TooMany,
     /// A leader's message in a term that has another leader.
     TwoLeaders,
+    /// The one that the leader made room for did not come.
+    TransferTooSlow,
+    /// The leader is making room for another one.
+    Transferring,
     /// Not built yet.
     Unbuilt,
     /// The answer to a read that nobody waits for.
@@ -173,7 +181,7 @@ pub enum Ignored {
 
 impl Ignored {
     /// All of them, for the test that looks for each in some script.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 25] = [
         Self::AcceptBeyondLog,
         Self::AnsweredBefore,
         Self::ChangePending,
@@ -182,10 +190,12 @@ impl Ignored {
         Self::IdleTimer,
         Self::JointChange,
         Self::LeaderAlive,
+        Self::LeadsAlready,
         Self::Malformed,
         Self::NeedsSnapshot,
         Self::NoLeader,
         Self::NotCandidate,
+        Self::NotFollower,
         Self::NotLeader,
         Self::NotVoter,
         Self::OlderTerm,
@@ -193,6 +203,8 @@ impl Ignored {
         Self::Stranger,
         Self::TooMany,
         Self::TwoLeaders,
+        Self::TransferTooSlow,
+        Self::Transferring,
         Self::Unbuilt,
         Self::UnknownRead,
     ];

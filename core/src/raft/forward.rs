@@ -56,10 +56,17 @@ impl Raft {
         if only_in.is_some_and(|term| !leads || term != self.hard_state.term) {
             return Some(Refusal::NotInTerm);
         }
+        if self.is_transferring() {
+            return Some(Refusal::Transferring);
+        }
         if proposal.kind == EntryKind::ConfChange && self.change_pends() {
             return Some(Refusal::ChangePending);
         }
         (leads && self.is_full()).then_some(Refusal::TooMany)
+    }
+
+    const fn is_transferring(&self) -> bool {
+        matches!(&self.role, Role::Leader(leader) if leader.transfer.is_some())
     }
 
     /// Whether a change of the membership may be under way, seen from its leader: two at once could have majorities that do
@@ -104,6 +111,9 @@ impl Raft {
     fn ignore_proposal(&self, proposal: &Proposal) -> Option<Ignored> {
         if proposal.payload.is_empty() {
             return Some(Ignored::Malformed);
+        }
+        if self.is_transferring() {
+            return Some(Ignored::Transferring);
         }
         match proposal.kind {
             EntryKind::ConfChangeV2 => Some(Ignored::JointChange),

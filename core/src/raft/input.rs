@@ -95,9 +95,11 @@ pub enum Timer {
     /// At a follower: the leader's lease, during which no other candidate gets an answer. At the leader: has a majority
     /// been heard since the last time?
     LeaderAlive,
+    /// The leader's patience with the one that it makes room for.
+    Transfer,
 }
 
 impl Timer {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Election, Self::Heartbeat, Self::LeaderAlive];
+    pub const ALL: [Self; 4] = [Self::Election, Self::Heartbeat, Self::LeaderAlive, Self::Transfer];
 }

@@ -13,7 +13,7 @@
 //! writes before them; a leader's appends do not wait for its own disk, but its own copy counts only once it is there;
 //! entries reach the state machine when they are committed and on the local disk.
 //!
-//! Reading order: [`entry`], [`message`], [`input`], [`effect`] (the words); [`role`] and `elect` (who leads);
+//! Reading order: [`entry`], [`message`], [`input`], [`effect`] (the words); [`role`], `elect` and [`transfer`] (who leads);
 //! `replicate` and [`progress`] (the leader's side), `follow` (the other side); [`log`] and [`durable`] (what is kept);
 //! `commit` and [`quorum`] (when it counts); [`member`] and `change` (who counts); [`read`] and `forward` (clients of any member); `check` (what always holds).
 
@@ -39,6 +39,7 @@ mod replicate;
 pub mod restored;
 pub mod role;
 pub mod snapshot;
+pub mod transfer;
 
 #[cfg(mutants)]
 pub use config::Mutant;
@@ -117,6 +118,7 @@ impl Raft {
             Input::Expired(Timer::Election) => self.on_election_expired(effects),
             Input::Expired(Timer::Heartbeat) => self.on_heartbeat_expired(effects),
             Input::Expired(Timer::LeaderAlive) => self.on_leader_alive_expired(effects),
+            Input::Expired(Timer::Transfer) => self.on_transfer_expired(effects),
             Input::Received { from, message } => self.on_received(from, message, effects),
             Input::Persisted { writes } => self.on_persisted(writes, effects),
             Input::Proposed { ticket, kind, payload, only_in } => {
@@ -126,9 +128,8 @@ impl Raft {
             Input::Applied { upto } => self.on_applied(upto, effects),
             Input::Trimmed { upto } => self.on_trimmed(upto),
             Input::ConfigurationChanged { index, change } => self.on_configuration_changed(index, change, effects),
-            Input::TransferAsked { .. } | Input::SnapshotMade { .. } | Input::SnapshotSent { .. } => {
-                self.ignore(None, Ignored::Unbuilt, effects)
-            }
+            Input::TransferAsked { to } => self.on_transfer_asked(to, effects),
+            Input::SnapshotMade { .. } | Input::SnapshotSent { .. } => self.ignore(None, Ignored::Unbuilt, effects),
             Input::Unreachable { member } => self.on_unreachable(member),
         }
         self.settle(before, effects);

@@ -81,6 +81,7 @@ impl Raft {
             append_to(from, progress, Say::Commit, &scene, effects);
         }
         while append_to(from, progress, Say::News, &scene, effects) {}
+        self.go_on_with_transfer(from, effects);
     }
 
     /// A member's log does not have `index` as it should; it may agree with this one at `hint`.
@@ -182,7 +183,13 @@ impl Raft {
 }
 
 /// Sends a member the entries after what it has been sent, if that is worth saying. Returns whether it was.
-fn append_to(to: MemberId, progress: &mut Progress, say: Say, scene: &Scene<'_>, effects: &mut Effects) -> bool {
+pub(super) fn append_to(
+    to: MemberId,
+    progress: &mut Progress,
+    say: Say,
+    scene: &Scene<'_>,
+    effects: &mut Effects,
+) -> bool {
     if say != Say::Anyway && progress.is_paused(scene.limits) {
         return false;
     }

@@ -11,6 +11,7 @@ use super::message::{Cause, Proposal};
 use super::progress::Progress;
 use super::quorum::Votes;
 use super::read::Reads;
+use super::transfer::Transfer;
 use super::{Raft, Say};
 use crate::ids::{Index, MemberId, Term, Ticket};
 
@@ -59,6 +60,8 @@ pub struct Leader {
     pub reads: Reads,
     /// The newest entry that may change the membership and may not be applied. No other change is appended before it is.
     pub pending_change: Index,
+    /// The leadership that is on its way to somebody else.
+    pub transfer: Option<Transfer>,
     /// Bytes appended in this leadership and not committed yet.
     pub uncommitted_bytes: u64,
 }

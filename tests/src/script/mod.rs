@@ -7,14 +7,14 @@
 //! |---|---|
 //! | `cluster 1 2 3 OPTION..` | members start with empty disks |
 //! | `member 1 of 1 2 3 [learners 4] OPTION..` | one member starts with what its disk has: `term N`, `vote N`, `commit N`, `applied N`, `base 4@2`, `log [5@2 "x"]` |
-//! | `expire 1 election` | a timer runs out: `election`, `heartbeat`, `leader-alive` |
+//! | `expire 1 election` | a timer runs out: `election`, `heartbeat`, `leader-alive`, `transfer` |
 //! | `propose 1 #7 [conf] "x" [in t2]`, `read 1 #8` | a client asks |
 //! | `persist 1 [N]` | the oldest `N` writes, or all, are on disk |
 //! | `deliver [1->2]`, `drop [1->2]`, `repeat 1->2` | messages under way arrive, are lost, arrive and stay under way |
 //! | `receive 1 from 2 MESSAGE` | a message out of nowhere |
 //! | `lead 1` | the member wins an election, unheard |
 //! | `settle` | persist and deliver until nothing moves |
-//! | `changed 1 5 +4`, `applied 1 5`, `trim 1 5`, `unreachable 1 2` | as the inputs of these names |
+//! | `changed 1 5 +4`, `applied 1 5`, `trim 1 5`, `unreachable 1 2`, `transfer 1 2` | as the inputs of these names |
 //! | `crash 1 [N]` | power cut: all but the oldest `N` unsynced writes are lost; then a restart |
 //! | `show 1`, `members 1` | what the member is, and who it thinks belongs to the cluster |
 //!

@@ -63,6 +63,7 @@ impl World {
             "read" => Input::ReadAsked { ticket: ticket(words)? },
             "changed" => Input::ConfigurationChanged { index: words.index()?, change: change(words.word()?) },
             "applied" => Input::Applied { upto: words.index()? },
+            "transfer" => Input::TransferAsked { to: words.member()? },
             "trim" => Input::Trimmed { upto: words.index()? },
             "unreachable" => Input::Unreachable { member: words.member()? },
             "propose" => {
@@ -289,6 +290,7 @@ fn timer(word: &str) -> Result<Timer, String> {
         "election" => Ok(Timer::Election),
         "heartbeat" => Ok(Timer::Heartbeat),
         "leader-alive" => Ok(Timer::LeaderAlive),
+        "transfer" => Ok(Timer::Transfer),
         _ => Err(format!("`{word}` is no timer")),
     }
 }
