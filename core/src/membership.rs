@@ -74,6 +74,9 @@ pub struct Membership {
     cluster_version: Option<Version>,
 }
 
+/// Learners of one cluster: etcd's default.
+pub const LEARNERS_MAX: usize = 1;
+
 impl Membership {
     /// What a store holds. `None` if some id is both a member and removed, or listed twice: such a store is damaged.
     pub fn restore(
@@ -99,6 +102,12 @@ impl Membership {
     /// All members by id.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Member> {
         self.members.values()
+    }
+
+    /// How many members only listen.
+    #[must_use]
+    pub fn learners(&self) -> usize {
+        self.members.values().filter(|member| member.is_learner).count()
     }
 
     /// Whether the id left for good.

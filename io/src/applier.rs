@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use detcd_core::apply::{Application, Outcome, Step};
 use detcd_core::ids::{Index, Term, Ticket};
-use detcd_core::raft::{Entry, EntryKind};
+use detcd_core::membership::{ConfChange, ConfChangeKind};
+use detcd_core::raft::{Change, Entry, EntryKind};
 use detcd_core::reply::Reply;
 
 use crate::clock::Instant;
@@ -29,6 +30,15 @@ pub struct Budget {
     pub keys: usize,
 }
 
+/// What the turns of one wake came to.
+#[derive(Debug, Default)]
+pub struct Harvest {
+    /// Answers, by the ticket of their request.
+    pub answers: Vec<(Ticket, Answer)>,
+    /// Membership changes that were carried out, with what each means to Raft.
+    pub changes: Vec<(Index, Option<Change>)>,
+}
+
 /// Applies entries to the store.
 pub struct Applier<B> {
     store: Store<B>,
@@ -43,7 +53,15 @@ struct Current {
     term: Term,
     ticket: Ticket,
     application: Application,
-    counted: Option<Counted>,
+    counts: Counts,
+}
+
+/// What is to be done with a command's outcome besides.
+enum Counts {
+    /// It is counted.
+    Request(Counted),
+    /// Raft is told, if it takes effect.
+    Change(Option<Change>),
 }
 
 /// What is known of a command, for those who count, before it is applied.
@@ -83,20 +101,20 @@ impl<B: Backend> Applier<B> {
         self.waiting.extend(entries.into_iter().filter(|entry| after < entry.index));
     }
 
-    /// Works for one turn. What was answered is added to `answers`; watchers are woken once.
+    /// Works for one turn. What it came to is added to `harvest`; watchers are woken once.
     ///
     /// # Errors
     /// The machine failed, or an entry cannot be carried out.
-    pub fn work(&mut self, budget: Budget, answers: &mut Vec<(Ticket, Answer)>) -> Result<(), Fault> {
+    pub fn work(&mut self, budget: Budget, harvest: &mut Harvest) -> Result<(), Fault> {
         let before = self.store.current();
-        self.work_on(budget, answers)?;
+        self.work_on(budget, harvest)?;
         if before != self.store.current() {
             self.store.tell_news();
         }
         Ok(())
     }
 
-    fn work_on(&mut self, budget: Budget, answers: &mut Vec<(Ticket, Answer)>) -> Result<(), Fault> {
+    fn work_on(&mut self, budget: Budget, harvest: &mut Harvest) -> Result<(), Fault> {
         for _ in 0..budget.commands {
             let current = match self.current.take() {
                 Some(current) => Some(current),
@@ -112,7 +130,7 @@ impl<B: Backend> Applier<B> {
                     self.current = Some(current);
                     return Ok(());
                 }
-                Step::Done(outcome) => self.finish(&current, outcome, view.pin(), answers),
+                Step::Done(outcome) => self.finish(&current, outcome, view.pin(), harvest),
                 Step::Unbuilt(what) => return Err(Fault::Unbuilt(what)),
             }
         }
@@ -127,7 +145,7 @@ impl<B: Backend> Applier<B> {
             offset: index.0,
             cause: format!("entry {index} of term {term}: {error}"),
         };
-        let (ticket, application, counted) = match entry.kind {
+        let (ticket, application, counts) = match entry.kind {
             EntryKind::Normal if entry.payload.is_empty() => {
                 self.store.absorb(Vec::new(), &[], index, term);
                 self.applied = index;
@@ -137,25 +155,40 @@ impl<B: Backend> Applier<B> {
                 let request = decode(entry.payload).map_err(undecodable)?;
                 let (op, ranges) = Op::of(&request.command);
                 let counted = Counted { op, ranges, began: Instant::now() };
-                (request.header.id, Application::begin(request.command), Some(counted))
+                (request.header.id, Application::begin(request.command), Counts::Request(counted))
             }
             EntryKind::ConfChange => {
                 let change = decode_conf_change(entry.payload).map_err(undecodable)?;
-                (change.id, Application::begin_conf_change(change), None)
+                let counts = Counts::Change(raft_change(&change));
+                (change.id, Application::begin_conf_change(change), counts)
             }
             EntryKind::ConfChangeV2 => return Err(Fault::Unbuilt("a joint membership change, which etcd never logs")),
         };
-        Ok(Some(Current { index, term, ticket, application, counted }))
+        Ok(Some(Current { index, term, ticket, application, counts }))
     }
 
-    fn finish(&mut self, current: &Current, outcome: Outcome, pin: Pin, answers: &mut Vec<(Ticket, Answer)>) {
-        if let Some(Counted { op, ranges, began }) = &current.counted {
-            self.store.stats().on_applied(*op, *ranges, &outcome, began.elapsed());
+    fn finish(&mut self, current: &Current, outcome: Outcome, pin: Pin, harvest: &mut Harvest) {
+        match &current.counts {
+            Counts::Request(Counted { op, ranges, began }) => {
+                self.store.stats().on_applied(*op, *ranges, &outcome, began.elapsed());
+            }
+            // A refused change is spent without effect, and Raft has to know that it is over.
+            Counts::Change(change) => harvest.changes.push((current.index, change.filter(|_| outcome.reply.is_ok()))),
         }
         let pin = outcome.reply.as_ref().is_ok_and(Reply::names_rows).then_some(pin);
         self.store.absorb(outcome.writes, &outcome.events, current.index, current.term);
         self.applied = current.index;
         let revision = self.store.current();
-        answers.push((current.ticket, Answer { reply: outcome.reply, revision, term: current.term, pin }));
+        harvest.answers.push((current.ticket, Answer { reply: outcome.reply, revision, term: current.term, pin }));
+    }
+}
+
+/// What a membership change means to Raft, which knows nothing of addresses.
+fn raft_change(change: &ConfChange) -> Option<Change> {
+    match &change.kind {
+        ConfChangeKind::AddVoter(_) | ConfChangeKind::Promote => Some(Change::AddVoter(change.node)),
+        ConfChangeKind::AddLearner(_) => Some(Change::AddLearner(change.node)),
+        ConfChangeKind::Remove => Some(Change::Remove(change.node)),
+        ConfChangeKind::Update { .. } => None,
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use detcd_core::ids::{LeaseId, Term, Ticket};
 use detcd_core::lease::{Duties, Keeper};
+use detcd_core::raft::EntryKind;
 use detcd_core::reply::Rejected;
 use detcd_proto::etcdserverpb as pb;
 use tokio::sync::oneshot;
@@ -173,7 +174,8 @@ impl<B: Backend> LeaseKeeper<B> {
     ) {
         let ticket = self.asker.ticket();
         let (answer, answered) = oneshot::channel();
-        let ask = Ask::Propose { ticket, payload: encode(ticket), only_in: Some(term), answer };
+        let (kind, payload) = (EntryKind::Normal, encode(ticket));
+        let ask = Ask::Propose { ticket, kind, payload, only_in: Some(term), answer };
         if bounds::KEEPER_ASKS_MAX <= self.asked.len() || !self.asker.try_urgently(ask) {
             return fail(keeper, term, &what, true, now);
         }

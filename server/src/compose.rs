@@ -10,7 +10,7 @@ use detcd_io::committer::{Committer, Places};
 use detcd_io::copier::{Copier, copier};
 use detcd_io::defragmenter::Defragmenter;
 use detcd_io::disk::Disk;
-use detcd_io::driver::{Driver, Lines, Parts, Settings, bounds};
+use detcd_io::driver::{Driver, Lines, Parts, Peers, Settings, bounds};
 use detcd_io::entropy::Entropy;
 use detcd_io::fault::Fault;
 use detcd_io::keeper::LeaseKeeper;
@@ -76,6 +76,7 @@ pub fn assemble<D: Disk, B: Backend>(
     config: &Config,
     mut entropy: Entropy,
     wall_millis: u64,
+    peers: Peers,
 ) -> Assembled<D, B> {
     let (log, batches) = mpsc::channel(bounds::LOG_BATCHES_MAX);
     let (reporter, reports) = mpsc::channel(bounds::COMPLETIONS_MAX);
@@ -103,6 +104,7 @@ pub fn assemble<D: Disk, B: Backend>(
         raft: booted.raft,
         store: booted.store.clone(),
         lines: Lines { log, reports, jobs, completions },
+        peers,
         entropy,
         settings,
         stop: stopped,

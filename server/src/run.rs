@@ -17,6 +17,7 @@ use detcd_io::boot::machine::{Machine, go_arch};
 use detcd_io::boot::plan::Notice;
 use detcd_io::clock::wall_millis;
 use detcd_io::disk::RealDisk;
+use detcd_io::driver::{self, Peers};
 use detcd_io::entropy::Entropy;
 use detcd_io::fault::Fault;
 use detcd_io::store::lmdb::Lmdb;
@@ -43,6 +44,8 @@ const SIGTERM: i32 = 15;
 pub(crate) enum Ended {
     /// By this signal.
     Signal(i32),
+    /// By its removal from the cluster.
+    Removed,
 }
 
 /// How it ended otherwise.
@@ -187,7 +190,8 @@ impl Life<'_> {
     fn live(mut self, runtime: &Runtime, booted: Booted<RealDisk, Lmdb>, bound: Bound) -> Result<Ended, Failure> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| Failure::Process(std::io::Error::other(error.to_string())))?;
-        let assembled = assemble(booted, self.config, Entropy::from_bytes(seed), wall_millis());
+        let peers = Peers::alone(booted.metadata.cluster, booted.metadata.member);
+        let assembled = assemble(booted, self.config, Entropy::from_bytes(seed), wall_millis(), peers);
         let Assembled {
             driver,
             writer,
@@ -228,7 +232,7 @@ impl Life<'_> {
         &mut self,
         (member, written): (Member<Lmdb>, Written),
         bound: Bound,
-        mut driver: tokio::task::JoinHandle<Result<(), Fault>>,
+        mut driver: tokio::task::JoinHandle<Result<driver::Ended, Fault>>,
         mut faults: mpsc::Receiver<Fault>,
         stop: oneshot::Sender<()>,
     ) -> Result<Ended, Failure> {
@@ -247,7 +251,7 @@ impl Life<'_> {
         let ended = loop {
             tokio::select! {
                 biased;
-                ended = &mut driver => break Err(driver_failure(ended)),
+                ended = &mut driver => break driver_ended(ended),
                 Some(fault) = faults.recv() => break Err(Failure::Fault(fault)),
                 Some(cause) = failures.recv() => {
                     self.counters.change(Journal::on_listener_failure);
@@ -284,8 +288,8 @@ impl Life<'_> {
         drop(stop);
         if !driver.is_finished() {
             let last = driver.await;
-            if ended.is_ok() && !matches!(last, Ok(Ok(()))) {
-                return Err(driver_failure(last));
+            if ended.is_ok() && !matches!(last, Ok(Ok(_))) {
+                return driver_ended(last);
             }
         }
         ended
@@ -303,11 +307,16 @@ impl Life<'_> {
     }
 }
 
-fn driver_failure(ended: Result<Result<(), Fault>, tokio::task::JoinError>) -> Failure {
+/// What the driver's end means to its member, if nobody told it to end.
+fn driver_ended(ended: Result<Result<driver::Ended, Fault>, tokio::task::JoinError>) -> Result<Ended, Failure> {
     match ended {
-        Ok(Ok(())) => Failure::Fault(Fault::Gone("the driver")),
-        Ok(Err(fault)) => Failure::Fault(fault),
-        Err(error) => Failure::Process(std::io::Error::other(error)),
+        Ok(Ok(driver::Ended::Removed)) => {
+            tracing::warn!("the data-dir used by this member must be removed");
+            Ok(Ended::Removed)
+        }
+        Ok(Ok(driver::Ended::Stopped)) => Err(Failure::Fault(Fault::Gone("the driver"))),
+        Ok(Err(fault)) => Err(Failure::Fault(fault)),
+        Err(error) => Err(Failure::Process(std::io::Error::other(error))),
     }
 }
 

@@ -12,6 +12,7 @@ use detcd_core::raft;
 use detcd_io::boot::execute::{BootError, Start, boot};
 use detcd_io::boot::machine::Machine as Hardware;
 use detcd_io::clock::wall_millis;
+use detcd_io::driver::Peers;
 use detcd_io::entropy::Entropy;
 use detcd_io::fault::Fault;
 use detcd_io::store::overlay::OverlayMax;
@@ -406,7 +407,8 @@ async fn live(life: Life, start: Start, config: Config, running: Running) -> New
         Ok(booted) => booted,
         Err(error) => return News::Refused(error),
     };
-    let assembled = assemble(booted, &config, Entropy::seeded(seed), wall_millis());
+    let alone = Peers::alone(booted.metadata.cluster, booted.metadata.member);
+    let assembled = assemble(booted, &config, Entropy::seeded(seed), wall_millis(), alone);
     let Assembled {
         driver, writer, committer, copier, sweeper, fanout, keeper, member, stop, mut faults, claim, ..
     } = assembled;

@@ -8,22 +8,47 @@ use alloc::vec::Vec;
 
 use super::{Outcome, Step, Write};
 use crate::command::ClusterMemberAttrSetRequest;
-use crate::membership::{ConfChange, ConfChangeKind, Member, Membership};
+use crate::ids::MemberId;
+use crate::membership::{ConfChange, ConfChangeKind, LEARNERS_MAX, Member, Membership};
 use crate::reply::{Rejected, Reply};
 
-/// Carries out a membership change.
+/// Carries out a membership change, with the checks that etcd makes once more when it is applied.
 pub(super) fn conf_change(membership: &Membership, change: ConfChange) -> Step {
     let ConfChange { node, kind, .. } = change;
     if membership.is_removed(node) {
         return Step::refuse(Rejected::MemberRemoved);
     }
     match kind {
-        ConfChangeKind::AddVoter(member) if member.id == node => add(membership, member),
-        ConfChangeKind::AddVoter(_) => Step::Unbuilt("a membership change whose node and member differ"),
-        ConfChangeKind::AddLearner(_) => Step::Unbuilt("adding a learner"),
-        ConfChangeKind::Promote => Step::Unbuilt("promoting a learner"),
-        ConfChangeKind::Remove => Step::Unbuilt("removing a member"),
-        ConfChangeKind::Update { .. } => Step::Unbuilt("updating a member"),
+        ConfChangeKind::AddVoter(member) | ConfChangeKind::AddLearner(member) if member.id != node => {
+            Step::Unbuilt("a membership change whose node and member differ")
+        }
+        ConfChangeKind::AddVoter(member) => add(membership, Member { is_learner: false, ..member }),
+        ConfChangeKind::AddLearner(member) => {
+            // An id or a URL that is taken is the better reason.
+            match add(membership, Member { is_learner: true, ..member }) {
+                Step::Done(outcome) if outcome.reply.is_ok() && LEARNERS_MAX <= membership.learners() => {
+                    Step::refuse(Rejected::TooManyLearners)
+                }
+                step => step,
+            }
+        }
+        ConfChangeKind::Promote => change_known(membership, node, |member| {
+            if !member.is_learner {
+                return Err(Rejected::MemberNotLearner);
+            }
+            Ok(Member { is_learner: false, ..member })
+        }),
+        ConfChangeKind::Remove => match membership.get(node) {
+            Some(_) => wrote(membership, Write::MemberRemoved(node)),
+            None => Step::refuse(Rejected::MemberNotFound),
+        },
+        ConfChangeKind::Update { peer_urls } => change_known(membership, node, |member| {
+            let others = membership.iter().filter(|other| other.id != node);
+            if others.flat_map(|other| &other.peer_urls).any(|known| peer_urls.contains(known)) {
+                return Err(Rejected::PeerUrlExists);
+            }
+            Ok(Member { peer_urls, ..member })
+        }),
     }
 }
 
@@ -34,10 +59,27 @@ fn add(membership: &Membership, member: Member) -> Step {
     if member.peer_urls.iter().any(|url| membership.has_peer_url(url)) {
         return Step::refuse(Rejected::PeerUrlExists);
     }
-    let mut members: Vec<Member> = membership.iter().cloned().collect();
-    let place = members.partition_point(|other| other.id < member.id);
-    members.insert(place, member.clone());
-    Step::Done(Outcome { reply: Ok(Reply::Members(members)), writes: vec![Write::Member(member)], events: Vec::new() })
+    wrote(membership, Write::Member(member))
+}
+
+fn change_known(
+    membership: &Membership,
+    id: MemberId,
+    change: impl FnOnce(Member) -> Result<Member, Rejected>,
+) -> Step {
+    let Some(member) = membership.get(id) else { return Step::refuse(Rejected::MemberNotFound) };
+    match change(member.clone()) {
+        Ok(member) => wrote(membership, Write::Member(member)),
+        Err(why) => Step::refuse(why),
+    }
+}
+
+/// The change, answered by the members after it.
+fn wrote(membership: &Membership, write: Write) -> Step {
+    let mut after = membership.clone();
+    after.on_write(&write);
+    let members: Vec<Member> = after.iter().cloned().collect();
+    Step::Done(Outcome { reply: Ok(Reply::Members(members)), writes: vec![write], events: Vec::new() })
 }
 
 /// Notes a member's name and client URLs. A member that has left is passed over: it may have published just before.

@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::path::{Path, PathBuf};
 
-use detcd_core::ids::{Index, Term};
+use detcd_core::ids::{Index, Term, Ticket};
 use detcd_core::membership::ConfChangeKind;
 use detcd_core::raft::{
     Change, Config, Configuration, Entry, EntryKind, HardState, Malformed, Mark, Raft, Restored, Sync, Write,
@@ -153,8 +153,8 @@ where
     let applied = store.applied().index;
     let configuration = configuration(&store, &recovered.entries, recovered.hard_state.commit)?;
     let metadata = recovered.metadata;
-    if !configuration.voters.contains(&metadata.member) || !configuration.learners.is_empty() {
-        return Err(Fault::Unbuilt("learners, and members that are not in their own cluster").into());
+    if store.membership().is_removed(metadata.member) {
+        return Err(Refusal::Removed.into());
     }
     let restored =
         Restored { hard_state: recovered.hard_state, base, configuration, entries: recovered.entries, applied };
@@ -247,7 +247,8 @@ async fn make_dir<D: Disk>(disk: &D, path: &Path) -> Result<(), Fault> {
     disk.sync_dir(parent).await.map_err(Fault::disk("sync", parent))
 }
 
-/// Voters and learners: what the store says, and what the committed entries that it has not applied yet will add.
+/// Voters and learners where the store stands. The founders' entries count from the start: they are no news to anybody, and a new cluster need not wait for them. What
+/// other entries change is told to the engine when they are applied.
 fn configuration<B: Backend>(store: &Store<B>, entries: &[Entry], commit: Index) -> Result<Configuration, BootError> {
     let membership = store.membership();
     let (listening, voting): (Vec<_>, Vec<_>) = membership.iter().partition(|member| member.is_learner);
@@ -256,15 +257,17 @@ fn configuration<B: Backend>(store: &Store<B>, entries: &[Entry], commit: Index)
         learners: listening.iter().map(|member| member.id).collect(),
     };
     let applied = store.applied().index;
-    let unapplied = entries.iter().filter(|entry| applied < entry.index && entry.index <= commit);
-    for entry in unapplied.filter(|entry| entry.kind == EntryKind::ConfChange) {
+    let founding = entries.iter().take_while(|entry| entry.kind == EntryKind::ConfChange && entry.term == Term(1));
+    for entry in founding.filter(|entry| applied < entry.index && entry.index <= commit) {
         let change = decode_conf_change(entry.payload.clone()).map_err(|error| Fault::Store {
             action: "replay into",
             cause: format!("entry {}: {error}", entry.index),
         })?;
         match change.kind {
-            ConfChangeKind::AddVoter(member) => drop(configuration.take(Change::AddVoter(member.id))),
-            _ => return Err(Fault::Unbuilt("membership changes").into()),
+            ConfChangeKind::AddVoter(member) if change.id == Ticket(0) => {
+                let _ = configuration.take(Change::AddVoter(member.id));
+            }
+            _ => break,
         }
     }
     Ok(configuration)

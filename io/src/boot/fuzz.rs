@@ -21,7 +21,7 @@ use super::execute::{BootError, Booted, Start, boot};
 use super::inspect::Places;
 use super::machine::Machine;
 use super::url::Url;
-use crate::applier::{Applier, Budget};
+use crate::applier::{Applier, Budget, Harvest};
 use crate::disk::{Disk, Kind, MemoryDisk};
 use crate::fault::Fault;
 use crate::store::backend::Backend;
@@ -344,7 +344,7 @@ pub fn live<D: Disk, B: Backend>(booted: Booted<D, B>) -> Result<(), Fault> {
     let Booted { mut raft, store, mut wal, .. } = booted;
     let mut applier = Applier::new(store);
     let mut effects = Effects::new();
-    let mut answers = Vec::new();
+    let mut harvest = Harvest::default();
     raft.start(&mut effects);
     let budget = Budget { commands: 16, keys: 64 };
     for _ in 0..LIFE_STEPS {
@@ -364,7 +364,10 @@ pub fn live<D: Disk, B: Backend>(booted: Booted<D, B>) -> Result<(), Fault> {
             ready(wal.sync())?;
             raft.step(Input::Persisted { writes }, &mut effects);
         } else if !applier.is_idle() {
-            applier.work(budget, &mut answers)?;
+            applier.work(budget, &mut harvest)?;
+            for (index, change) in harvest.changes.drain(..) {
+                raft.step(Input::ConfigurationChanged { index, change }, &mut effects);
+            }
             if applier.is_idle() {
                 raft.step(Input::Applied { upto: applier.applied() }, &mut effects);
             }

@@ -200,12 +200,6 @@ fn create(asked: &Asked) -> Result<Plan, Refusal> {
             reason: "join_not_built",
         });
     }
-    if members.len() > 1 {
-        return Err(Refusal::NotBuilt {
-            what: format!("an --initial-cluster of {} members", members.len()),
-            reason: "cluster_not_built",
-        });
-    }
     let founders = founders(&members, &asked.token);
     let ids: Vec<MemberId> = founders.iter().map(|founder| founder.id).collect();
     let own = founders.iter().find(|founder| founder.name == asked.name).expect("the local name is among the members");

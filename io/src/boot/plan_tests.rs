@@ -211,10 +211,7 @@ fn flags_decide_only_where_there_is_no_log() {
             cluster("a", "a=http://1.1.1.1:1,b=http://1.1.1.1:1", "http://1.1.1.1:1"),
             "refuse initial_cluster: initial cluster a=http://1.1.1.1:1,b=http://1.1.1.1:1 has duplicate url",
         ),
-        (
-            cluster("a", many, "http://1.1.1.1:2380"),
-            "refuse cluster_not_built: an --initial-cluster of 2 members is not built yet in detcd",
-        ),
+        (cluster("a", many, "http://1.1.1.1:2380"), "create 9cb231a502b0f225 in 777a3fb06b62ab93"),
         (
             existing(asked()),
             "refuse join: cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs",

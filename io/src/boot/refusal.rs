@@ -86,6 +86,11 @@ pub enum Refusal {
     /// Joining, but nobody is named who could be joined.
     #[error("cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs")]
     NobodyToJoin,
+    /// The member has left its cluster for good.
+    #[error(
+        "the member has been permanently removed from the cluster; the data-dir used by this member must be removed"
+    )]
+    Removed,
     /// Something etcd can do and detcd cannot yet.
     #[error("{what} is not built yet in detcd")]
     NotBuilt {
@@ -112,6 +117,7 @@ impl Refusal {
             Self::InitialCluster(_) | Self::NoLocalName { .. } | Self::DuplicateUrl { .. } => "initial_cluster",
             Self::AdvertiseMismatch { .. } => "advertise_urls",
             Self::NobodyToJoin => "join",
+            Self::Removed => "removed",
             Self::NotBuilt { reason, .. } => reason,
         }
     }
@@ -146,6 +152,7 @@ impl Refusal {
             }
             Self::DuplicateUrl { .. } => "each peer URL may belong to one member only".to_owned(),
             Self::NobodyToJoin => "--initial-cluster must also name the members that run".to_owned(),
+            Self::Removed => "a removed member cannot come back: add a new one, with an empty data directory".to_owned(),
             Self::NotBuilt { .. } => String::new(),
         }
     }

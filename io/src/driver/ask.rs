@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use detcd_core::ids::{Index, MemberId, Term, Ticket};
-use detcd_core::raft::{Raft, Refusal};
+use detcd_core::raft::{EntryKind, Raft, Refusal};
 use detcd_core::reply::{Rejected, Reply};
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,7 +20,9 @@ pub enum Ask {
     Propose {
         /// The id in the payload's own header.
         ticket: Ticket,
-        /// An encoded internal request.
+        /// Who it is for.
+        kind: EntryKind,
+        /// An encoded internal request, or membership change.
         payload: Bytes,
         /// Only if this member leads in this very term, and never forwarded.
         only_in: Option<Term>,
@@ -31,6 +33,11 @@ pub enum Ask {
     Flush {
         /// The way back.
         answer: oneshot::Sender<()>,
+    },
+    /// Make this member the leader, if it can be done. What came of it shows in the gauges.
+    Transfer {
+        /// The member.
+        to: MemberId,
     },
     /// Tell when everything that was committed at this moment is applied here (Raft thesis, section 6.4).
     Read {
@@ -217,8 +224,26 @@ impl Asker {
     /// [`Unanswered`]; the request may still be carried out later, except after `TooManyRequests` and `NoSpace`.
     pub async fn propose(&self, ticket: Ticket, payload: Bytes, only_in: Option<Term>) -> Result<Answer, Unanswered> {
         let (answer, answered) = oneshot::channel();
-        self.ask(Ask::Propose { ticket, payload, only_in, answer })?;
+        self.ask(Ask::Propose { ticket, kind: EntryKind::Normal, payload, only_in, answer })?;
         answered.await.unwrap_or(Err(Unanswered::Stopped))
+    }
+
+    /// Proposes a membership change, whose id is `ticket`, and waits until it has been applied here.
+    ///
+    /// # Errors
+    /// [`Unanswered`]; the change may still be carried out later.
+    pub async fn propose_change(&self, ticket: Ticket, payload: Bytes) -> Result<Answer, Unanswered> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Ask::Propose { ticket, kind: EntryKind::ConfChange, payload, only_in: None, answer })?;
+        answered.await.unwrap_or(Err(Unanswered::Stopped))
+    }
+
+    /// Asks for another leader.
+    ///
+    /// # Errors
+    /// [`Unanswered`].
+    pub fn transfer(&self, to: MemberId) -> Result<(), Unanswered> {
+        self.ask(Ask::Transfer { to })
     }
 
     /// Waits until the store here has everything that was committed when this was called.
@@ -258,7 +283,7 @@ impl Asker {
         only_in: Option<Term>,
     ) -> Result<Answer, Unanswered> {
         let (answer, answered) = oneshot::channel();
-        let ask = Ask::Propose { ticket, payload, only_in, answer };
+        let ask = Ask::Propose { ticket, kind: EntryKind::Normal, payload, only_in, answer };
         self.urgent.send(ask).await.map_err(|_| Unanswered::Stopped)?;
         answered.await.unwrap_or(Err(Unanswered::Stopped))
     }

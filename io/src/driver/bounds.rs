@@ -53,6 +53,9 @@ pub const COPY_ASKS_MAX: usize = 64;
 /// Requests to defragment that wait while one is carried out. Full: they wait.
 pub const DEFRAGMENT_ASKS_MAX: usize = 16;
 
+/// Messages of other members that are taken in between two looks at everything else.
+pub const ARRIVALS_PER_TURN: usize = 512;
+
 const _: () = {
     assert!(ASKS_PER_TURN <= ASKS_MAX);
     assert!(KEEPER_ASKS_MAX < URGENT_ASKS_MAX);

@@ -3,11 +3,16 @@
 //! Reply channels live here, in the shell, never in the engine. A caller that went away is noticed only when its answer comes.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use detcd_core::ids::{Index, Ticket};
 use tokio::sync::oneshot;
 
 use super::ask::{Answer, Unanswered};
+use crate::clock::Instant;
+
+/// How long a question to the leader may stay without an answer, as in etcd.
+const READ_PATIENCE: Duration = Duration::from_millis(500);
 
 type ProposalCaller = oneshot::Sender<Result<Answer, Unanswered>>;
 type ReadCaller = oneshot::Sender<Result<(), Unanswered>>;
@@ -16,8 +21,15 @@ type ReadCaller = oneshot::Sender<Result<(), Unanswered>>;
 #[derive(Debug, Default)]
 pub(super) struct Callers {
     proposals: BTreeMap<Ticket, ProposalCaller>,
-    asked: BTreeMap<Ticket, Vec<ReadCaller>>,
+    asked: BTreeMap<Ticket, Asked>,
     ready: VecDeque<(Index, Vec<ReadCaller>)>,
+}
+
+/// Reads that share one question, and when it is asked once more.
+#[derive(Debug)]
+struct Asked {
+    due: Instant,
+    callers: Vec<ReadCaller>,
 }
 
 impl Callers {
@@ -31,8 +43,19 @@ impl Callers {
     }
 
     /// Reads that share one question to the engine.
-    pub(super) fn add_reads(&mut self, ticket: Ticket, callers: Vec<ReadCaller>) {
-        self.asked.insert(ticket, callers);
+    pub(super) fn add_reads(&mut self, ticket: Ticket, callers: Vec<ReadCaller>, now: Instant) {
+        self.asked.insert(ticket, Asked { due: now + READ_PATIENCE, callers });
+    }
+
+    /// When the oldest question is to be asked once more.
+    pub(super) fn reads_due(&self) -> Option<Instant> {
+        self.asked.values().map(|asked| asked.due).min()
+    }
+
+    /// Those whose question was not answered in time, but for callers that gave up. A new question gets a new ticket.
+    pub(super) fn take_overdue_reads(&mut self, now: Instant) -> Vec<ReadCaller> {
+        let overdue = self.asked.extract_if(.., |_, asked| asked.due <= now);
+        overdue.flat_map(|(_, asked)| asked.callers).filter(|caller| !caller.is_closed()).collect()
     }
 
     /// The proposal of `ticket` was applied. A ticket of another member's client is nobody's here.
@@ -48,14 +71,14 @@ impl Callers {
         if let Some(caller) = self.proposals.remove(&ticket) {
             let _ = caller.send(Err(why));
         }
-        for caller in self.asked.remove(&ticket).into_iter().flatten() {
+        for caller in self.asked.remove(&ticket).into_iter().flat_map(|asked| asked.callers) {
             let _ = caller.send(Err(why));
         }
     }
 
     /// The reads of `ticket` may look once `index` is applied.
     pub(super) fn read_at(&mut self, ticket: Ticket, index: Index) {
-        if let Some(callers) = self.asked.remove(&ticket) {
+        if let Some(Asked { callers, .. }) = self.asked.remove(&ticket) {
             self.ready.push_back((index, callers));
         }
     }

@@ -10,24 +10,27 @@ pub mod ask;
 pub mod bounds;
 mod callers;
 mod durable;
+mod peers;
 mod timers;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use detcd_core::ids::{Index, MemberId, Ticket};
-use detcd_core::raft::{Effect, Effects, EntryKind, Input, Raft, Refusal};
+use detcd_core::ids::{Index, MemberId};
+use detcd_core::raft::{Effect, Effects, Input, Raft, Refusal};
 use tokio::sync::{mpsc, oneshot};
 
-use self::ask::{Answer, Ask, Asker, Gauges, Tickets, Unanswered};
+use self::ask::{Ask, Asker, Gauges, Tickets, Unanswered};
 use self::callers::Callers;
 use self::durable::Durable;
+pub use self::peers::Peers;
 use self::timers::Timers;
-use crate::applier::{Applier, Budget};
+use crate::applier::{Applier, Budget, Harvest};
 use crate::clock::Instant;
 use crate::committer::{Completion, Job};
 use crate::entropy::Entropy;
 use crate::fault::Fault;
+use crate::peer::Incoming;
 use crate::store::Store;
 use crate::store::backend::Backend;
 use crate::store::overlay::OverlayMax;
@@ -81,14 +84,27 @@ pub struct Driver<B> {
     applier: Applier<B>,
     durable: Durable<B>,
     callers: Callers,
-    answers: Vec<(Ticket, Answer)>,
+    harvest: Harvest,
+    peers: Peers,
+    /// When this member ends because it was removed.
+    removed_due: Option<Instant>,
     asker: Asker,
     gauges: Arc<Gauges>,
+}
+
+/// How a driver ended well.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ended {
+    /// It was told to.
+    Stopped,
+    /// The member was removed from its cluster, for good.
+    Removed,
 }
 
 /// What a wait ended with.
 enum Wake {
     Asks,
+    Arrived(Incoming),
     Urgent(Ask),
     Report(Option<wal::Report>),
     Completion(Option<Completion>),
@@ -105,6 +121,8 @@ pub struct Parts<B> {
     pub store: Store<B>,
     /// Its queues.
     pub lines: Lines,
+    /// Its line to other members.
+    pub peers: Peers,
     /// Where delays are drawn.
     pub entropy: Entropy,
     /// How it behaves.
@@ -117,7 +135,7 @@ impl<B: Backend> Driver<B> {
     /// A driver and the services' end of its queue.
     #[must_use]
     pub fn new(parts: Parts<B>) -> (Self, Asker) {
-        let Parts { raft, store, lines, entropy, settings, stop } = parts;
+        let Parts { raft, store, lines, peers, entropy, settings, stop } = parts;
         let (sender, asks) = mpsc::channel(bounds::ASKS_MAX);
         let (urgent_sender, urgent) = mpsc::channel(bounds::URGENT_ASKS_MAX);
         let gauges = Arc::new(Gauges::default());
@@ -135,7 +153,9 @@ impl<B: Backend> Driver<B> {
             applier: Applier::new(store.clone()),
             durable: Durable::new(store, lines, settings),
             callers: Callers::default(),
-            answers: Vec::new(),
+            harvest: Harvest::default(),
+            peers,
+            removed_due: None,
             asker: asker.clone(),
             gauges,
         };
@@ -146,18 +166,24 @@ impl<B: Backend> Driver<B> {
     ///
     /// # Errors
     /// The machine failed: nothing more was promised to anybody, and the member must end.
-    pub async fn run(mut self) -> Result<(), Fault> {
+    pub async fn run(mut self) -> Result<Ended, Fault> {
+        self.peers.follow(&self.durable.store.membership());
         self.raft.start(&mut self.effects);
         self.carry_out()?;
         loop {
             let mut urgent = None;
             match self.wait().await {
-                Wake::Stop => return self.durable.finish().await,
+                Wake::Stop => return self.durable.finish().await.map(|()| Ended::Stopped),
                 Wake::Asks | Wake::Time | Wake::Sent => {}
+                Wake::Arrived(incoming) => self.on_arrived(incoming)?,
                 Wake::Urgent(ask) => urgent = Some(ask),
                 Wake::Report(report) => self.on_report(report)?,
                 Wake::Completion(completion) => self.durable.on_completion(completion)?,
             }
+            if self.removed_due.is_some_and(|due| due <= Instant::now()) {
+                return self.durable.finish().await.map(|()| Ended::Removed);
+            }
+            self.take_arrivals()?;
             self.take_asks(urgent);
             self.take_reports()?;
             self.expire();
@@ -175,7 +201,8 @@ impl<B: Backend> Driver<B> {
             tokio::task::yield_now().await;
             return Wake::Time;
         }
-        let deadline = [self.timers.nearest(), self.durable.deadline()].into_iter().flatten().min();
+        let moments = [self.timers.nearest(), self.durable.deadline(), self.callers.reads_due(), self.removed_due];
+        let deadline = moments.into_iter().flatten().min();
         let sleep = tokio::time::sleep_until(deadline.unwrap_or_else(|| Instant::now() + IDLE));
         let takes_asks = self.durable.takes_proposals();
         tokio::select! {
@@ -184,6 +211,7 @@ impl<B: Backend> Driver<B> {
             completion = self.durable.lines.completions.recv() => Wake::Completion(completion),
             _ = &mut self.stop => Wake::Stop,
             ask = self.urgent.recv() => ask.map_or(Wake::Stop, Wake::Urgent),
+            incoming = self.peers.recv() => Wake::Arrived(incoming),
             sent = send(&self.durable.lines.log, &mut self.durable.outgoing), if !takes_asks => sent,
             ask = self.asks.recv(), if takes_asks => {
                 match ask {
@@ -193,6 +221,26 @@ impl<B: Backend> Driver<B> {
             }
             () = sleep => Wake::Time,
         }
+    }
+
+    /// Takes in what other members said, up to a bound.
+    fn take_arrivals(&mut self) -> Result<(), Fault> {
+        for _ in 0..bounds::ARRIVALS_PER_TURN {
+            let Some(incoming) = self.peers.arrivals.try_recv() else { break };
+            self.on_arrived(incoming)?;
+        }
+        Ok(())
+    }
+
+    fn on_arrived(&mut self, incoming: Incoming) -> Result<(), Fault> {
+        let input = match incoming {
+            Incoming::Message { from, message } => Input::Received { from, message },
+            Incoming::Unreachable { member } => Input::Unreachable { member },
+            Incoming::SnapshotSent { to, is_received } => Input::SnapshotSent { to, is_received },
+            Incoming::Snapshot { .. } => return Err(Fault::Unbuilt("snapshots of other members")),
+        };
+        self.raft.step(input, &mut self.effects);
+        Ok(())
     }
 
     /// Takes up what is waiting, up to a bound; what is urgent first, and even while the log writer lags. Reads of one turn share one question.
@@ -208,9 +256,12 @@ impl<B: Backend> Driver<B> {
                 self.take(ask, bounds::UNAPPLIED_MAX, &mut reads);
             }
         }
+        let now = Instant::now();
+        // What was asked of a leader, or its answer, may be lost.
+        reads.extend(self.callers.take_overdue_reads(now));
         if !reads.is_empty() {
             let ticket = self.asker.ticket();
-            self.callers.add_reads(ticket, reads);
+            self.callers.add_reads(ticket, reads, now);
             self.raft.step(Input::ReadAsked { ticket }, &mut self.effects);
         }
         if self.callers.proposals() > bounds::ASKS_MAX * 2 {
@@ -220,17 +271,17 @@ impl<B: Backend> Driver<B> {
 
     fn take(&mut self, ask: Ask, unapplied_max: u64, reads: &mut Vec<oneshot::Sender<Result<(), Unanswered>>>) {
         match ask {
-            Ask::Propose { ticket, payload, only_in, answer } => {
+            Ask::Propose { ticket, kind, payload, only_in, answer } => {
                 if let Some(why) = self.refusal(unapplied_max) {
                     let _ = answer.send(Err(why));
                     return;
                 }
                 self.callers.add_proposal(ticket, answer);
                 self.gauges.count_proposal();
-                self.raft
-                    .step(Input::Proposed { ticket, kind: EntryKind::Normal, payload, only_in }, &mut self.effects);
+                self.raft.step(Input::Proposed { ticket, kind, payload, only_in }, &mut self.effects);
             }
             Ask::Read { answer } => reads.push(answer),
+            Ask::Transfer { to } => self.raft.step(Input::TransferAsked { to }, &mut self.effects),
             Ask::Flush { answer } => self.durable.flush(answer),
         }
     }
@@ -288,7 +339,7 @@ impl<B: Backend> Driver<B> {
                 Effect::Ignored { from, why } => {
                     tracing::debug!(from = from.map(|id| id.to_string()), ?why, "ignored");
                 }
-                Effect::Send { .. } => return Err(Fault::Unbuilt("messages to other members")),
+                Effect::Send { to, message } => self.peers.send(to, message),
                 Effect::MakeSnapshot { .. } | Effect::Install { .. } => {
                     return Err(Fault::Unbuilt("snapshots between members"));
                 }
@@ -302,21 +353,38 @@ impl<B: Backend> Driver<B> {
     fn apply(&mut self) -> Result<(), Fault> {
         if !self.applier.is_idle() && self.durable.has_room_to_apply() {
             let budget = Budget { commands: bounds::APPLY_COMMANDS_PER_TURN, keys: bounds::APPLY_KEYS_PER_TURN };
-            self.applier.work(budget, &mut self.answers)?;
+            self.applier.work(budget, &mut self.harvest)?;
+            self.follow_changes();
             let upto = self.applier.applied();
             if self.applier.is_idle() && self.raft.applied() < upto {
                 self.raft.step(Input::Applied { upto }, &mut self.effects);
                 self.trim(upto);
-                self.carry_out()?;
             }
+            self.carry_out()?;
             let applied = self.durable.store.applied();
             self.gauges.tell_applied(applied.index, applied.term);
-            for (ticket, answer) in self.answers.drain(..) {
+            for (ticket, answer) in self.harvest.answers.drain(..) {
                 self.callers.answer(ticket, answer);
             }
         }
         self.callers.release(self.applier.applied());
         Ok(())
+    }
+
+    /// Tells the engine and the transport of membership changes that were carried out.
+    fn follow_changes(&mut self) {
+        if self.harvest.changes.is_empty() {
+            return;
+        }
+        for (index, change) in self.harvest.changes.drain(..) {
+            self.raft.step(Input::ConfigurationChanged { index, change }, &mut self.effects);
+        }
+        let membership = self.durable.store.membership();
+        self.peers.follow(&membership);
+        if membership.is_removed(self.raft.id()) && self.removed_due.is_none() {
+            tracing::warn!("this member was removed from the cluster and stops");
+            self.removed_due = Some(Instant::now() + REMOVED_PAUSE);
+        }
     }
 
     /// Lets the engine forget entries far behind, a good many at a time.
@@ -333,6 +401,9 @@ impl<B: Backend> Driver<B> {
         self.gauges.tell_room(self.durable.is_full());
     }
 }
+
+/// How long a removed member goes on, so that those who wait for the removal hear of it.
+const REMOVED_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a driver without any timer sleeps at most.
 const IDLE: Duration = Duration::from_secs(3600);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use detcd_core::ids::MemberId;
 use detcd_core::raft::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -103,7 +104,10 @@ pub fn message_size(message: &Message) -> usize {
         Message::Append { entries, .. } => entries.iter().map(|entry| entry.payload.len() + size_of_val(entry)).sum(),
         Message::Heartbeat { context, .. } | Message::HeartbeatAnswered { context, .. } => context.len(),
         Message::ReadIndex { token, .. } | Message::ReadIndexAnswered { token, .. } => token.len(),
-        Message::AppendAccepted { .. }
+        Message::Snapshot { snapshot, .. } => snapshot.configuration.members().count() * size_of::<MemberId>(),
+        Message::TransferLeader
+        | Message::TimeoutNow { .. }
+        | Message::AppendAccepted { .. }
         | Message::AppendRejected { .. }
         | Message::VoteRequest { .. }
         | Message::VoteGranted { .. }

@@ -97,3 +97,19 @@ pub trait Transport: Send + Sync + 'static {
     /// Since when something has been arriving from this member; `None` if it is not connected.
     fn active_since(&self, member: MemberId) -> Option<Instant>;
 }
+
+/// The transport of one who has nobody to talk to: whatever is said is lost.
+#[derive(Clone, Copy, Debug)]
+pub struct Alone;
+
+impl Transport for Alone {
+    fn send(&self, _: MemberId, _: Message) {}
+
+    fn send_snapshot(&self, _: MemberId, _: Message, _: Copied) {}
+
+    fn set_peers(&self, _: &[Peer]) {}
+
+    fn active_since(&self, _: MemberId) -> Option<Instant> {
+        None
+    }
+}

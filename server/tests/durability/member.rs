@@ -9,6 +9,7 @@ use detcd_core::ids::MemberId;
 use detcd_core::raft;
 use detcd_io::boot::execute::{Start, boot};
 use detcd_io::boot::machine::Machine;
+use detcd_io::driver::{Ended, Peers};
 use detcd_io::entropy::Entropy;
 use detcd_io::fault::Fault;
 use detcd_io::store::backend::{Backend, Committed, RawRow, Size, Slice, Visit};
@@ -89,7 +90,7 @@ pub(crate) struct World {
 pub(crate) struct Life {
     pub(crate) member: Member<FullStore>,
     /// The driver's end, once it runs.
-    pub(crate) driver: JoinHandle<Result<(), Fault>>,
+    pub(crate) driver: JoinHandle<Result<Ended, Fault>>,
     release: Option<oneshot::Sender<()>>,
     _stop: oneshot::Sender<()>,
 }
@@ -120,8 +121,9 @@ impl World {
             leases: lease_rules(&config),
         };
         let booted = boot(&self.disk, &start, |_| std::future::ready(Ok(self.store.clone()))).await.unwrap();
+        let alone = Peers::alone(booted.metadata.cluster, booted.metadata.member);
         let Assembled { driver, writer, committer, member, stop, claim, .. } =
-            assemble(booted, &config, Entropy::seeded(1), 0);
+            assemble(booted, &config, Entropy::seeded(1), 0, alone);
         let (release, released) = oneshot::channel();
         tokio::spawn(writer.run());
         tokio::spawn(committer.run());
