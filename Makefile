@@ -66,6 +66,7 @@ conformance: build
 corpus:
 	cd tests/conformance && go run ./cmd/conformance make-corpus -out ../../tests/golden/wal
 	cd tests/conformance && go run ./cmd/conformance make-directories -out ../../tests/golden/etcd
+	cd tests/conformance && go run ./cmd/conformance make-peer-corpus -out ../../tests/golden/peer
 
 # detcd, the real etcd and the floor, interleaved (ETCD is the path of an etcd binary). ROWS chooses (`make bench ROWS=fanout,lease`),
 # DATASET is the size of the stores that are filled beforehand.

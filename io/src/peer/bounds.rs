@@ -12,8 +12,19 @@ pub const PIPELINE_WORKERS: usize = 4;
 pub const ARRIVALS_MAX: usize = 4096;
 /// Bytes of messages that have arrived and wait for the driver. Full: the same; a message that is larger alone gets all of it.
 pub const ARRIVED_BYTES_MAX: usize = 128 << 20;
+/// Bytes of one message or frame from another member. Larger: the connection ends.
+///
+/// etcd takes 512 MiB. What it sends is far below: entries up to 1 MiB together, or one that is larger alone, and that is one client's request, of which etcd advises no more than 10 MiB.
+pub const FRAME_BYTES_MAX: usize = 64 << 20;
+/// Entries of one message: more than fit into etcd's 1 MiB, of which each takes at least four bytes. More: the connection ends.
+pub const FRAME_ENTRIES_MAX: usize = 1 << 18;
+/// Bytes of what is opaque in a heartbeat or a read; etcd's have eight. More: the message is malformed.
+pub const CONTEXT_BYTES_MAX: usize = 64;
+/// Bytes that tell the members of a configuration, some thousands of them. More: the message is malformed.
+pub const CONFIGURATION_BYTES_MAX: usize = 64 << 10;
 
 const _: () = {
+    assert!(FRAME_BYTES_MAX <= STREAM_BYTES_MAX);
     assert!(PIPELINE_MESSAGES_MAX <= STREAM_MESSAGES_MAX);
     assert!(STREAM_BYTES_MAX <= ARRIVED_BYTES_MAX);
     // Permits of a semaphore are asked for as 32 bits.

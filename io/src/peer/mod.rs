@@ -6,12 +6,18 @@
 //! Invariants: no call of a transport waits; every queue is bounded in messages and in bytes ([`bounds`]); a message may be lost, doubled or overtaken on its way, and the engine lives with that,
 //! but what arrives was said by a member: bytes that no member could have sent end here with a typed error, before anything grows by more than what was received.
 //!
-//! Reading order: this file (the line), [`directory`] (who is known), [`inbox`] and [`outbox`] (what waits).
+//! Reading order: this file (the line), [`directory`] (who is known), [`inbox`] and [`outbox`] (what waits), [`codec`] (messages to bytes and back, after a look at their
+//! [`shape`]), [`stream`] and [`msgappv2`] (bytes cut into messages).
 
 pub mod bounds;
+pub mod codec;
 pub mod directory;
+pub mod fuzz;
 pub mod inbox;
+pub mod msgappv2;
 pub mod outbox;
+mod shape;
+pub mod stream;
 
 use std::path::PathBuf;
 

@@ -6,6 +6,7 @@
 //	conformance move [flags]             data directories from etcd to detcd and back
 //	conformance make-corpus -out DIR     logs for detcd's own tests, judged by etcd's code
 //	conformance make-directories -out DIR  data directories for detcd's own tests
+//	conformance make-peer-corpus -out DIR  messages and streams of members for detcd's own tests
 //	conformance read-wal DIR             what etcd's code reads from one log
 //
 // Run it in tests/conformance. Its last line is `N passed, M failed`; the exit
@@ -28,6 +29,7 @@ import (
 	"detcd.io/conformance/internal/monitor"
 	"detcd.io/conformance/internal/move"
 	"detcd.io/conformance/internal/pair"
+	"detcd.io/conformance/internal/peers"
 	"detcd.io/conformance/internal/process"
 	"detcd.io/conformance/internal/run"
 	"detcd.io/conformance/internal/script"
@@ -54,6 +56,8 @@ func start(args []string) int {
 		failed, err = moveOnly(args[1:])
 	case len(args) > 0 && args[0] == "monitor":
 		failed, err = monitorOnly(args[1:])
+	case len(args) > 0 && args[0] == "make-peer-corpus":
+		err = makePeerCorpus(args[1:])
 	case len(args) > 0 && args[0] == "make-directories":
 		err = makeDirectories(args[1:])
 	default:
@@ -268,6 +272,20 @@ func makeDirectories(args []string) error {
 		return 0, move.Golden(ctx, config, *out)
 	})
 	return err
+}
+
+func makePeerCorpus(args []string) error {
+	flags := flag.NewFlagSet("make-peer-corpus", flag.ContinueOnError)
+	out := flags.String("out", "", "directory to write the messages and streams to")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *out == "" {
+		return fmt.Errorf("make-peer-corpus needs -out")
+	}
+	ctx, cancel := bounded(time.Minute)
+	defer cancel()
+	return peers.Golden(ctx, *out)
 }
 
 func inTemporary(keep bool, work func(context.Context, string) (int, error)) (int, error) {
