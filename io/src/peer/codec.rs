@@ -5,10 +5,12 @@
 //! What is read is something a member could have said, or an error: no term that nobody can follow, no entries with a gap, nothing that decodes into much more than its bytes. The kinds that etcd's
 //! library uses inside one process are dropped when they come from outside, as etcd does.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use detcd_core::ids::{Index, MemberId, Term};
 use detcd_core::raft::entry::{Broken, Run};
-use detcd_core::raft::{Cause, Entry, EntryKind, Mark, Message, Proposal};
+use detcd_core::raft::{Cause, Configuration, Entry, EntryKind, Mark, Message, Proposal, Snapshot};
 use detcd_proto::raftpb;
 use detcd_proto::raftpb::MessageType;
 use prost::Message as _;
@@ -47,9 +49,9 @@ pub enum Dropped {
     /// A kind of a later version.
     #[error("a message of an unknown kind, {0}")]
     UnknownKind(i32),
-    /// A kind that is not carried out here.
-    #[error("a message of a kind that is not built, {0}")]
-    Unbuilt(i32),
+    /// A snapshot that comes without the store that it speaks of.
+    #[error("a snapshot without its store")]
+    SnapshotAlone,
     /// It does not say who sent it.
     #[error("a message of nobody, of kind {0}")]
     OfNobody(i32),
@@ -95,6 +97,9 @@ pub enum Malformed {
     /// An entry that nobody proposes.
     #[error("an entry of kind {0} with {1} bytes")]
     Entry(i32, usize),
+    /// A snapshot of nothing, or of no configuration that the log can come to.
+    #[error("a snapshot without {0}")]
+    Snapshot(&'static str),
     /// A proposal or a read with too few or too many entries.
     #[error("{0} entries in a message of kind {1}")]
     EntryCount(usize, i32),
@@ -163,6 +168,11 @@ pub fn wire(from: MemberId, to: MemberId, message: &Message) -> raftpb::Message 
         Message::HeartbeatAnswered { context: bytes, .. } => {
             raftpb::Message { context: context(bytes), ..of(MessageType::MsgHeartbeatResp) }
         }
+        Message::Snapshot { snapshot: of_log, .. } => {
+            raftpb::Message { snapshot: Some(snapshot(of_log)), ..of(MessageType::MsgSnap) }
+        }
+        Message::TransferLeader => of(MessageType::MsgTransferLeader),
+        Message::TimeoutNow { .. } => of(MessageType::MsgTimeoutNow),
         Message::ReadIndex { origin, token: bytes } => {
             raftpb::Message { from: Some(origin.0), entries: token(bytes), ..of(MessageType::MsgReadIndex) }
         }
@@ -186,6 +196,24 @@ pub(super) fn entry(entry: &Entry) -> raftpb::Entry {
         index: Some(entry.index.0),
         data: (!entry.payload.is_empty()).then(|| entry.payload.clone()),
     }
+}
+
+/// A snapshot as it goes over the wire, without the data that etcd's old store would have.
+fn snapshot(snapshot: &Snapshot) -> raftpb::Snapshot {
+    let list = |members: &BTreeSet<MemberId>| members.iter().map(|member| member.0).collect();
+    let Configuration { voters, learners } = &snapshot.configuration;
+    let conf_state = raftpb::ConfState {
+        voters: list(voters),
+        learners: list(learners),
+        auto_leave: Some(false),
+        ..raftpb::ConfState::default()
+    };
+    let metadata = raftpb::SnapshotMetadata {
+        conf_state: Some(conf_state),
+        index: Some(snapshot.mark.index.0),
+        term: Some(snapshot.mark.term.0),
+    };
+    raftpb::Snapshot { data: None, metadata: Some(metadata) }
 }
 
 fn proposed(proposal: &Proposal) -> raftpb::Entry {
@@ -265,8 +293,11 @@ pub(super) fn meaning(mut wire: raftpb::Message) -> Result<Received, Malformed> 
         MessageType::MsgReadIndexResp => {
             Message::ReadIndexAnswered { term: term(&wire)?, index, token: token(entries, number)? }
         }
-        MessageType::MsgSnap | MessageType::MsgTimeoutNow | MessageType::MsgTransferLeader => {
-            return Ok(Received::Dropped(Dropped::Unbuilt(number)));
+        MessageType::MsgSnap => Message::Snapshot { term: term(&wire)?, snapshot: of_log(&wire)? },
+        MessageType::MsgTimeoutNow => Message::TimeoutNow { term: term(&wire)? },
+        MessageType::MsgTransferLeader => {
+            no_term(&wire)?;
+            Message::TransferLeader
         }
         MessageType::MsgHup
         | MessageType::MsgBeat
@@ -293,6 +324,7 @@ impl Received {
         match self {
             Self::LinkHeartbeat => Ok(None),
             Self::Dropped(why) => Err(why),
+            Self::Message(Envelope { message: Message::Snapshot { .. }, .. }) => Err(Dropped::SnapshotAlone),
             Self::Message(Envelope { to, .. }) if to != local => Err(Dropped::ForAnother(to)),
             Self::Message(Envelope { from, message, .. }) if from != remote && !is_passed_on(&message) => {
                 Err(Dropped::OfAnother(from))
@@ -338,6 +370,29 @@ fn ballot(wire: &raftpb::Message, kind: MessageType, index: Index) -> Result<Mes
     }
     let is_transfer = wire.context.as_deref() == Some(TRANSFER);
     Ok(Message::VoteRequest { term, last, cause: if is_transfer { Cause::Transfer } else { Cause::Timeout } })
+}
+
+/// What a snapshot says of the log.
+fn of_log(wire: &raftpb::Message) -> Result<Snapshot, Malformed> {
+    let without = Malformed::Snapshot;
+    let metadata = wire.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref());
+    let metadata = metadata.ok_or_else(|| without("metadata"))?;
+    let mark = Mark::new(index(metadata.index)?, later_term(metadata.term, MessageType::MsgSnap.into())?);
+    if mark.index == Index::ZERO || mark.term == Term(0) || term(wire)? < mark.term {
+        return Err(without("a place in the log"));
+    }
+    let members = metadata.conf_state.as_ref().ok_or_else(|| without("members"))?;
+    let set = |ids: &[u64]| ids.iter().copied().map(MemberId).collect::<BTreeSet<_>>();
+    let configuration = Configuration { voters: set(&members.voters), learners: set(&members.learners) };
+    let Configuration { voters, learners } = &configuration;
+    let is_sound = !voters.is_empty()
+        && voters.len() + learners.len() == members.voters.len() + members.learners.len()
+        && voters.is_disjoint(learners)
+        && !configuration.contains(MemberId(0))
+        // etcd never enters a joint configuration.
+        && members.voters_outgoing.is_empty()
+        && members.learners_next.is_empty();
+    if is_sound { Ok(Snapshot { mark, configuration }) } else { Err(without("a configuration of one step")) }
 }
 
 fn logged(wire: raftpb::Entry) -> Result<Entry, Malformed> {

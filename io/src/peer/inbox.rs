@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use detcd_core::ids::MemberId;
 use detcd_core::raft::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -104,7 +103,7 @@ pub fn message_size(message: &Message) -> usize {
         Message::Append { entries, .. } => entries.iter().map(|entry| entry.payload.len() + size_of_val(entry)).sum(),
         Message::Heartbeat { context, .. } | Message::HeartbeatAnswered { context, .. } => context.len(),
         Message::ReadIndex { token, .. } | Message::ReadIndexAnswered { token, .. } => token.len(),
-        Message::Snapshot { snapshot, .. } => snapshot.configuration.members().count() * size_of::<MemberId>(),
+        Message::Snapshot { snapshot, .. } => snapshot.configuration.members().count() * 32,
         Message::TransferLeader
         | Message::TimeoutNow { .. }
         | Message::AppendAccepted { .. }
