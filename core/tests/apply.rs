@@ -233,23 +233,74 @@ fn members_join_publish_and_agree_on_a_version() {
     assert_eq!((store.current, store.index.known()), (1, 0), "no revision is spent on this");
 }
 
+fn change(store: &Store, node: u64, kind: ConfChangeKind) -> Outcome {
+    let change = ConfChange { id: Ticket(1), node: MemberId(node), kind };
+    match advance_to_end(store, Application::begin_conf_change(change), &[1]) {
+        Step::Done(outcome) => outcome,
+        step => panic!("not carried out: {step:?}"),
+    }
+}
+
 #[test]
 fn a_membership_change_can_be_refused() {
-    let members = [member(3, "http://a")];
-    let membership = Membership::restore(members, [MemberId(5)], None).expect("sound");
+    let learner = Member { is_learner: true, ..member(4, "http://l") };
+    let membership = Membership::restore([member(3, "http://a"), learner], [MemberId(5)], None).expect("sound");
     let store = Store { membership, ..Store::default() };
-    for (member, rejected) in [
-        (member(3, "http://z"), Rejected::MemberExists),
-        (member(4, "http://a"), Rejected::PeerUrlExists),
-        (member(5, "http://z"), Rejected::MemberRemoved),
+    let update = |url: &str| ConfChangeKind::Update { peer_urls: vec![url.to_owned()] };
+    for (node, kind, rejected) in [
+        (3, ConfChangeKind::AddVoter(member(3, "http://z")), Rejected::MemberExists),
+        (6, ConfChangeKind::AddVoter(member(6, "http://a")), Rejected::PeerUrlExists),
+        (5, ConfChangeKind::AddVoter(member(5, "http://z")), Rejected::MemberRemoved),
+        (6, ConfChangeKind::AddLearner(member(6, "http://z")), Rejected::TooManyLearners),
+        (6, ConfChangeKind::AddLearner(member(6, "http://a")), Rejected::PeerUrlExists),
+        (6, ConfChangeKind::Promote, Rejected::MemberNotFound),
+        (3, ConfChangeKind::Promote, Rejected::MemberNotLearner),
+        (6, ConfChangeKind::Remove, Rejected::MemberNotFound),
+        (5, ConfChangeKind::Remove, Rejected::MemberRemoved),
+        (6, update("http://z"), Rejected::MemberNotFound),
+        (3, update("http://l"), Rejected::PeerUrlExists),
     ] {
-        assert_eq!(add(&store, member), Step::Done(Outcome { reply: Err(rejected), writes: vec![], events: vec![] }));
+        let refused = Outcome { reply: Err(rejected), writes: vec![], events: vec![] };
+        assert_eq!(change(&store, node, kind.clone()), refused, "{node}: {kind:?}");
     }
-    for kind in [ConfChangeKind::Remove, ConfChangeKind::Promote, ConfChangeKind::AddVoter(member(8, "http://z"))] {
-        let change = ConfChange { id: Ticket(1), node: MemberId(9), kind };
-        let step = advance_to_end(&store, Application::begin_conf_change(change), &[1]);
-        assert!(matches!(step, Step::Unbuilt(_)), "{step:?}");
+    let stranger =
+        ConfChange { id: Ticket(1), node: MemberId(9), kind: ConfChangeKind::AddVoter(member(8, "http://z")) };
+    let step = advance_to_end(&store, Application::begin_conf_change(stranger), &[1]);
+    assert!(matches!(step, Step::Unbuilt(_)), "{step:?}");
+}
+
+#[test]
+fn a_membership_change_is_answered_by_the_members_after_it() {
+    let named = Member { name: "l".to_owned(), is_learner: true, ..member(4, "http://l") };
+    let membership = Membership::restore([member(3, "http://a"), named.clone()], [], None).expect("sound");
+    let store = Store { membership, ..Store::default() };
+    let promoted = Member { is_learner: false, ..named.clone() };
+    let moved = Member { peer_urls: vec!["http://a".to_owned(), "http://b".to_owned()], ..member(3, "") };
+    let joined = member(9, "http://z");
+    for (node, kind, write, members) in [
+        (4, ConfChangeKind::Promote, Write::Member(promoted.clone()), vec![member(3, "http://a"), promoted]),
+        (3, ConfChangeKind::Remove, Write::MemberRemoved(MemberId(3)), vec![named.clone()]),
+        (
+            3,
+            ConfChangeKind::Update { peer_urls: moved.peer_urls.clone() },
+            Write::Member(moved.clone()),
+            vec![moved, named.clone()],
+        ),
+        (
+            9,
+            ConfChangeKind::AddVoter(joined.clone()),
+            Write::Member(joined.clone()),
+            vec![member(3, "http://a"), named, joined],
+        ),
+    ] {
+        let wanted = Outcome { reply: Ok(Reply::Members(members)), writes: vec![write], events: vec![] };
+        assert_eq!(change(&store, node, kind.clone()), wanted, "{node}: {kind:?}");
     }
+    let alone = Membership::restore([member(3, "http://a")], [], None).expect("sound");
+    let store = Store { membership: alone, ..Store::default() };
+    let learner = Member { is_learner: true, ..member(9, "http://z") };
+    let outcome = change(&store, 9, ConfChangeKind::AddLearner(member(9, "http://z")));
+    assert_eq!(outcome.writes, vec![Write::Member(learner)], "the kind of change says who only listens");
 }
 
 #[test]
