@@ -23,7 +23,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
 use crate::fanout::{self, Fanout};
-use crate::member::{Identity, Member, RequestLimits, Upkeep};
+use crate::forward::Forward;
+use crate::member::{Identity, Member, Network, RequestLimits, Upkeep};
 
 /// What etcd adds to the limit of a request where it cuts watch responses.
 const FRAGMENT_OVERHEAD_BYTES: usize = 512 * 1024;
@@ -76,7 +77,7 @@ pub fn assemble<D: Disk, B: Backend>(
     config: &Config,
     mut entropy: Entropy,
     wall_millis: u64,
-    peers: Peers,
+    (peers, forward): (Peers, Arc<dyn Forward>),
 ) -> Assembled<D, B> {
     let (log, batches) = mpsc::channel(bounds::LOG_BATCHES_MAX);
     let (reporter, reports) = mpsc::channel(bounds::COMPLETIONS_MAX);
@@ -100,6 +101,7 @@ pub fn assemble<D: Disk, B: Backend>(
     let identity = identity(config, booted.metadata);
     let (watching, limits) = (watching(config, &booted), limits(config, &booted));
     let dice = Entropy::seeded(entropy.draw(0, u64::MAX));
+    let network = Network { transport: Arc::clone(&peers.transport), forward };
     let (driver, asker) = Driver::new(Parts {
         raft: booted.raft,
         store: booted.store.clone(),
@@ -125,7 +127,7 @@ pub fn assemble<D: Disk, B: Backend>(
     let keeper = LeaseKeeper::new(booted.store.clone(), asker.clone(), limits.timeout);
     let (fanout, handle) = Fanout::new(booted.store.clone(), asker.clone(), dice, watching, fault_line.clone());
     let upkeep = Upkeep { defragment, copies };
-    let member = Member::new(asker, booted.store, identity, limits, (handle, upkeep), fault_line);
+    let member = Member::new(asker, booted.store, identity, limits, (handle, upkeep, network), fault_line);
     Assembled {
         driver,
         writer: Writer::new(booted.wal, batches, reporter),

@@ -21,6 +21,8 @@ use crate::status::{self, Refused};
 
 /// How often one who waits for the keeper looks again.
 const POLL: Duration = Duration::from_millis(20);
+/// The pause between two questions to a leader that did not answer.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// A lease as its leader sees it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -34,19 +36,22 @@ pub struct LeaseSeen {
 }
 
 impl<B: Backend> Member<B> {
-    /// Renews a lease and says for how many seconds; zero if there is no such lease.
+    /// Renews a lease and says for how many seconds; zero if there is no such lease. If another member leads, it is asked.
     ///
     /// # Errors
     /// No leader, or no proof that this member is the one, within the request timeout.
     pub async fn renew_lease(&self, id: LeaseId) -> Result<i64, Status> {
         let renewing = async {
             loop {
-                match self.store().renew_lease(id) {
-                    Renewal::Renewed { ttl } => return Ok(ttl),
-                    Renewal::Missing => return Ok(0),
-                    Renewal::Prove(term) => self.prove_leadership(term).await?,
-                    Renewal::Clear(term) => self.clear_remainder(term, id).await?,
-                    Renewal::Ending | Renewal::NotLeading => tokio::time::sleep(POLL).await,
+                match self.leader_elsewhere() {
+                    Some(urls) => match self.forward().renew_lease(urls, id).await {
+                        Ok(ttl) => return Ok(ttl.unwrap_or(0)),
+                        Err(_) => tokio::time::sleep(AGAIN).await,
+                    },
+                    None => match self.try_renewal(id).await? {
+                        Some(ttl) => return Ok(ttl),
+                        None => tokio::time::sleep(POLL).await,
+                    },
                 }
             }
         };
@@ -56,22 +61,76 @@ impl<B: Backend> Member<B> {
         }
     }
 
-    /// Looks at a lease; `None` if there is no such lease.
+    /// The same for another member, which takes this one for the leader: nothing is passed on.
+    ///
+    /// # Errors
+    /// [`Refused::NotPrimary`] if this member does not lead, or not for sure.
+    pub async fn renew_lease_here(&self, id: LeaseId) -> Result<i64, Status> {
+        let renewing = async {
+            while self.asker().gauges().leading().is_some() {
+                match self.try_renewal(id).await? {
+                    Some(ttl) => return Ok(ttl),
+                    None => tokio::time::sleep(POLL).await,
+                }
+            }
+            Err(Refused::NotPrimary.into())
+        };
+        let renewed = tokio::time::timeout(self.limits().timeout, renewing).await;
+        renewed.unwrap_or_else(|_| Err(Refused::NotPrimary.into()))
+    }
+
+    /// One attempt at the own keeper. `None`: it has to be asked again.
+    async fn try_renewal(&self, id: LeaseId) -> Result<Option<i64>, Status> {
+        match self.store().renew_lease(id) {
+            Renewal::Renewed { ttl } => return Ok(Some(ttl)),
+            Renewal::Missing => return Ok(Some(0)),
+            Renewal::Prove(term) => self.prove_leadership(term).await?,
+            Renewal::Clear(term) => self.clear_remainder(term, id).await?,
+            Renewal::Ending | Renewal::NotLeading => return Ok(None),
+        }
+        // What was seen before the wait is not believed after it.
+        Ok(match self.store().renew_lease(id) {
+            Renewal::Renewed { ttl } => Some(ttl),
+            Renewal::Missing => Some(0),
+            Renewal::Prove(_) | Renewal::Clear(_) | Renewal::Ending | Renewal::NotLeading => None,
+        })
+    }
+
+    /// Where the leader is reached, if another member leads.
+    fn leader_elsewhere(&self) -> Option<Vec<String>> {
+        let leader = self.asker().gauges().leader().filter(|&leader| leader != self.identity().member)?;
+        self.store().membership().get(leader).map(|member| member.peer_urls.clone())
+    }
+
+    /// Looks at a lease; `None` if there is no such lease. If another member leads, it is asked.
     ///
     /// # Errors
     /// No leader within the request timeout, or it changed meanwhile.
     pub async fn look_at_lease(&self, id: LeaseId, wants_keys: bool) -> Result<Option<LeaseSeen>, Status> {
         let looking = async {
             while !self.store().keeps_leases() {
-                tokio::time::sleep(POLL).await;
+                if let Some(urls) = self.leader_elsewhere() {
+                    match self.forward().look_at_lease(urls, id, wants_keys).await {
+                        Ok(seen) => return Ok(seen),
+                        Err(_) => tokio::time::sleep(AGAIN).await,
+                    }
+                } else {
+                    tokio::time::sleep(POLL).await;
+                }
             }
-            self.asker().read_barrier_urgently().await
+            self.look_at_lease_here(id, wants_keys).await
         };
-        match tokio::time::timeout(self.limits().timeout, looking).await {
-            Ok(Ok(())) => {}
-            Ok(Err(why)) => return Err(status::status(status::unanswered(why))),
-            Err(_) => return Err(self.why_not_kept()),
-        }
+        let looked = tokio::time::timeout(self.limits().timeout, looking).await;
+        looked.unwrap_or_else(|_| Err(self.why_not_kept()))
+    }
+
+    /// The same at the own keeper alone.
+    ///
+    /// # Errors
+    /// This member does not lead any more, or is stopping.
+    pub async fn look_at_lease_here(&self, id: LeaseId, wants_keys: bool) -> Result<Option<LeaseSeen>, Status> {
+        let is_current = self.asker().read_barrier_urgently().await;
+        is_current.map_err(|why| status::status(status::unanswered(why)))?;
         let Some(row) = self.store().lease(id) else { return Ok(None) };
         let mut held = self.room().enter();
         let keys = if wants_keys { self.lease_keys(id, &mut held).await? } else { Vec::new() };
@@ -131,7 +190,6 @@ impl<B: Backend> Member<B> {
         match gauges.leader() {
             None => Refused::NoLeader.into(),
             Some(_) if gauges.leading().is_some() => Refused::NotPrimary.into(),
-            // The leader is another member, to whom nobody can forward yet.
             Some(_) => Refused::Timeout.into(),
         }
     }

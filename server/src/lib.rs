@@ -7,10 +7,12 @@
 //! [`quota`], [`fanout`] (who watches what), [`grpc`] (the services), [`publish`] (what a member tells the cluster about itself), [`auto_compact`].
 
 pub mod auto_compact;
+pub mod cluster;
 pub mod compose;
 pub mod config;
 pub mod fanout;
 pub mod flags;
+pub mod forward;
 pub mod grpc;
 pub mod lease;
 pub mod log;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use detcd_core::ids::MemberId;
+use detcd_core::ids::{MemberId, Ticket};
 use detcd_core::raft::Refusal;
 use detcd_io::clock::Instant;
 use detcd_io::codec::entry::{self, Field};
@@ -16,6 +16,7 @@ use detcd_io::defragmenter;
 use detcd_io::driver::ask::{Answer, Asker, Unanswered};
 use detcd_io::driver::bounds;
 use detcd_io::fault::Fault;
+use detcd_io::peer::Transport;
 use detcd_io::stats::ops::{self, Op};
 use detcd_io::stats::{self, Histogram, Outcomes};
 use detcd_io::store::Store;
@@ -26,6 +27,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Response, Status};
 
 use crate::fanout::handle::Handle;
+use crate::forward::Forward;
 use crate::room::Room;
 use crate::status::{self, Refused};
 
@@ -71,6 +73,15 @@ pub struct Upkeep {
     pub defragment: mpsc::Sender<defragmenter::Ask>,
     /// Makes copies.
     pub copies: Copies,
+}
+
+/// The way to other members.
+#[derive(Clone)]
+pub struct Network {
+    /// What carries Raft's messages, and knows who is connected.
+    pub transport: Arc<dyn Transport>,
+    /// What asks other members' services.
+    pub forward: Arc<dyn Forward>,
 }
 
 /// Counters of the services.
@@ -127,6 +138,7 @@ struct Inner<B> {
     room: Room,
     fanout: Handle,
     upkeep: Upkeep,
+    network: Network,
     faults: mpsc::Sender<Fault>,
 }
 
@@ -144,12 +156,14 @@ impl<B: Backend> Member<B> {
         store: Store<B>,
         identity: Identity,
         limits: RequestLimits,
-        (fanout, upkeep): (Handle, Upkeep),
+        (fanout, upkeep, network): (Handle, Upkeep, Network),
         faults: mpsc::Sender<Fault>,
     ) -> Self {
         let room = Room::new(bounds::REPLY_BYTES_MAX, limits.timeout);
         let counts = Counts::default();
-        Self { inner: Arc::new(Inner { asker, store, identity, limits, counts, room, fanout, upkeep, faults }) }
+        Self {
+            inner: Arc::new(Inner { asker, store, identity, limits, counts, room, fanout, upkeep, network, faults }),
+        }
     }
 
     /// The way to the log.
@@ -194,6 +208,18 @@ impl<B: Backend> Member<B> {
         &self.inner.upkeep
     }
 
+    /// What carries Raft's messages to other members.
+    #[must_use]
+    pub fn transport(&self) -> &dyn Transport {
+        &*self.inner.network.transport
+    }
+
+    /// The way to other members' services.
+    #[must_use]
+    pub fn forward(&self) -> &dyn Forward {
+        &*self.inner.network.forward
+    }
+
     /// The counters.
     #[must_use]
     pub fn counts(&self) -> &Counts {
@@ -209,6 +235,12 @@ impl<B: Backend> Member<B> {
             revision,
             raft_term: self.inner.asker.gauges().applied_term().0,
         }
+    }
+
+    /// Whether this member only listens.
+    #[must_use]
+    pub fn is_learner(&self) -> bool {
+        self.inner.store.membership().get(self.inner.identity.member).is_some_and(|member| member.is_learner)
     }
 
     /// What etcd asks of every request's metadata.
@@ -250,9 +282,37 @@ impl<B: Backend> Member<B> {
         if payload.len() > self.inner.limits.request_bytes_max {
             return Err(Refused::TooLarge.into());
         }
+        self.wait_for_answer(self.propose_to_leader(ticket, payload)).await
+    }
+
+    /// Takes a membership change through the log and waits until it is applied here.
+    ///
+    /// # Errors
+    /// etcd's status for a proposal that is late or refused.
+    pub async fn propose_change(&self, encode: impl FnOnce(Ticket) -> Bytes) -> Result<Answer, Status> {
+        let ticket = self.inner.asker.ticket();
+        let payload = encode(ticket);
+        let proposing = async {
+            loop {
+                match self.inner.asker.propose_change(ticket, payload.clone()).await {
+                    // Nothing was appended; the change before it will be over soon.
+                    Err(Unanswered::Refused(Refusal::NoLeader | Refusal::ChangePending)) => {
+                        tokio::time::sleep(LEADER_POLL).await;
+                    }
+                    answered => return answered,
+                }
+            }
+        };
+        self.wait_for_answer(proposing).await
+    }
+
+    async fn wait_for_answer(
+        &self,
+        proposing: impl Future<Output = Result<Answer, Unanswered>>,
+    ) -> Result<Answer, Status> {
         let counts = &self.inner.counts;
         counts.proposals_pending.fetch_add(1, Ordering::Relaxed);
-        let waited = tokio::time::timeout(self.inner.limits.timeout, self.propose_to_leader(ticket, payload)).await;
+        let waited = tokio::time::timeout(self.inner.limits.timeout, proposing).await;
         counts.proposals_pending.fetch_sub(1, Ordering::Relaxed);
         let answer = match waited {
             Ok(Ok(answer)) => Ok(answer),
@@ -266,7 +326,7 @@ impl<B: Backend> Member<B> {
         })
     }
 
-    async fn propose_to_leader(&self, ticket: detcd_core::ids::Ticket, payload: Bytes) -> Result<Answer, Unanswered> {
+    async fn propose_to_leader(&self, ticket: Ticket, payload: Bytes) -> Result<Answer, Unanswered> {
         loop {
             match self.inner.asker.propose(ticket, payload.clone(), None).await {
                 Err(Unanswered::Refused(Refusal::NoLeader)) => tokio::time::sleep(LEADER_POLL).await,

@@ -5,6 +5,7 @@
 
 use std::net::ToSocketAddrs as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -25,6 +26,7 @@ use detcd_io::wal::SEGMENT_BYTES;
 use detcd_server::auto_compact;
 use detcd_server::compose::{Assembled, Written, assemble, lease_rules};
 use detcd_server::config::Config;
+use detcd_server::forward::Nobody;
 use detcd_server::log::{Line, Log, Severity};
 use detcd_server::member::Member;
 use detcd_server::publish;
@@ -191,7 +193,8 @@ impl Life<'_> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| Failure::Process(std::io::Error::other(error.to_string())))?;
         let peers = Peers::alone(booted.metadata.cluster, booted.metadata.member);
-        let assembled = assemble(booted, self.config, Entropy::from_bytes(seed), wall_millis(), peers);
+        let assembled =
+            assemble(booted, self.config, Entropy::from_bytes(seed), wall_millis(), (peers, Arc::new(Nobody)));
         let Assembled {
             driver,
             writer,

@@ -27,6 +27,20 @@ pub enum Refused {
     WatchCanceled,
     /// The member was chosen to lead and cannot prove that it still does.
     NotPrimary,
+    /// Only a leader does this.
+    NotLeader,
+    /// Nobody, or a learner, cannot lead.
+    BadTransferee,
+    /// Too few members have started for this change.
+    NotEnoughStarted,
+    /// Too few members are connected for this change.
+    Unhealthy,
+    /// Peer URLs that are none.
+    BadMemberUrls,
+    /// A learner that is behind cannot vote.
+    LearnerNotReady,
+    /// A learner does not do this.
+    Learner,
 }
 
 /// What a rejection says to a client.
@@ -90,6 +104,18 @@ pub const fn refused(why: Refused) -> (Code, &'static str) {
         Refused::Stopped => (Code::Unavailable, "etcdserver: server stopped"),
         Refused::WatchCanceled => (Code::Cancelled, "etcdserver: watch canceled"),
         Refused::NotPrimary => (Code::Unknown, "not a primary lessor"),
+        Refused::NotLeader => (Code::FailedPrecondition, "etcdserver: not leader"),
+        Refused::BadTransferee => (Code::FailedPrecondition, "etcdserver: bad leader transferee"),
+        // Unknown on etcd's wire, too.
+        Refused::NotEnoughStarted => {
+            (Code::Unknown, "etcdserver: re-configuration failed due to not enough started members")
+        }
+        Refused::Unhealthy => (Code::Unavailable, "etcdserver: unhealthy cluster"),
+        Refused::BadMemberUrls => (Code::InvalidArgument, "etcdserver: given member URLs are invalid"),
+        Refused::LearnerNotReady => {
+            (Code::FailedPrecondition, "etcdserver: can only promote a learner member which is in sync with leader")
+        }
+        Refused::Learner => (Code::FailedPrecondition, "etcdserver: rpc not supported for learner"),
     }
 }
 

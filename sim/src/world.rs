@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use detcd_core::ids::MemberId;
@@ -23,6 +24,7 @@ use detcd_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use detcd_proto::etcdserverpb::watch_server::WatchServer;
 use detcd_server::compose::{Assembled, assemble, lease_rules};
 use detcd_server::config::{self, Config};
+use detcd_server::forward::Nobody;
 use detcd_server::grpc::kv::KvService;
 use detcd_server::grpc::lease::LeaseService;
 use detcd_server::grpc::maintenance::MaintenanceService;
@@ -408,7 +410,7 @@ async fn live(life: Life, start: Start, config: Config, running: Running) -> New
         Err(error) => return News::Refused(error),
     };
     let alone = Peers::alone(booted.metadata.cluster, booted.metadata.member);
-    let assembled = assemble(booted, &config, Entropy::seeded(seed), wall_millis(), alone);
+    let assembled = assemble(booted, &config, Entropy::seeded(seed), wall_millis(), (alone, Arc::new(Nobody)));
     let Assembled {
         driver, writer, committer, copier, sweeper, fanout, keeper, member, stop, mut faults, claim, ..
     } = assembled;

@@ -78,6 +78,12 @@ pub fn encode(member: &Member) -> Vec<u8> {
     text.into_bytes()
 }
 
+/// The JSON of the promotion of a learner, as etcd writes it.
+#[must_use]
+pub fn encode_promotion(id: MemberId) -> Vec<u8> {
+    format!("{{\"id\":{},\"peerURLs\":null,\"isPromote\":true}}", id.0).into_bytes()
+}
+
 fn list(texts: &[String]) -> String {
     let texts: Vec<String> = texts.iter().map(|text| go_json(text)).collect();
     format!("[{}]", texts.join(","))

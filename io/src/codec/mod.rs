@@ -1,5 +1,6 @@
 //! Bytes to values and back, for everything the log and the services share: pure functions, no state.
 
+pub mod conf_change;
 pub mod entry;
 pub mod member;
 pub mod request;

@@ -39,11 +39,27 @@ pub enum Ask {
         /// The member.
         to: MemberId,
     },
+    /// Tell how much of the log a member has, as its leader sees it.
+    Progress {
+        /// The member.
+        of: MemberId,
+        /// The way back; `None` if this member does not lead.
+        answer: oneshot::Sender<Option<Progress>>,
+    },
     /// Tell when everything that was committed at this moment is applied here (Raft thesis, section 6.4).
     Read {
         /// The way back.
         answer: oneshot::Sender<Result<(), Unanswered>>,
     },
+}
+
+/// How far a member's log has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Progress {
+    /// What the leader has on its disk.
+    pub own: Index,
+    /// What the member is known to have; `None` if it is no member.
+    pub matched: Option<Index>,
 }
 
 /// What an applied command came to.
@@ -236,6 +252,16 @@ impl Asker {
         let (answer, answered) = oneshot::channel();
         self.ask(Ask::Propose { ticket, kind: EntryKind::ConfChange, payload, only_in: None, answer })?;
         answered.await.unwrap_or(Err(Unanswered::Stopped))
+    }
+
+    /// How much of the log a member has; `None` if this member does not lead.
+    ///
+    /// # Errors
+    /// [`Unanswered`].
+    pub async fn progress(&self, of: MemberId) -> Result<Option<Progress>, Unanswered> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Ask::Progress { of, answer })?;
+        answered.await.map_err(|_| Unanswered::Stopped)
     }
 
     /// Asks for another leader.

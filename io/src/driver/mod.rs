@@ -17,10 +17,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use detcd_core::ids::{Index, MemberId};
+use detcd_core::raft::role::Role;
 use detcd_core::raft::{Effect, Effects, Input, Raft, Refusal};
 use tokio::sync::{mpsc, oneshot};
 
-use self::ask::{Ask, Asker, Gauges, Tickets, Unanswered};
+use self::ask::{Ask, Asker, Gauges, Progress, Tickets, Unanswered};
 use self::callers::Callers;
 use self::durable::Durable;
 pub use self::peers::Peers;
@@ -281,9 +282,21 @@ impl<B: Backend> Driver<B> {
                 self.raft.step(Input::Proposed { ticket, kind, payload, only_in }, &mut self.effects);
             }
             Ask::Read { answer } => reads.push(answer),
+            Ask::Progress { of, answer } => drop(answer.send(self.progress(of))),
             Ask::Transfer { to } => self.raft.step(Input::TransferAsked { to }, &mut self.effects),
             Ask::Flush { answer } => self.durable.flush(answer),
         }
+    }
+
+    fn progress(&self, of: MemberId) -> Option<Progress> {
+        let Role::Leader(leader) = self.raft.role() else { return None };
+        let own = self.raft.persisted();
+        let matched = if of == self.raft.id() {
+            self.raft.configuration().contains(of).then_some(own)
+        } else {
+            leader.members.get(&of).map(|progress| progress.matched)
+        };
+        Some(Progress { own, matched })
     }
 
     /// Why nothing may be proposed now.

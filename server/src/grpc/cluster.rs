@@ -1,5 +1,6 @@
-//! The Cluster service. A member lists its members; changing them comes with clusters.
+//! The Cluster service: decode, ask, encode.
 
+use detcd_core::ids::MemberId;
 use detcd_core::membership;
 use detcd_io::store::backend::Backend;
 use detcd_proto::etcdserverpb as pb;
@@ -19,6 +20,11 @@ impl<B: Backend> ClusterService<B> {
     pub const fn new(member: Member<B>) -> Self {
         Self { member }
     }
+
+    /// etcd leaves the revision out of the headers of this service.
+    fn header(&self) -> Option<pb::ResponseHeader> {
+        Some(self.member.header(0))
+    }
 }
 
 /// A member as clients see it.
@@ -33,10 +39,6 @@ pub fn member(member: &membership::Member) -> pb::Member {
     }
 }
 
-fn unbuilt<T>() -> Result<Response<T>, Status> {
-    Err(Status::unimplemented("membership changes are not built yet"))
-}
-
 #[tonic::async_trait]
 impl<B: Backend> Cluster for ClusterService<B> {
     async fn member_list(
@@ -48,32 +50,45 @@ impl<B: Backend> Cluster for ClusterService<B> {
             self.member.read_barrier().await?;
         }
         let members = self.member.store().membership().iter().map(member).collect();
-        // etcd leaves the revision out of the headers of this service.
-        respond(pb::MemberListResponse { header: Some(self.member.header(0)), members })
+        respond(pb::MemberListResponse { header: self.header(), members })
     }
 
-    async fn member_add(&self, _: Request<pb::MemberAddRequest>) -> Result<Response<pb::MemberAddResponse>, Status> {
-        unbuilt()
+    async fn member_add(
+        &self,
+        request: Request<pb::MemberAddRequest>,
+    ) -> Result<Response<pb::MemberAddResponse>, Status> {
+        self.member.check_metadata(request.metadata())?;
+        let pb::MemberAddRequest { peer_ur_ls, is_learner } = request.into_inner();
+        let (added, members) = self.member.add_member(&peer_ur_ls, is_learner).await?;
+        let members = members.iter().map(member).collect();
+        respond(pb::MemberAddResponse { header: self.header(), member: Some(member(&added)), members })
     }
 
     async fn member_remove(
         &self,
-        _: Request<pb::MemberRemoveRequest>,
+        request: Request<pb::MemberRemoveRequest>,
     ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
-        unbuilt()
+        self.member.check_metadata(request.metadata())?;
+        let members = self.member.remove_member(MemberId(request.get_ref().id)).await?;
+        respond(pb::MemberRemoveResponse { header: self.header(), members: members.iter().map(member).collect() })
     }
 
     async fn member_update(
         &self,
-        _: Request<pb::MemberUpdateRequest>,
+        request: Request<pb::MemberUpdateRequest>,
     ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
-        unbuilt()
+        self.member.check_metadata(request.metadata())?;
+        let pb::MemberUpdateRequest { id, peer_ur_ls } = request.into_inner();
+        let members = self.member.update_member(MemberId(id), &peer_ur_ls).await?;
+        respond(pb::MemberUpdateResponse { header: self.header(), members: members.iter().map(member).collect() })
     }
 
     async fn member_promote(
         &self,
-        _: Request<pb::MemberPromoteRequest>,
+        request: Request<pb::MemberPromoteRequest>,
     ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
-        unbuilt()
+        self.member.check_metadata(request.metadata())?;
+        let members = self.member.promote_member(MemberId(request.get_ref().id)).await?;
+        respond(pb::MemberPromoteResponse { header: self.header(), members: members.iter().map(member).collect() })
     }
 }

@@ -2,6 +2,7 @@
 
 use detcd_core::alarm::{Alarm, Alarms};
 use detcd_core::command::AlarmAction;
+use detcd_core::ids::MemberId;
 use detcd_core::reply::Reply;
 use detcd_io::clock::Instant;
 use detcd_io::codec::entry::Field;
@@ -92,7 +93,7 @@ impl<B: Backend> Maintenance for MaintenanceService<B> {
             raft_applied_index: gauges.applied().0,
             errors: errors(leader.is_none(), &store.alarms()),
             db_size_in_use: i64::try_from(size.in_use).unwrap_or(i64::MAX),
-            is_learner: false,
+            is_learner: self.member.is_learner(),
             storage_version: store.storage_version().map_or(String::new(), |version| version.to_string()),
             db_size_quota: self.member.limits().quota_bytes,
             downgrade_info: Some(pb::DowngradeInfo::default()),
@@ -191,8 +192,13 @@ impl<B: Backend> Maintenance for MaintenanceService<B> {
         respond(ReceiverStream::new(stream))
     }
 
-    async fn move_leader(&self, _: Request<pb::MoveLeaderRequest>) -> Result<Response<pb::MoveLeaderResponse>, Status> {
-        unbuilt("leadership transfer")
+    async fn move_leader(
+        &self,
+        request: Request<pb::MoveLeaderRequest>,
+    ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
+        self.member.check_metadata(request.metadata())?;
+        self.member.move_leader(MemberId(request.get_ref().target_id)).await?;
+        respond(pb::MoveLeaderResponse { header: Some(self.member.header(self.member.store().current())) })
     }
 
     async fn downgrade(&self, _: Request<pb::DowngradeRequest>) -> Result<Response<pb::DowngradeResponse>, Status> {

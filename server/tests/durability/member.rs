@@ -20,6 +20,7 @@ use detcd_proto::etcdserverpb as pb;
 use detcd_proto::etcdserverpb::kv_server::Kv as _;
 use detcd_server::compose::{Assembled, assemble, lease_rules};
 use detcd_server::config::{self, Config};
+use detcd_server::forward::Nobody;
 use detcd_server::grpc::kv::KvService;
 use detcd_server::member::Member;
 use tokio::sync::oneshot;
@@ -123,7 +124,7 @@ impl World {
         let booted = boot(&self.disk, &start, |_| std::future::ready(Ok(self.store.clone()))).await.unwrap();
         let alone = Peers::alone(booted.metadata.cluster, booted.metadata.member);
         let Assembled { driver, writer, committer, member, stop, claim, .. } =
-            assemble(booted, &config, Entropy::seeded(1), 0, alone);
+            assemble(booted, &config, Entropy::seeded(1), 0, (alone, Arc::new(Nobody)));
         let (release, released) = oneshot::channel();
         tokio::spawn(writer.run());
         tokio::spawn(committer.run());
