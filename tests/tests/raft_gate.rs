@@ -6,7 +6,8 @@
 use bytes::Bytes;
 use detcd_core::ids::{Index, MemberId, Term, Ticket};
 use detcd_core::raft::{
-    Cause, Config, Configuration, Effect, Entry, EntryKind, Input, Mark, Message, Proposal, Raft, Restored, Timer,
+    Cause, Change, Config, Configuration, Effect, Effects, Entry, EntryKind, Input, Mark, Message, Proposal, Raft,
+    Restored, Snapshot, Timer,
 };
 use proptest::prelude::*;
 
@@ -43,6 +44,28 @@ fn append() -> impl Strategy<Value = Message> {
     })
 }
 
+/// A snapshot that mostly has the member under test in it.
+fn snapshot() -> impl Strategy<Value = Snapshot> {
+    let members = || prop::collection::btree_set(prop_oneof![8 => 1..5_u64, 1 => Just(0)].prop_map(MemberId), 0..4);
+    (mark(), members(), members(), prop::bool::weighted(0.8)).prop_map(|(mark, mut voters, learners, sensible)| {
+        if sensible {
+            voters.insert(MemberId(1));
+            voters.remove(&MemberId(0));
+        }
+        let learners = learners.into_iter().filter(|id| !sensible || (!voters.contains(id) && id.0 != 0)).collect();
+        Snapshot { mark, configuration: Configuration { voters, learners } }
+    })
+}
+
+fn change() -> impl Strategy<Value = Option<Change>> {
+    (1..5_u64, 0..4_u8).prop_map(|(id, kind)| match kind {
+        0 => Some(Change::AddVoter(MemberId(id))),
+        1 => Some(Change::AddLearner(MemberId(id))),
+        2 => Some(Change::Remove(MemberId(id))),
+        _ => None,
+    })
+}
+
 fn message() -> impl Strategy<Value = Message> {
     let proposals = prop::collection::vec((kind(), bytes()), 0..3);
     let cause = prop_oneof![Just(Cause::Timeout), Just(Cause::Transfer)];
@@ -64,6 +87,9 @@ fn message() -> impl Strategy<Value = Message> {
             proposals: proposals.into_iter().map(|(kind, payload)| Proposal { kind, payload }).collect(),
         }),
         1 => (number(), bytes()).prop_map(|(origin, token)| Message::ReadIndex { origin: MemberId(origin), token }),
+        2 => (term(), snapshot()).prop_map(|(term, snapshot)| Message::Snapshot { term, snapshot }),
+        1 => Just(Message::TransferLeader),
+        1 => term().prop_map(|term| Message::TimeoutNow { term }),
         1 => (term(), index(), bytes()).prop_map(|(term, index, token)| Message::ReadIndexAnswered { term, index, token }),
     ]
 }
@@ -74,6 +100,9 @@ fn input() -> impl Strategy<Value = Input> {
         3 => prop::sample::select(Timer::ALL.to_vec()).prop_map(Input::Expired),
         4 => (1..4_u32).prop_map(|writes| Input::Persisted { writes }),
         1 => (kind(), bytes()).prop_map(|(kind, payload)| Input::Proposed { ticket: Ticket(1), kind, payload, only_in: None }),
+        1 => (0..5_u64).prop_map(|to| Input::TransferAsked { to: MemberId(to) }),
+        1 => (0..5_u64).prop_map(|to| Input::SnapshotMade { to: MemberId(to), snapshot: None }),
+        1 => (0..5_u64, any::<bool>()).prop_map(|(to, is_received)| Input::SnapshotSent { to: MemberId(to), is_received }),
         1 => number().prop_map(|ticket| Input::ReadAsked { ticket: Ticket(ticket) }),
         1 => number().prop_map(|upto| Input::Trimmed { upto: Index(upto) }),
         1 => number().prop_map(|member| Input::Unreachable { member: MemberId(member) }),
@@ -89,6 +118,11 @@ fn of_term(present: Term, message: Message) -> Message {
         Message::AppendAccepted { index, .. } => Message::AppendAccepted { term: present, index },
         Message::AppendRejected { index, hint, .. } => Message::AppendRejected { term: present, index, hint },
         Message::VoteGranted { .. } => Message::VoteGranted { term: present },
+        Message::TimeoutNow { .. } => Message::TimeoutNow { term: present },
+        Message::Snapshot { mut snapshot, .. } => {
+            snapshot.mark.term = snapshot.mark.term.min(present);
+            Message::Snapshot { term: present, snapshot }
+        }
         Message::PreVoteGranted { .. } => Message::PreVoteGranted { term: present.next() },
         Message::Heartbeat { commit, context, .. } => Message::Heartbeat { term: present, commit, context },
         Message::HeartbeatAnswered { context, .. } => Message::HeartbeatAnswered { term: present, context },
@@ -97,21 +131,72 @@ fn of_term(present: Term, message: Message) -> Message {
     }
 }
 
-fn live(voters: u64, pre_vote: bool, inputs: Vec<(Input, bool)>) {
+/// A member and the shell around it.
+struct Shell {
+    raft: Raft,
+    effects: Effects,
+    /// How far entries or snapshots were handed to the state machine.
+    handed: Index,
+    /// What the changes of the membership come to, over and over.
+    changes: Vec<Option<Change>>,
+}
+
+impl Shell {
+    fn step(&mut self, input: Input) {
+        let commit = self.raft.commit();
+        self.raft.step(input, &mut self.effects);
+        assert!(commit <= self.raft.commit());
+    }
+
+    /// Carries out what is asked for, and what follows from that.
+    fn settle(&mut self) {
+        while let Some(effect) = self.effects.pop() {
+            match effect {
+                Effect::Apply { entries } => self.apply(&entries),
+                Effect::Install { snapshot } => {
+                    assert!(self.handed < snapshot.mark.index);
+                    assert!(snapshot.mark.index <= self.raft.persisted());
+                    self.handed = snapshot.mark.index;
+                    self.step(Input::Applied { upto: self.handed });
+                }
+                Effect::MakeSnapshot { to } => {
+                    let mark = Mark::new(self.handed, self.raft.log().term_at(self.handed).unwrap());
+                    let snapshot = Some(Snapshot { mark, configuration: self.raft.configuration().clone() });
+                    self.step(Input::SnapshotMade { to, snapshot });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn apply(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            assert_eq!(entry.index, self.handed.next());
+            self.handed = entry.index;
+            if entry.kind == EntryKind::ConfChange && !self.changes.is_empty() {
+                self.changes.rotate_left(1);
+                self.step(Input::ConfigurationChanged { index: entry.index, change: self.changes[0] });
+            }
+        }
+        assert!(self.handed <= self.raft.persisted());
+        self.step(Input::Applied { upto: self.handed });
+    }
+}
+
+fn live(voters: u64, pre_vote: bool, changes: Vec<Option<Change>>, inputs: Vec<(Input, bool)>) {
     let config = Config { pre_vote, ..Config::new(MemberId(1)) };
-    let mut raft =
-        Raft::restore(config, Restored::empty(Configuration::of_voters((1..=voters).map(MemberId)))).unwrap();
-    let mut effects = Vec::new();
-    raft.start(&mut effects);
-    let mut handed = Index::ZERO;
+    let configuration = Configuration::of_voters((1..=voters).map(MemberId));
+    let raft = Raft::restore(config, Restored::empty(configuration)).unwrap();
+    let mut shell = Shell { raft, effects: Vec::new(), handed: Index::ZERO, changes };
+    shell.raft.start(&mut shell.effects);
     for (input, sensible) in inputs {
-        let commit = raft.commit();
+        shell.settle();
         let input = match input {
             Input::Received { from, message } if sensible => {
-                Input::Received { from, message: of_term(raft.term(), message) }
+                Input::Received { from, message: of_term(shell.raft.term(), message) }
             }
             Input::Persisted { writes } => {
-                let writes = writes.min(u32::try_from(raft.writing()).unwrap());
+                let writes = writes.min(u32::try_from(shell.raft.writing()).unwrap());
                 if writes == 0 {
                     continue;
                 }
@@ -119,22 +204,9 @@ fn live(voters: u64, pre_vote: bool, inputs: Vec<(Input, bool)>) {
             }
             input => input,
         };
-        effects.clear();
-        raft.step(input, &mut effects);
-        assert!(commit <= raft.commit());
-        while let Some(batch) = effects.iter().find_map(|effect| match effect {
-            Effect::Apply { entries } => Some(entries.clone()),
-            _ => None,
-        }) {
-            for entry in batch {
-                assert_eq!(entry.index, handed.next());
-                handed = entry.index;
-            }
-            assert!(handed <= raft.persisted());
-            effects.clear();
-            raft.step(Input::Applied { upto: handed }, &mut effects);
-        }
+        shell.step(input);
     }
+    shell.settle();
 }
 
 proptest! {
@@ -142,10 +214,11 @@ proptest! {
 
     #[test]
     fn nothing_that_arrives_stops_a_member(
-        voters in 1..4_u64,
+        voters in 0..4_u64,
         pre_vote in any::<bool>(),
+        changes in prop::collection::vec(change(), 0..5),
         inputs in prop::collection::vec((input(), prop::bool::weighted(0.8)), 0..60),
     ) {
-        live(voters, pre_vote, inputs);
+        live(voters, pre_vote, changes, inputs);
     }
 }

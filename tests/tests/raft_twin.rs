@@ -5,12 +5,14 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use detcd_core::ids::{Index, MemberId, Term};
+use detcd_core::ids::{Index, MemberId, Term, Ticket};
 use detcd_core::raft::entry::Run;
 use detcd_core::raft::log::Log;
-use detcd_core::raft::progress::{Flow, Progress};
+use detcd_core::raft::progress::{Flow, Progress, Shipment};
 use detcd_core::raft::quorum::{self, Answer, Verdict, Votes};
-use detcd_core::raft::{Entry, EntryKind, Limits, Mark};
+use detcd_core::raft::{
+    Config, Configuration, Effects, Entry, EntryKind, Input, Limits, Mark, Message, Raft, Restored, Timer,
+};
 use proptest::prelude::*;
 
 fn voters(count: u64) -> BTreeSet<MemberId> {
@@ -32,6 +34,54 @@ fn a_quorum_has_reached_what_the_middle_has() {
             let value = |member: MemberId| values[usize::try_from(member.0).unwrap() - 1];
             assert_eq!(quorum::reached(&voters(count.into()), value), reached_slow(&values), "{values:?}");
         }
+    }
+}
+
+/// A member that was elected by its voters, with a log of this length.
+fn leader(configuration: Configuration, length: u64) -> Raft {
+    let mut effects = Effects::new();
+    let config = Config { pre_vote: false, ..Config::new(MemberId(1)) };
+    let mut raft = Raft::restore(config, Restored::empty(configuration.clone())).unwrap();
+    raft.step(Input::Expired(Timer::Election), &mut effects);
+    raft.step(Input::Persisted { writes: 1 }, &mut effects);
+    for &from in configuration.voters.iter().filter(|voter| **voter != MemberId(1)) {
+        raft.step(Input::Received { from, message: Message::VoteGranted { term: Term(1) } }, &mut effects);
+    }
+    for _ in 1..length {
+        let (ticket, payload) = (Ticket(7), Bytes::from_static(b"x"));
+        raft.step(Input::Proposed { ticket, kind: EntryKind::Normal, payload, only_in: None }, &mut effects);
+    }
+    assert!(raft.is_leader());
+    raft
+}
+
+proptest! {
+    /// Whatever learners acknowledge, a leader commits what the middle of the voters has.
+    #[test]
+    fn learners_count_for_nothing(
+        voters in 1..6_u64,
+        learners in 0..4_u64,
+        answers in prop::collection::vec((2..9_u64, 1..6_u64), 0..30),
+        own in 0..5_u32,
+    ) {
+        let mut configuration = Configuration::of_voters((1..=voters).map(MemberId));
+        configuration.learners.extend((voters + 1..=voters + learners).map(MemberId));
+        let mut raft = leader(configuration, 5);
+        let mut has = vec![0; usize::try_from(voters).unwrap()];
+        let mut effects = Effects::new();
+        for (from, index) in answers {
+            let message = Message::AppendAccepted { term: Term(1), index: Index(index) };
+            raft.step(Input::Received { from: MemberId(from), message }, &mut effects);
+            if from <= voters {
+                let at = usize::try_from(from - 1).unwrap();
+                has[at] = index.max(has[at]);
+            }
+        }
+        if 0 < own {
+            raft.step(Input::Persisted { writes: own }, &mut effects);
+            has[0] = u64::from(own);
+        }
+        prop_assert_eq!(raft.commit().0, reached_slow(&has));
     }
 }
 
@@ -140,17 +190,26 @@ struct SlowProgress {
     probing: bool,
     waiting: bool,
     sent: Vec<(u64, u64)>,
+    /// What is known of a snapshot for the member: nothing, that it is being made, or where it stands.
+    snapshot: Option<Option<u64>>,
+    heard: bool,
 }
 
 impl SlowProgress {
     fn is_full(&self, limits: &Limits) -> bool {
         let open: Vec<_> = self.sent.iter().filter(|(upto, _)| self.matched < *upto).collect();
         let bytes: u64 = open.iter().map(|(_, bytes)| bytes).sum();
-        !self.probing && (limits.in_flight_messages_max as usize <= open.len() || limits.in_flight_bytes_max <= bytes)
+        self.snapshot.is_some()
+            || !self.probing
+                && (limits.in_flight_messages_max as usize <= open.len() || limits.in_flight_bytes_max <= bytes)
     }
 
     fn probe(&mut self, next: u64) {
-        *self = Self { matched: self.matched, next, probing: true, waiting: false, sent: Vec::new() };
+        *self = Self { next, probing: true, waiting: false, sent: Vec::new(), snapshot: None, ..*self };
+    }
+
+    fn stream(&mut self) {
+        *self = Self { probing: false, waiting: false, sent: Vec::new(), snapshot: None, ..*self };
     }
 
     fn on_sent(&mut self, entries: u64, bytes: u64) {
@@ -162,19 +221,25 @@ impl SlowProgress {
         }
     }
 
-    fn on_accepted(&mut self, index: u64) -> bool {
+    fn on_accepted(&mut self, index: u64, base: u64) -> bool {
         if index < self.matched || (index == self.matched && !self.probing) {
             return false;
         }
         self.matched = index;
-        if self.probing {
-            *self = Self { matched: index, next: index + 1, probing: false, waiting: false, sent: Vec::new() };
+        if self.snapshot.is_some() || self.probing {
+            self.next = index + 1;
+        }
+        if self.probing || (self.snapshot.is_some() && base <= index) {
+            self.stream();
         }
         self.next = self.next.max(index + 1);
         true
     }
 
     fn on_rejected(&mut self, index: u64, hint: u64) -> bool {
+        if self.snapshot.is_some() {
+            return false;
+        }
         if self.probing {
             if index + 1 != self.next {
                 return false;
@@ -188,24 +253,61 @@ impl SlowProgress {
         }
         true
     }
+
+    fn on_entries_gone(&mut self) -> bool {
+        self.probe(self.matched + 1);
+        self.waiting = true;
+        if self.heard {
+            (self.probing, self.snapshot) = (false, Some(None));
+        }
+        self.heard
+    }
+
+    /// Only what is on its way can arrive, and only what is asked for can be made.
+    fn on_snapshot(&mut self, arrived: Option<u64>) {
+        self.probe(arrived.unwrap_or(0).max(self.matched) + 1);
+        self.waiting = true;
+    }
 }
 
 #[derive(Clone, Debug)]
 enum Event {
-    Sent { entries: u64, bytes: u64 },
-    Accepted { upto: u64 },
-    Rejected { back: u64, hint: u64 },
+    Sent {
+        entries: u64,
+        bytes: u64,
+    },
+    Accepted {
+        upto: u64,
+        base: u64,
+    },
+    Rejected {
+        back: u64,
+        hint: u64,
+    },
     HeartbeatAnswered,
     Unreachable,
+    /// The leader looked for its quorum.
+    Looked,
+    EntriesGone,
+    SnapshotMade {
+        at: u64,
+    },
+    SnapshotSent {
+        is_received: bool,
+    },
 }
 
 fn some_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => (0..4_u64, 0..50_u64).prop_map(|(entries, bytes)| Event::Sent { entries, bytes }),
-        3 => (0..20_u64).prop_map(|upto| Event::Accepted { upto }),
+        3 => (0..20_u64, 0..20_u64).prop_map(|(upto, base)| Event::Accepted { upto, base }),
         2 => (0..4_u64, 0..20_u64).prop_map(|(back, hint)| Event::Rejected { back, hint }),
         1 => Just(Event::HeartbeatAnswered),
         1 => Just(Event::Unreachable),
+        1 => Just(Event::Looked),
+        2 => Just(Event::EntriesGone),
+        2 => (0..20_u64).prop_map(|at| Event::SnapshotMade { at }),
+        2 => any::<bool>().prop_map(|is_received| Event::SnapshotSent { is_received }),
     ]
 }
 
@@ -217,7 +319,7 @@ proptest! {
     ) {
         let limits = Limits { in_flight_messages_max: 3, in_flight_bytes_max: 80, ..Limits::DEFAULT };
         let mut quick = Progress::new(Index(start));
-        let mut slow = SlowProgress { matched: 0, next: start, probing: true, waiting: false, sent: Vec::new() };
+        let mut slow = SlowProgress { matched: 0, next: start, probing: true, waiting: false, sent: Vec::new(), snapshot: None, heard: false };
         for event in events {
             match event {
                 Event::Sent { entries, bytes } if !quick.is_full(&limits) => {
@@ -225,24 +327,40 @@ proptest! {
                     slow.on_sent(entries, bytes);
                 }
                 Event::Sent { .. } => {}
-                Event::Accepted { upto } => prop_assert_eq!(quick.on_accepted(Index(upto)), slow.on_accepted(upto)),
+                Event::Accepted { upto, base } => {
+                    prop_assert_eq!(quick.on_accepted(Index(upto), Index(base)), slow.on_accepted(upto, base));
+                }
                 Event::Rejected { back, hint } => {
                     let index = (quick.next.0 - 1).saturating_sub(back);
                     prop_assert_eq!(quick.on_rejected(Index(index), Index(hint)), slow.on_rejected(index, hint));
                 }
                 Event::HeartbeatAnswered => {
                     quick.on_heartbeat_answered();
-                    slow.waiting = false;
+                    (slow.waiting, slow.heard) = (false, true);
                 }
                 Event::Unreachable => {
                     quick.on_unreachable();
-                    if !slow.probing {
+                    if !slow.probing && slow.snapshot.is_none() {
                         slow.probe(slow.matched + 1);
                     }
                 }
+                Event::Looked => (quick.heard, slow.heard) = (false, false),
+                Event::EntriesGone if slow.snapshot.is_none() => {
+                    prop_assert_eq!(quick.on_entries_gone(), slow.on_entries_gone());
+                }
+                Event::SnapshotMade { at } if slow.snapshot == Some(None) => {
+                    quick.flow = Flow::Snapshot(Shipment::Sent(Index(at)));
+                    slow.snapshot = Some(Some(at));
+                }
+                Event::SnapshotSent { is_received } if slow.snapshot.flatten().is_some() => {
+                    if is_received { quick.on_snapshot_received() } else { quick.on_snapshot_failed() }
+                    slow.on_snapshot(slow.snapshot.flatten().filter(|_| is_received));
+                }
+                Event::EntriesGone | Event::SnapshotMade { .. } | Event::SnapshotSent { .. } => {}
             }
             prop_assert_eq!((quick.matched.0, quick.next.0), (slow.matched, slow.next));
             prop_assert_eq!(matches!(quick.flow, Flow::Probe(_)), slow.probing);
+            prop_assert_eq!(matches!(quick.flow, Flow::Snapshot(_)), slow.snapshot.is_some());
             prop_assert_eq!(quick.is_full(&limits), slow.is_full(&limits));
             prop_assert_eq!(quick.is_paused(&limits), slow.is_full(&limits) || (slow.probing && slow.waiting));
             prop_assert!(quick.matched < quick.next);

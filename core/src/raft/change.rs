@@ -21,6 +21,10 @@ impl Raft {
     pub(super) fn on_configuration_changed(&mut self, index: Index, change: Option<Change>, effects: &mut Effects) {
         assert!(self.applied < index);
         assert!(index <= self.applying);
+        if self.is_installing() {
+            // Of the batch that was out when a snapshot arrived; whose configuration includes it.
+            return;
+        }
         if !change.is_some_and(|change| self.configuration.take(change)) {
             return;
         }
@@ -60,6 +64,9 @@ impl Raft {
     pub(super) fn ignore_campaign(&self) -> Option<Ignored> {
         if !self.votes() {
             return Some(Ignored::NotVoter);
+        }
+        if self.is_installing() {
+            return Some(Ignored::Installing);
         }
         let pends = self.log.has_change(self.applied, self.hard_state.commit);
         (pends && !mutated!(self.config, CampaignBeforeChange)).then_some(Ignored::ChangePending)

@@ -8,7 +8,8 @@ impl Raft {
         let (base, last, commit) = (self.log.base(), self.log.last(), self.hard_state.commit);
         assert!(base.index <= commit);
         assert!(commit <= last.index);
-        assert!(base.index <= self.applied);
+        assert!(base.index <= self.applied || self.arrived.is_some() || self.applying == base.index);
+        assert!(self.arrived.as_ref().is_none_or(|snapshot| snapshot.mark == base));
         assert!(self.applied <= self.applying);
         assert!(last.term <= self.hard_state.term);
         self.durable.check(&self.log, self.hard_state);
@@ -20,6 +21,7 @@ impl Raft {
             Role::PreCandidate(_) => assert!(self.votes() && !self.is_sole_voter()),
             Role::Candidate(_) => assert_eq!(self.hard_state.vote, Some(self.config.id)),
             Role::Leader(leader) => {
+                assert!(base.index <= self.applied);
                 assert_eq!(self.hard_state.vote, Some(self.config.id));
                 assert_eq!(last.term, self.hard_state.term, "a leader has appended in its term");
                 assert!(self.votes());

@@ -2,7 +2,7 @@
 //!
 //! Invariants: a leader counts copies of its own term's entries only (Raft paper, section 5.4.2); its own copy counts when
 //! it is on its disk; what is handed to the state machine is committed *and* on the local disk, so a store can never get
-//! ahead of its log. One batch at a time is with the state machine.
+//! ahead of its log. One batch, or one snapshot, at a time is with the state machine.
 
 use super::effect::{Effect, Effects};
 use super::replicate::Say;
@@ -61,6 +61,7 @@ impl Raft {
     pub(super) fn on_applied(&mut self, upto: Index, effects: &mut Effects) {
         assert!(self.applied <= upto);
         assert!(upto <= self.applying);
+        assert!(self.applying < self.log.base().index || self.log.base().index <= upto, "a snapshot has no parts");
         self.applied = upto;
         self.resume_campaign(effects);
     }
@@ -77,7 +78,7 @@ impl Raft {
     pub(super) fn hand_over(&mut self, effects: &mut Effects) {
         let durable = if mutated!(self.config, OwnMatchAtAppend) { self.log.last().index } else { self.durable.last() };
         let ready = self.hard_state.commit.min(durable);
-        if self.applied < self.applying || ready <= self.applying {
+        if self.applied < self.applying || self.hand_over_snapshot(effects) || ready <= self.applying {
             return;
         }
         let limits = &self.config.limits;

@@ -87,6 +87,10 @@ pub enum Mutant {
     TwoChangesInFlight,
     /// An heir is told to campaign before it has the whole log (Raft thesis, section 3.10).
     TransferWhileBehind,
+    /// A snapshot changes the log and leaves the configuration as it was.
+    SnapshotWithoutConfiguration,
+    /// A snapshot is acknowledged before it is on disk.
+    SnapshotBeforeDurable,
     /// A member campaigns without the committed changes that it has not applied.
     CampaignBeforeChange,
 }

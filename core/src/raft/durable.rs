@@ -12,6 +12,7 @@ use super::effect::{Effect, Effects, Sync, Write};
 use super::entry::HardState;
 use super::log::Log;
 use super::message::Message;
+use super::snapshot::Snapshot;
 use crate::ids::{Index, MemberId, Term};
 
 /// The state of this member's disk, as far as the engine may know it.
@@ -27,6 +28,8 @@ pub struct Durable {
     issued: HardState,
     /// Writes under way, oldest first.
     writing: VecDeque<Writing>,
+    /// The snapshot that took the log's place in this step.
+    snapshot: Option<Snapshot>,
     /// Promises made in this step.
     promised: Vec<Promise>,
 }
@@ -68,6 +71,7 @@ impl Durable {
             handed: last,
             issued: found,
             writing: VecDeque::new(),
+            snapshot: None,
             promised: Vec::new(),
         }
     }
@@ -104,6 +108,14 @@ impl Durable {
         }
     }
 
+    /// The log gave way to a snapshot: of what was written before, only what is committed belongs to the present log.
+    pub fn on_replaced(&mut self, snapshot: Snapshot, committed: Index) {
+        assert!(committed < snapshot.mark.index);
+        self.on_truncated(committed);
+        self.handed = snapshot.mark.index;
+        self.snapshot = Some(snapshot);
+    }
+
     /// The oldest `writes` are on disk: what they held may go.
     pub fn on_persisted(&mut self, writes: u32, effects: &mut Effects) {
         assert!(0 < writes);
@@ -134,20 +146,23 @@ impl Durable {
         let entries = log.slice(self.handed, last, usize::MAX, u64::MAX);
         let ballot = Ballot { term: hard_state.term, vote: hard_state.vote };
         let voted = ballot != Ballot { term: self.issued.term, vote: self.issued.vote };
+        let snapshot = self.snapshot.take();
         if entries.is_empty() && hard_state == self.issued {
+            assert!(snapshot.is_none(), "a snapshot moves the commit index");
             return;
         }
-        let sync = if entries.is_empty() && !voted { Sync::NotNeeded } else { Sync::Required };
+        let sync = if entries.is_empty() && !voted && snapshot.is_none() { Sync::NotNeeded } else { Sync::Required };
         let changed = (hard_state != self.issued).then_some(hard_state);
         self.handed = last;
         self.issued = hard_state;
         self.writing.push_back(Writing { ballot, last, sync, held: Vec::new() });
-        effects.push(Effect::Append(Write { snapshot: None, entries, hard_state: changed, sync }));
+        effects.push(Effect::Append(Write { snapshot, entries, hard_state: changed, sync }));
     }
 
     /// Facts that hold between any two steps.
     pub(super) fn check(&self, log: &Log, hard_state: HardState) {
         assert!(self.promised.is_empty());
+        assert!(self.snapshot.is_none());
         assert_eq!(self.handed, log.last().index);
         assert_eq!(self.issued, hard_state);
         assert!(self.last <= self.handed);

@@ -143,6 +143,8 @@ pub enum Ignored {
     JointChange,
     /// A candidate asks while the leader is alive (Raft thesis, section 4.2.3).
     LeaderAlive,
+    /// The store is still older than the beginning of the log.
+    Installing,
     /// This member is the one that shall lead.
     LeadsAlready,
     /// The message is nothing a member could have sent.
@@ -157,12 +159,24 @@ pub enum Ignored {
     NotFollower,
     /// An answer for a leader that is no more, or a request for one.
     NotLeader,
+    /// A snapshot in which its receiver is no member.
+    NotInSnapshot,
     /// Who does not vote cannot lead.
     NotVoter,
     /// A message of an older term.
     OlderTerm,
+    /// The snapshot that waited to be installed is too old by now: its bytes are not needed.
+    SnapshotOvertaken,
+    /// The log has the entries up to the snapshot: its bytes are not needed.
+    SnapshotKnown,
+    /// What the snapshot says is committed here already: its bytes are not needed.
+    SnapshotTooOld,
+    /// A snapshot was made for nobody: it can be dropped.
+    SnapshotUnwanted,
     /// The rejection of an append that has been answered otherwise since.
     StaleRejection,
+    /// A report about a snapshot that is not on its way any more.
+    StaleReport,
     /// An answer from a member that is not in the configuration.
     Stranger,
     /// A bound is reached.
@@ -173,15 +187,13 @@ pub enum Ignored {
     TransferTooSlow,
     /// The leader is making room for another one.
     Transferring,
-    /// Not built yet.
-    Unbuilt,
     /// The answer to a read that nobody waits for.
     UnknownRead,
 }
 
 impl Ignored {
     /// All of them, for the test that looks for each in some script.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 31] = [
         Self::AcceptBeyondLog,
         Self::AnsweredBefore,
         Self::ChangePending,
@@ -190,6 +202,7 @@ impl Ignored {
         Self::IdleTimer,
         Self::JointChange,
         Self::LeaderAlive,
+        Self::Installing,
         Self::LeadsAlready,
         Self::Malformed,
         Self::NeedsSnapshot,
@@ -197,15 +210,20 @@ impl Ignored {
         Self::NotCandidate,
         Self::NotFollower,
         Self::NotLeader,
+        Self::NotInSnapshot,
         Self::NotVoter,
         Self::OlderTerm,
+        Self::SnapshotKnown,
+        Self::SnapshotOvertaken,
+        Self::SnapshotTooOld,
+        Self::SnapshotUnwanted,
         Self::StaleRejection,
+        Self::StaleReport,
         Self::Stranger,
         Self::TooMany,
         Self::TwoLeaders,
         Self::TransferTooSlow,
         Self::Transferring,
-        Self::Unbuilt,
         Self::UnknownRead,
     ];
 }

@@ -60,7 +60,7 @@ impl Raft {
         effects.push(Effect::Send { to: from, message });
     }
 
-    fn accept(&mut self, to: MemberId, index: Index, effects: &mut Effects) {
+    pub(super) fn accept(&mut self, to: MemberId, index: Index, effects: &mut Effects) {
         let message = Message::AppendAccepted { term: self.hard_state.term, index };
         if mutated!(self.config, AcceptBeforeDurable) {
             return effects.push(Effect::Send { to, message });

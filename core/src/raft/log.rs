@@ -119,6 +119,13 @@ impl Log {
         self.base = Mark::new(upto, term);
     }
 
+    /// Forgets everything: the log begins at `base`, which it did not have.
+    pub fn replace(&mut self, base: Mark) {
+        assert_ne!(self.term_at(base.index), Some(base.term));
+        self.entries.clear();
+        self.base = base;
+    }
+
     /// All entries in memory, oldest first.
     pub fn entries(&self) -> impl DoubleEndedIterator<Item = &Entry> + ExactSizeIterator {
         self.entries.iter()

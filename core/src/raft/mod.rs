@@ -14,7 +14,7 @@
 //! entries reach the state machine when they are committed and on the local disk.
 //!
 //! Reading order: [`entry`], [`message`], [`input`], [`effect`] (the words); [`role`], `elect` and [`transfer`] (who leads);
-//! `replicate` and [`progress`] (the leader's side), `follow` (the other side); [`log`] and [`durable`] (what is kept);
+//! `replicate` and [`progress`] (the leader's side), `follow` (the other side), [`snapshot`] (both); [`log`] and [`durable`] (what is kept);
 //! `commit` and [`quorum`] (when it counts); [`member`] and `change` (who counts); [`read`] and `forward` (clients of any member); `check` (what always holds).
 
 mod change;
@@ -69,8 +69,10 @@ pub struct Raft {
     role: Role,
     /// The newest entry that the state machine has carried out.
     applied: Index,
-    /// The newest entry that was handed to it.
+    /// The newest entry that was handed to it, by itself or within a snapshot.
     applying: Index,
+    /// The snapshot that took the log's place and waits for its turn to take the store's.
+    arrived: Option<Snapshot>,
 }
 
 // A compile error here means the engine stopped being a value.
@@ -98,6 +100,7 @@ impl Raft {
             role: Role::Follower(Follower::default()),
             applied: restored.applied,
             applying: restored.applied,
+            arrived: None,
         })
     }
 
@@ -129,7 +132,8 @@ impl Raft {
             Input::Trimmed { upto } => self.on_trimmed(upto),
             Input::ConfigurationChanged { index, change } => self.on_configuration_changed(index, change, effects),
             Input::TransferAsked { to } => self.on_transfer_asked(to, effects),
-            Input::SnapshotMade { .. } | Input::SnapshotSent { .. } => self.ignore(None, Ignored::Unbuilt, effects),
+            Input::SnapshotMade { to, snapshot } => self.on_snapshot_made(to, snapshot, effects),
+            Input::SnapshotSent { to, is_received } => self.on_snapshot_sent(to, is_received, effects),
             Input::Unreachable { member } => self.on_unreachable(member),
         }
         self.settle(before, effects);

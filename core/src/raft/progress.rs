@@ -1,7 +1,8 @@
 //! What the leader knows of one other member, and how much it may send it.
 //!
 //! Invariant: `matched < next`. A member starts as a *probe*: one append at a time, until the place where the logs agree
-//! is found. Then it is a *stream*: appends leave without waiting, up to a window of messages and bytes.
+//! is found. Then it is a *stream*: appends leave without waiting, up to a window of messages and bytes. Where the entries
+//! it needs are gone, it waits for a *snapshot*.
 
 use alloc::collections::VecDeque;
 
@@ -32,6 +33,17 @@ pub enum Flow {
     Probe(Probe),
     /// Appends follow each other; these are unanswered.
     Stream(Window),
+    /// The entries that the member needs are gone: it gets a snapshot, and no appends until that has arrived.
+    Snapshot(Shipment),
+}
+
+/// Where a member's snapshot is.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Shipment {
+    /// It is being made.
+    Asked,
+    /// It is on its way, and stands at this place.
+    Sent(Index),
 }
 
 /// Whether a probing append may leave.
@@ -75,6 +87,7 @@ impl Progress {
         match &self.flow {
             Flow::Probe(probe) => *probe == Probe::Waiting,
             Flow::Stream(window) => window.is_full(limits),
+            Flow::Snapshot(_) => true,
         }
     }
 
@@ -84,6 +97,7 @@ impl Progress {
         match &self.flow {
             Flow::Probe(_) => false,
             Flow::Stream(window) => window.is_full(limits),
+            Flow::Snapshot(_) => true,
         }
     }
 
@@ -100,11 +114,13 @@ impl Progress {
                 window.push(InFlight { upto, bytes });
                 self.next = upto.next();
             }
+            Flow::Snapshot(_) => unreachable!("no appends while a snapshot is on its way"),
         }
     }
 
-    /// The member has everything up to `index`. Returns whether that is news; an equal index ends a probe, too.
-    pub fn on_accepted(&mut self, index: Index) -> bool {
+    /// The member has everything up to `index`, and the log here begins after `base`. Returns whether that is news; an equal
+    /// index ends a probe, too. A snapshot ends whichever way the member came to where the log can go on.
+    pub fn on_accepted(&mut self, index: Index, base: Index) -> bool {
         let news = self.matched < index || (self.matched == index && matches!(self.flow, Flow::Probe(_)));
         if !news {
             return false;
@@ -118,6 +134,12 @@ impl Progress {
             Flow::Stream(window) => {
                 window.free(index);
                 self.next = self.next.max(index.next());
+            }
+            Flow::Snapshot(_) => {
+                self.next = index.next();
+                if base <= index {
+                    self.flow = Flow::Stream(Window::default());
+                }
             }
         }
         true
@@ -140,6 +162,7 @@ impl Progress {
                 self.told = self.told.min(Index(self.next.0 - 1));
                 self.flow = Flow::Probe(Probe::Ready);
             }
+            Flow::Snapshot(_) => return false,
         }
         true
     }
@@ -159,8 +182,25 @@ impl Progress {
         }
     }
 
-    /// What the member needs is not in memory: be quiet until it is heard again.
-    pub fn on_stuck(&mut self) {
+    /// The entries that the member needs are gone. Returns whether it gets a snapshot: only if it was heard of late. Else
+    /// there is silence until it is.
+    pub fn on_entries_gone(&mut self) -> bool {
+        self.next = self.matched.next();
+        self.flow = if self.heard { Flow::Snapshot(Shipment::Asked) } else { Flow::Probe(Probe::Waiting) };
+        self.heard
+    }
+
+    /// The snapshot arrived: the log goes on after it, once the member is heard again.
+    pub fn on_snapshot_received(&mut self) {
+        let Flow::Snapshot(Shipment::Sent(index)) = self.flow else { unreachable!("a snapshot was sent") };
+        self.next = self.matched.max(index).next();
+        self.flow = Flow::Probe(Probe::Waiting);
+    }
+
+    /// There was no snapshot, or it got lost: another one follows when the member is heard again.
+    pub fn on_snapshot_failed(&mut self) {
+        assert!(matches!(self.flow, Flow::Snapshot(_)));
+        self.next = self.matched.next();
         self.flow = Flow::Probe(Probe::Waiting);
     }
 

@@ -51,7 +51,7 @@ impl Raft {
             Message::PreVoteRefused { term } => self.on_pre_vote_answer(from, term, Answer::Refused, effects),
             Message::Heartbeat { commit, context, .. } => self.on_heartbeat(from, commit, context, effects),
             Message::HeartbeatAnswered { context, .. } => self.on_heartbeat_answered(from, &context, effects),
-            Message::Snapshot { .. } => self.ignore(Some(from), Ignored::Unbuilt, effects),
+            Message::Snapshot { snapshot, .. } => self.on_snapshot(from, snapshot, effects),
             Message::TransferLeader => self.on_transfer_asked(from, effects),
             Message::TimeoutNow { .. } => self.on_timeout_now(from, effects),
             Message::ReadIndex { origin, token } => self.on_read_index(from, origin, token, effects),

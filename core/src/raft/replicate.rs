@@ -65,13 +65,13 @@ impl Raft {
 
     /// A member has everything up to `index` on its disk.
     pub(super) fn on_append_accepted(&mut self, from: MemberId, index: Index, effects: &mut Effects) {
-        let beyond = self.log.last().index < index;
+        let (base, beyond) = (self.log.base().index, self.log.last().index < index);
         let Some(progress) = self.progress(from) else { return self.ignore(Some(from), Ignored::NotLeader, effects) };
         progress.heard = true;
         if beyond {
             return self.ignore(Some(from), Ignored::AcceptBeyondLog, effects);
         }
-        if !progress.on_accepted(index) {
+        if !progress.on_accepted(index, base) {
             return;
         }
         let advanced = self.advance_commit(effects);
@@ -174,7 +174,7 @@ impl Raft {
         }
     }
 
-    fn progress(&mut self, member: MemberId) -> Option<&mut Progress> {
+    pub(super) fn progress(&mut self, member: MemberId) -> Option<&mut Progress> {
         match &mut self.role {
             Role::Leader(leader) => leader.members.get_mut(&member),
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => None,
@@ -190,13 +190,18 @@ pub(super) fn append_to(
     scene: &Scene<'_>,
     effects: &mut Effects,
 ) -> bool {
-    if say != Say::Anyway && progress.is_paused(scene.limits) {
+    let hears_nothing = matches!(progress.flow, Flow::Snapshot(_));
+    if hears_nothing || (say != Say::Anyway && progress.is_paused(scene.limits)) {
         return false;
     }
     let previous = Index(progress.next.0 - 1);
     let Some(term) = scene.log.term_at(previous) else {
-        effects.push(Effect::Ignored { from: Some(to), why: Ignored::NeedsSnapshot });
-        progress.on_stuck();
+        effects.push(if progress.on_entries_gone() {
+            Effect::MakeSnapshot { to }
+        } else {
+            // Nobody is there to take it, for all that is known.
+            Effect::Ignored { from: Some(to), why: Ignored::NeedsSnapshot }
+        });
         return false;
     };
     let last = if progress.is_full(scene.limits) { previous } else { scene.log.last().index };

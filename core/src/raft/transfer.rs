@@ -86,7 +86,7 @@ impl Raft {
             return self.ignore(Some(from), Ignored::NotFollower, effects);
         }
         if let Some(why) = self.ignore_campaign() {
-            if why == Ignored::ChangePending {
+            if why != Ignored::NotVoter {
                 self.put_off_campaign(Cause::Transfer);
             }
             return self.ignore(Some(from), why, effects);

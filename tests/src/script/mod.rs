@@ -15,6 +15,7 @@
 //! | `lead 1` | the member wins an election, unheard |
 //! | `settle` | persist and deliver until nothing moves |
 //! | `changed 1 5 +4`, `applied 1 5`, `trim 1 5`, `unreachable 1 2`, `transfer 1 2` | as the inputs of these names |
+//! | `snapshot-made 1 2 [failed]`, `snapshot-made 1 2 at 5@2 of 1`, `snapshot-sent 1 2 [lost]` | 1's store is frozen where it is, or not; its way to 2 has ended |
 //! | `crash 1 [N]` | power cut: all but the oldest `N` unsynced writes are lost; then a restart |
 //! | `show 1`, `members 1` | what the member is, and who it thinks belongs to the cluster |
 //!

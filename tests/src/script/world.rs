@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use detcd_core::ids::{MemberId, Term, Ticket};
 use detcd_core::raft::{
-    Change, Config, Configuration, Effect, EntryKind, Ignored, Input, Message, Raft, Restored, Timer,
+    Change, Config, Configuration, Effect, EntryKind, Ignored, Input, Mark, Message, Raft, Restored, Snapshot, Timer,
 };
 
 use super::message;
@@ -64,6 +64,8 @@ impl World {
             "changed" => Input::ConfigurationChanged { index: words.index()?, change: change(words.word()?) },
             "applied" => Input::Applied { upto: words.index()? },
             "transfer" => Input::TransferAsked { to: words.member()? },
+            "snapshot-made" => self.make_snapshot(id, words)?,
+            "snapshot-sent" => Input::SnapshotSent { to: words.member()?, is_received: !words.take("lost") },
             "trim" => Input::Trimmed { upto: words.index()? },
             "unreachable" => Input::Unreachable { member: words.member()? },
             "propose" => {
@@ -173,6 +175,9 @@ impl World {
                     let upto = entries.last().expect("a batch is not empty").index;
                     self.step(id, Input::Applied { upto }, out);
                 }
+                Effect::Install { snapshot } if !self.apply_by_hand => {
+                    self.step(id, Input::Applied { upto: snapshot.mark.index }, out);
+                }
                 Effect::Ignored { why, .. } => {
                     self.ignored.insert(why);
                 }
@@ -206,6 +211,19 @@ impl World {
         member.disk.crash(usize::try_from(survive).map_err(|_| "too many")?);
         let restored = member.disk.restored();
         self.start(member.config, restored, out)
+    }
+
+    /// The store, frozen at what is applied.
+    fn make_snapshot(&self, id: MemberId, words: &mut Words<'_>) -> Result<Input, String> {
+        let raft = &self.members.get(&id).ok_or("no such member")?.raft;
+        let to = words.member()?;
+        if words.take("at") {
+            let (mark, configuration) = (words.mark()?, words.configuration()?);
+            return Ok(Input::SnapshotMade { to, snapshot: Some(Snapshot { mark, configuration }) });
+        }
+        let mark = Mark::new(raft.applied(), raft.log().term_at(raft.applied()).ok_or("nothing is applied")?);
+        let snapshot = Snapshot { mark, configuration: raft.configuration().clone() };
+        Ok(Input::SnapshotMade { to, snapshot: if words.take("failed") { None } else { Some(snapshot) } })
     }
 
     /// An election that is not what the conversation is about.
