@@ -14,6 +14,9 @@ impl Raft {
     /// Some writes finished.
     pub(super) fn on_persisted(&mut self, writes: u32, effects: &mut Effects) {
         self.durable.on_persisted(writes, effects);
+        if let Role::Leader(leader) = &mut self.role {
+            leader.waits_for_disk = false;
+        }
         self.count_own_vote(effects);
         self.advance_commit(effects);
     }

@@ -94,6 +94,12 @@ impl Durable {
         self.writing.len()
     }
 
+    /// Whether a write that needs a sync is under way.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.writing.iter().any(|writing| writing.sync == Sync::Required)
+    }
+
     /// Keeps a message until all that was written before it, this step included, is on disk.
     pub fn promise(&mut self, to: MemberId, message: Message) {
         hold(&mut self.promised, Promise { to, message });

@@ -158,10 +158,22 @@ impl Raft {
             progress.heard = false;
         }
         if heard < quorum::majority(self.configuration.voters.len()) {
-            self.become_follower(self.hard_state.term, None, effects);
-        } else {
-            self.arm_leader_alive(effects);
+            return self.become_follower(self.hard_state.term, None, effects);
         }
+        if self.is_disk_stuck() {
+            return self.retire(effects);
+        }
+        self.arm_leader_alive(effects);
+    }
+
+    /// Whether the oldest write was under way at the last look already. The others can commit without this leader's disk, but
+    /// its clients wait for it, since it applies what it has; so it is better to lead from another disk (thesis, section
+    /// 6.2, where a leader steps down that cannot serve; etcd stays). A sole voter has nobody to make room for.
+    fn is_disk_stuck(&mut self) -> bool {
+        let alone = self.is_sole_voter();
+        let Role::Leader(leader) = &mut self.role else { unreachable!("only a leader looks at its disk") };
+        let was_waiting = core::mem::replace(&mut leader.waits_for_disk, self.durable.waits());
+        was_waiting && leader.waits_for_disk && !alone
     }
 
     /// The newest place at or before a member's hint where this log may agree with it.

@@ -62,6 +62,8 @@ pub struct Leader {
     pub pending_change: Index,
     /// The leadership that is on its way to somebody else.
     pub transfer: Option<Transfer>,
+    /// Writes were under way at the last look for a quorum, and none has finished since.
+    pub waits_for_disk: bool,
     /// Bytes appended in this leadership and not committed yet.
     pub uncommitted_bytes: u64,
 }

@@ -22,7 +22,7 @@
 //! The state machine of these conversations takes `propose 1 #7 conf "+4"` for a new voter, `~4` for a learner, `-4` for a
 //! removal, and anything else for a change without effect.
 //!
-//! Options: `no-pre-vote`; `window N` (appends in flight); `append-bytes N`; `batch N` (entries to apply at once); `reads N`;
+//! Options: `no-pre-vote`; `window N` and `window-bytes N` (appends in flight); `append-bytes N`; `batch N` (entries to apply at once); `reads N`;
 //! `rounds N`; `uncommitted N`; `timers` (show timers, too); `apply-by-hand`.
 
 mod message;

@@ -115,6 +115,7 @@ impl World {
                 "timers" => self.show_timers = true,
                 "apply-by-hand" => self.apply_by_hand = true,
                 "window" => limits.in_flight_messages_max = small(words)?,
+                "window-bytes" => limits.in_flight_bytes_max = words.number()?,
                 "append-bytes" => limits.append_bytes_max = words.number()?,
                 "batch" => limits.apply_entries_max = small(words)?,
                 "reads" => limits.reads_open_max = small(words)?,
