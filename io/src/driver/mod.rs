@@ -238,6 +238,11 @@ impl<B: Backend> Driver<B> {
             Incoming::Message { from, message } => Input::Received { from, message },
             Incoming::Unreachable { member } => Input::Unreachable { member },
             Incoming::SnapshotSent { to, is_received } => Input::SnapshotSent { to, is_received },
+            Incoming::Removed { by } => {
+                tracing::warn!(by = %by, "this member has been removed from the cluster");
+                self.removed_due.get_or_insert_with(Instant::now);
+                return Ok(());
+            }
             Incoming::Snapshot { .. } => return Err(Fault::Unbuilt("snapshots of other members")),
         };
         self.raft.step(input, &mut self.effects);

@@ -89,7 +89,7 @@ impl Drop for Arrivals {
 fn size(incoming: &Incoming) -> usize {
     match incoming {
         Incoming::Message { message, .. } | Incoming::Snapshot { message, .. } => message_size(message),
-        Incoming::Unreachable { .. } | Incoming::SnapshotSent { .. } => 0,
+        Incoming::Unreachable { .. } | Incoming::SnapshotSent { .. } | Incoming::Removed { .. } => 0,
     }
 }
 

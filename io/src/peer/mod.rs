@@ -7,7 +7,7 @@
 //! but what arrives was said by a member: bytes that no member could have sent end here with a typed error, before anything grows by more than what was received.
 //!
 //! Reading order: this file (the line), [`directory`] (who is known), [`inbox`] and [`outbox`] (what waits), [`codec`] (messages to bytes and back, after a look at their
-//! [`shape`]), [`stream`] and [`msgappv2`] (bytes cut into messages).
+//! [`shape`]), [`stream`] and [`msgappv2`] (bytes cut into messages), [`spool`] (a store that arrives).
 
 pub mod bounds;
 pub mod codec;
@@ -17,6 +17,7 @@ pub mod inbox;
 pub mod msgappv2;
 pub mod outbox;
 mod shape;
+pub mod spool;
 pub mod stream;
 
 use std::path::PathBuf;
@@ -52,6 +53,11 @@ pub enum Incoming {
         to: MemberId,
         /// Whether it took it over.
         is_received: bool,
+    },
+    /// A member says that this one was removed from the cluster.
+    Removed {
+        /// Who says it.
+        by: MemberId,
     },
     /// A leader sent its store.
     Snapshot {

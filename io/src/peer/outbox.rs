@@ -1,5 +1,6 @@
-//! What waits to be sent to one member on one way: bounded, filled without waiting, and taken whole, so that everything that gathered goes out in one write.
+//! What waits to be sent to one member on one way: bounded, filled without waiting, and on a stream taken whole, so that everything that gathered goes out in one write.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use detcd_core::raft::Message;
@@ -7,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::inbox::message_size;
 
-/// The queue. One takes, anybody fills.
+/// The queue. Anybody fills it, and several may take from it.
 #[derive(Debug)]
 pub struct Outbox {
     waiting: Mutex<Waiting>,
@@ -18,7 +19,7 @@ pub struct Outbox {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    messages: Vec<Message>,
+    messages: VecDeque<Message>,
     bytes: usize,
 }
 
@@ -44,18 +45,24 @@ impl Outbox {
         if !is_first && (self.messages_max <= waiting.messages.len() || self.bytes_max < waiting.bytes + size) {
             return Err(Full(message));
         }
-        waiting.messages.push(message);
+        waiting.messages.push_back(message);
         waiting.bytes += size;
         drop(waiting);
-        if is_first {
-            self.filled.notify_one();
-        }
+        self.filled.notify_one();
         Ok(())
     }
 
     /// Takes everything that waits, oldest first. Nothing, if nothing does.
-    pub fn take(&self) -> Vec<Message> {
+    pub fn take(&self) -> VecDeque<Message> {
         std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner)).messages
+    }
+
+    /// Takes the oldest message.
+    pub fn pop(&self) -> Option<Message> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let message = waiting.messages.pop_front()?;
+        waiting.bytes -= message_size(&message);
+        Some(message)
     }
 
     /// Waits until something does.
@@ -88,7 +95,12 @@ mod tests {
         // Alone, it is never too large; and the room is free again.
         assert_eq!(outbox.push(message(5000)), Ok(()));
         assert_eq!(outbox.take(), [message(5000)]);
-        assert_eq!(outbox.take(), []);
+        assert!(outbox.take().is_empty());
+        outbox.push(message(1000)).unwrap();
+        assert_eq!(outbox.pop(), Some(message(1000)));
+        assert_eq!(outbox.pop(), None);
+        outbox.push(message(1)).unwrap();
+        assert_eq!(outbox.push(message(1)), Ok(()), "what was popped holds no room");
     }
 
     #[tokio::test]
