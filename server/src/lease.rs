@@ -83,7 +83,12 @@ impl<B: Backend> Member<B> {
     async fn try_renewal(&self, id: LeaseId) -> Result<Option<i64>, Status> {
         match self.store().renew_lease(id) {
             Renewal::Renewed { ttl } => return Ok(Some(ttl)),
-            Renewal::Missing => return Ok(Some(0)),
+            // It may have been granted through a member that applies faster than this one.
+            Renewal::Missing => match self.asker().read_barrier_urgently().await {
+                Ok(()) => {}
+                Err(Unanswered::Stopped) => return Err(Refused::Stopped.into()),
+                Err(_) => return Ok(None),
+            },
             Renewal::Prove(term) => self.prove_leadership(term).await?,
             Renewal::Clear(term) => self.clear_remainder(term, id).await?,
             Renewal::Ending | Renewal::NotLeading => return Ok(None),
