@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use detcd_core::ids::Index;
+use detcd_core::raft::snapshot::Snapshot;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::bbolt::write::Finished;
@@ -23,6 +24,7 @@ use crate::mutants::mutated;
 use crate::store::backend::{Backend, Frozen};
 use crate::store::copying::{Chunk, Rest};
 use crate::store::export::Export;
+use crate::store::standing::standing;
 
 /// Why there is no copy, or no more of it.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +67,7 @@ struct Slot {
     ended: mpsc::Sender<u64>,
     id: u64,
     size_bytes: u64,
+    snapshot: Snapshot,
 }
 
 /// The task that copies.
@@ -108,6 +111,7 @@ impl Writing {
 
 struct Making<R, F> {
     frozen: R,
+    snapshot: Snapshot,
     export: Export,
     file: F,
     path: PathBuf,
@@ -160,6 +164,12 @@ impl Copied {
     #[must_use]
     pub const fn size_bytes(&self) -> u64 {
         self.slot.size_bytes
+    }
+
+    /// Where in the log the copied store stands, and who the members were there.
+    #[must_use]
+    pub const fn snapshot(&self) -> &Snapshot {
+        &self.slot.snapshot
     }
 
     /// So many bytes from `offset` on, or as many as there are.
@@ -224,9 +234,9 @@ impl<B: Backend, D: Disk> Copier<B, D> {
                 continue;
             }
             match self.begin().await {
-                Ok((frozen, file, path)) => {
+                Ok((frozen, snapshot, file, path)) => {
                     let (export, due) = (Export::default(), Instant::now());
-                    self.making = Some(Making { frozen, export, file, path, due, answer });
+                    self.making = Some(Making { frozen, snapshot, export, file, path, due, answer });
                 }
                 Err(fault) => drop(answer.send(Err(fault.into()))),
             }
@@ -234,13 +244,15 @@ impl<B: Backend, D: Disk> Copier<B, D> {
     }
 
     /// A file that nobody sees, and nothing of which is left when the process ends.
-    async fn begin(&mut self) -> Result<(B::Frozen, D::File, PathBuf), Fault> {
+    async fn begin(&mut self) -> Result<(B::Frozen, Snapshot, D::File, PathBuf), Fault> {
         self.copies += 1;
         let path = self.directory.join(format!("tmp.snapshot-{}", self.copies));
         let file = self.disk.open(&path, Access::WriteOrCreate).await.map_err(Fault::disk("create", &path))?;
         self.disk.remove_file(&path).await.map_err(Fault::disk("remove", &path))?;
         file.set_size(0).await.map_err(Fault::disk("empty", &path))?;
-        Ok((self.store.freeze()?, file, path))
+        let frozen = self.store.freeze()?;
+        let snapshot = standing(&frozen)?;
+        Ok((frozen, snapshot, file, path))
     }
 
     /// Copies a chunk.
@@ -264,7 +276,7 @@ impl<B: Backend, D: Disk> Copier<B, D> {
             Ok(Some(size_bytes)) => {
                 let id = self.copies;
                 self.made.insert(id, making.file);
-                let slot = Slot { ended: self.ended.0.clone(), id, size_bytes };
+                let slot = Slot { ended: self.ended.0.clone(), id, size_bytes, snapshot: making.snapshot };
                 // Nobody there: it comes back, is dropped, and so told to have ended.
                 let _ = making.answer.send(Ok(slot));
             }

@@ -13,7 +13,9 @@ use detcd_io::disk::Disk;
 use detcd_io::driver::{Driver, Lines, Parts, Peers, Settings, bounds};
 use detcd_io::entropy::Entropy;
 use detcd_io::fault::Fault;
+use detcd_io::installer::Installer;
 use detcd_io::keeper::LeaseKeeper;
+use detcd_io::shipper::Shipper;
 use detcd_io::stats::{CommitStats, LogStats};
 use detcd_io::store::backend::Backend;
 use detcd_io::store::leases::LeaseRules;
@@ -43,6 +45,10 @@ pub struct Assembled<D: Disk, B: Backend> {
     pub committer: Committer<B, D>,
     /// Copies the store for those who take it away. Blocks.
     pub copier: Copier<B, D>,
+    /// Makes stores of what leaders send. Blocks.
+    pub installer: Installer<B, D>,
+    /// Has copies made for members that need them. Runs on the gRPC runtime.
+    pub shipper: Shipper,
     /// Removes what compactions leave behind. Runs on the gRPC runtime.
     pub sweeper: Sweeper<B>,
     /// Tells watchers what happens. Runs on the gRPC runtime.
@@ -83,6 +89,10 @@ pub fn assemble<D: Disk, B: Backend>(
     let (reporter, reports) = mpsc::channel(bounds::COMPLETIONS_MAX);
     let (jobs, job_queue) = mpsc::channel(JOBS_MAX);
     let (completer, completions) = mpsc::channel(bounds::COMPLETIONS_MAX);
+    let (wanted, wants) = mpsc::channel(bounds::SHIPMENTS_MAX);
+    let (shipped, shipments) = mpsc::channel(1);
+    let (installs, install_jobs) = mpsc::channel(bounds::INSTALLS_MAX);
+    let (stager, staged) = mpsc::channel(1);
     let (fault_line, faults) = mpsc::channel(1);
     let (stop, stopped) = oneshot::channel();
     let settings = driving(config, &booted, wall_millis);
@@ -96,6 +106,7 @@ pub fn assemble<D: Disk, B: Backend>(
     {
         defragmenter.mutant = booted.mutant;
     }
+    let installing = (booted.store.backend().clone(), disk.clone(), config.data.places.clone());
     let committer = Committer::new(booted.store.backend().clone(), disk, places, job_queue, completer, defragmenter);
     let written = Written { log: Arc::clone(booted.wal.stats()), commits: Arc::clone(committer.stats()) };
     let identity = identity(config, booted.metadata);
@@ -105,7 +116,7 @@ pub fn assemble<D: Disk, B: Backend>(
     let (driver, asker) = Driver::new(Parts {
         raft: booted.raft,
         store: booted.store.clone(),
-        lines: Lines { log, reports, jobs, completions },
+        lines: Lines { log, reports, jobs, completions, wanted, shipments, installs, staged },
         peers,
         entropy,
         settings,
@@ -124,8 +135,11 @@ pub fn assemble<D: Disk, B: Backend>(
     {
         copier.mutant = booted.mutant;
     }
+    let (backend, disk, places) = installing;
+    let installer = Installer::new(backend, disk, places, lease_rules(config), (install_jobs, stager));
     let keeper = LeaseKeeper::new(booted.store.clone(), asker.clone(), limits.timeout);
     let (fanout, handle) = Fanout::new(booted.store.clone(), asker.clone(), dice, watching, fault_line.clone());
+    let shipper = Shipper::new(asker.clone(), copies.clone(), wants, shipped);
     let upkeep = Upkeep { defragment, copies };
     let member = Member::new(asker, booted.store, identity, limits, (handle, upkeep, network), fault_line);
     Assembled {
@@ -133,6 +147,8 @@ pub fn assemble<D: Disk, B: Backend>(
         writer: Writer::new(booted.wal, batches, reporter),
         committer,
         copier,
+        installer,
+        shipper,
         sweeper,
         fanout,
         keeper,

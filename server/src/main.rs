@@ -77,7 +77,7 @@ fn start(config: &Config, words: &[String], lines: &[Line]) -> ExitCode {
     log.write(&Line::new(Severity::Info, "Running: ").with("args", redacted_args(words)));
     match run(config, &log) {
         Ok(Ended::Signal(signal)) => end_by(signal),
-        Ok(Ended::Removed) => ExitCode::SUCCESS,
+        Ok(Ended::Removed | Ended::Installing) => ExitCode::SUCCESS,
         Err(failure) => {
             log.write(&failure.line());
             ExitCode::FAILURE

@@ -48,6 +48,8 @@ pub(crate) enum Ended {
     Signal(i32),
     /// By its removal from the cluster.
     Removed,
+    /// By a leader's store, on which it starts again.
+    Installing,
 }
 
 /// How it ended otherwise.
@@ -110,8 +112,17 @@ impl Counters {
     }
 }
 
-/// Runs a member until a signal or a failure ends it.
+/// Runs a member until a signal or a failure ends it: one life, or several if leaders send their store.
 pub(crate) fn run(config: &Config, log: &Log) -> Result<Ended, Failure> {
+    loop {
+        match run_once(config, log)? {
+            Ended::Installing => tracing::info!("starting again"),
+            ended => return Ok(ended),
+        }
+    }
+}
+
+fn run_once(config: &Config, log: &Log) -> Result<Ended, Failure> {
     let began = Instant::now();
     let runtime = Builder::new_multi_thread().enable_all().build().map_err(Failure::Process)?;
     let mut counters = Counters::load(config);
@@ -128,7 +139,11 @@ pub(crate) fn run(config: &Config, log: &Log) -> Result<Ended, Failure> {
     }
     tell_notices(&booted, log);
     let life = Life { config, counters, began };
-    life.live(&runtime, booted, bound)
+    let (ended, copier) = life.live(&runtime, booted, bound)?;
+    // With the services go the last who could ask for a copy, and with the copier the last who has the store open.
+    drop(runtime);
+    let _ = copier.join();
+    Ok(ended)
 }
 
 /// Looks up what the plan needs, and boots.
@@ -189,7 +204,12 @@ struct Life<'a> {
 }
 
 impl Life<'_> {
-    fn live(mut self, runtime: &Runtime, booted: Booted<RealDisk, Lmdb>, bound: Bound) -> Result<Ended, Failure> {
+    fn live(
+        mut self,
+        runtime: &Runtime,
+        booted: Booted<RealDisk, Lmdb>,
+        bound: Bound,
+    ) -> Result<(Ended, JoinHandle<()>), Failure> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| Failure::Process(std::io::Error::other(error.to_string())))?;
         let peers = Peers::alone(booted.metadata.cluster, booted.metadata.member);
@@ -200,6 +220,8 @@ impl Life<'_> {
             writer,
             committer,
             copier,
+            installer,
+            shipper,
             sweeper,
             fanout,
             keeper,
@@ -212,12 +234,13 @@ impl Life<'_> {
         let threads = [
             thread("detcd-wal", writer.run()).map_err(Failure::Process)?,
             thread("detcd-store", committer.run()).map_err(Failure::Process)?,
+            thread("detcd-install", installer.run()).map_err(Failure::Process)?,
         ];
-        // It ends with those who ask it, and has nothing to bring to an end.
-        thread("detcd-copy", copier.run()).map_err(Failure::Process)?;
+        let copier = thread("detcd-copy", copier.run()).map_err(Failure::Process)?;
         let ended = runtime.block_on(async {
             let driver = tokio::spawn(driver.run());
             tokio::spawn(sweeper.run());
+            tokio::spawn(shipper.run());
             tokio::spawn(fanout.run());
             // Ends by itself once the driver is gone.
             tokio::spawn(keeper.run());
@@ -228,7 +251,7 @@ impl Life<'_> {
             let _ = thread.join();
         }
         drop(claim);
-        ended
+        ended.map(|ended| (ended, copier))
     }
 
     async fn serve(
@@ -277,6 +300,7 @@ impl Life<'_> {
         };
         if let Ok(Ended::Signal(signal)) = &ended {
             tracing::info!(signal, "received signal; shutting down...");
+            member.retire().await;
         }
         // Nobody listens only if nothing was served yet.
         let _ = closing.send(true);
@@ -317,6 +341,7 @@ fn driver_ended(ended: Result<Result<driver::Ended, Fault>, tokio::task::JoinErr
             tracing::warn!("the data-dir used by this member must be removed");
             Ok(Ended::Removed)
         }
+        Ok(Ok(driver::Ended::Installing)) => Ok(Ended::Installing),
         Ok(Ok(driver::Ended::Stopped)) => Err(Failure::Fault(Fault::Gone("the driver"))),
         Ok(Err(fault)) => Err(Failure::Fault(fault)),
         Err(error) => Err(Failure::Process(std::io::Error::other(error))),

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -194,6 +194,15 @@ impl Backend for SimBackend {
         renamed.map_err(Fault::disk("rename", &file))?;
         disk.sync_dir(&self.home).await.map_err(Fault::disk("sync", &self.home))?;
         self.inode.store(copy.inode(), Ordering::Relaxed);
+        let _ = disk.remove_dir_all(&copy.home).await;
+        Ok(())
+    }
+
+    async fn detach(&self, copy: Self, to: &Path) -> Result<(), Fault> {
+        let (file, disk) = (copy.home.join("data.mdb"), SimDisk::new(self.life.clone()));
+        disk.rename(&file, to).await.map_err(Fault::disk("rename", &file))?;
+        let parent = to.parent().unwrap_or(to);
+        disk.sync_dir(parent).await.map_err(Fault::disk("sync", parent))?;
         let _ = disk.remove_dir_all(&copy.home).await;
         Ok(())
     }

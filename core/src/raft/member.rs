@@ -7,6 +7,7 @@ use alloc::collections::BTreeSet;
 use core::fmt;
 
 use crate::ids::MemberId;
+use crate::membership::Membership;
 
 /// The members of a cluster, as one of them knows them.
 #[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -33,6 +34,17 @@ impl Configuration {
     #[must_use]
     pub fn of_voters(voters: impl IntoIterator<Item = MemberId>) -> Self {
         Self { voters: voters.into_iter().collect(), learners: BTreeSet::new() }
+    }
+
+    /// What a membership means to Raft.
+    #[must_use]
+    pub fn of(membership: &Membership) -> Self {
+        let mut configuration = Self::default();
+        for member in membership.iter() {
+            let role = if member.is_learner { &mut configuration.learners } else { &mut configuration.voters };
+            role.insert(member.id);
+        }
+        configuration
     }
 
     /// Whether this member belongs to the cluster.

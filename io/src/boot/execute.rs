@@ -24,6 +24,7 @@ use super::refusal::Refusal;
 use crate::codec::entry::decode_conf_change;
 use crate::disk::Disk;
 use crate::fault::Fault;
+use crate::installer;
 use crate::mutants::mutated;
 use crate::snap;
 use crate::store::Store;
@@ -190,7 +191,10 @@ async fn take<D: Disk>(disk: &D, start: &Start) -> Result<(Claim<D::File>, Plann
     let decide = |found| plan(&found, &start.asked, &start.machine);
     decide(inspect(disk, &start.places).await)?;
     match claim(disk, &start.places).await {
-        Ok(claim) => Ok((claim, decide(inspect(disk, &start.places).await)?)),
+        Ok(claim) => {
+            installer::settle(disk, &start.places).await?;
+            Ok((claim, decide(inspect(disk, &start.places).await)?))
+        }
         Err(found) => Err(decide(found)
             .map_or_else(BootError::Refused, |_| BootError::Fault(Fault::Locked { path: start.places.lock() }))),
     }
@@ -251,11 +255,7 @@ async fn make_dir<D: Disk>(disk: &D, path: &Path) -> Result<(), Fault> {
 /// other entries change is told to the engine when they are applied.
 fn configuration<B: Backend>(store: &Store<B>, entries: &[Entry], commit: Index) -> Result<Configuration, BootError> {
     let membership = store.membership();
-    let (listening, voting): (Vec<_>, Vec<_>) = membership.iter().partition(|member| member.is_learner);
-    let mut configuration = Configuration {
-        voters: voting.iter().map(|member| member.id).collect(),
-        learners: listening.iter().map(|member| member.id).collect(),
-    };
+    let mut configuration = Configuration::of(&membership);
     let applied = store.applied().index;
     let founding = entries.iter().take_while(|entry| entry.kind == EntryKind::ConfChange && entry.term == Term(1));
     for entry in founding.filter(|entry| applied < entry.index && entry.index <= commit) {

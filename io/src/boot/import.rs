@@ -9,8 +9,12 @@ mod fitness;
 mod source;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use detcd_core::ids::Index;
+use detcd_core::membership::Membership;
+use detcd_core::raft::snapshot::Snapshot;
+use detcd_core::raft::{Configuration, Mark};
 
 use self::source::{Digest, Source};
 use super::execute::{BootError, Start};
@@ -21,6 +25,7 @@ use crate::fault::Fault;
 use crate::store::Store;
 use crate::store::backend::{Backend, Committed, RawRow, Slice, Visit};
 use crate::store::buckets::Bucket;
+use crate::store::leases::LeaseRules;
 use crate::wal;
 
 /// Rows in one transaction of the import.
@@ -156,6 +161,37 @@ fn digest_of<B: Backend>(backend: &B) -> Result<Digest, Fault> {
         })?;
     }
     Ok(digest)
+}
+
+/// Fills an empty store from a file that a leader sent, which must stand where the leader said, with the members it said.
+///
+/// # Errors
+/// The file is damaged, about something else, or of a store that cannot be taken over yet; or the machine failed.
+pub(crate) async fn receive<D: Disk, B: Backend>(
+    disk: &D,
+    path: &Path,
+    store: &B,
+    rules: LeaseRules,
+    snapshot: &Snapshot,
+) -> Result<Arc<Membership>, Fault> {
+    let source = Source::open(disk, path.to_owned()).await?;
+    let Snapshot { mark, configuration } = snapshot;
+    let applied = source.applied();
+    if Mark::new(applied.index, applied.term) != *mark {
+        let cause = format!("the store ends at index {} of term {}, not at {mark}", applied.index, applied.term);
+        return Err(source.unfit(cause));
+    }
+    let copied = copy(&source, store, path).await?;
+    if digest_of(store)? != copied {
+        return Err(source.unfit("what was copied is not what was read".to_owned()));
+    }
+    let loaded = Store::load(store.clone(), rules).await?;
+    let membership = loaded.membership();
+    let members = Configuration::of(&membership);
+    if members != *configuration {
+        return Err(source.unfit(format!("its members are {members}, the snapshot's {configuration}")));
+    }
+    Ok(membership)
 }
 
 /// Throws away what an import left that was cut short.

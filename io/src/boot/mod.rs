@@ -18,7 +18,7 @@ pub mod execute;
 pub mod found;
 pub mod fuzz;
 pub mod identity;
-mod import;
+pub(crate) mod import;
 pub mod inspect;
 pub mod journal;
 pub mod machine;

@@ -53,6 +53,10 @@ pub const COPY_ASKS_MAX: usize = 64;
 /// Requests to defragment that wait while one is carried out. Full: they wait.
 pub const DEFRAGMENT_ASKS_MAX: usize = 16;
 
+/// Members that wait for a copy of the store. Full: they are told later.
+pub const SHIPMENTS_MAX: usize = 16;
+/// Received stores that wait to be made ready. Full: the sender tries again.
+pub const INSTALLS_MAX: usize = 4;
 /// Messages of other members that are taken in between two looks at everything else.
 pub const ARRIVALS_PER_TURN: usize = 512;
 

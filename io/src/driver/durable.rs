@@ -6,9 +6,7 @@
 use std::time::Duration;
 
 use detcd_core::ids::Index;
-use detcd_core::membership::Membership;
-use detcd_core::raft::{Mark, Raft, Write};
-use detcd_proto::raftpb;
+use detcd_core::raft::{Configuration, Mark, Raft, Write};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 
@@ -235,7 +233,7 @@ impl<B: Backend> Durable<B> {
         }
         let membership = self.store.membership();
         let mark = Mark { index: applied.index, term: applied.term };
-        let conf_state = conf_state(&membership);
+        let conf_state = wal::entry::conf_state(&Configuration::of(&membership));
         self.mark = MarkState::Saving(Marked { mark, conf_state: Some(conf_state.clone()) });
         let data = snap::membership::json(&membership).into();
         self.try_job(Job::Snapshot(Snapshot { mark, conf_state, data }))
@@ -290,18 +288,5 @@ impl<B: Backend> Durable<B> {
                 () = &mut patience => return Ok(()),
             }
         }
-    }
-}
-
-/// The Raft configuration that the members' rows mean.
-fn conf_state(membership: &Membership) -> raftpb::ConfState {
-    let ids = |learner: bool| {
-        membership.iter().filter(|member| member.is_learner == learner).map(|member| member.id.0).collect()
-    };
-    raftpb::ConfState {
-        voters: ids(false),
-        learners: ids(true),
-        auto_leave: Some(false),
-        ..raftpb::ConfState::default()
     }
 }

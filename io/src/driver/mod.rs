@@ -11,6 +11,7 @@ pub mod bounds;
 mod callers;
 mod durable;
 mod peers;
+mod snapshots;
 mod timers;
 
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use detcd_core::ids::{Index, MemberId};
 use detcd_core::raft::role::Role;
-use detcd_core::raft::{Effect, Effects, Input, Raft, Refusal};
+use detcd_core::raft::{Effect, Effects, Input, Message, Raft, Refusal};
 use tokio::sync::{mpsc, oneshot};
 
 use self::ask::{Ask, Asker, Gauges, Progress, Tickets, Unanswered};
@@ -31,7 +32,9 @@ use crate::clock::Instant;
 use crate::committer::{Completion, Job};
 use crate::entropy::Entropy;
 use crate::fault::Fault;
+use crate::installer::{self, Staged};
 use crate::peer::Incoming;
+use crate::shipper::Shipment;
 use crate::store::Store;
 use crate::store::backend::Backend;
 use crate::store::overlay::OverlayMax;
@@ -72,6 +75,14 @@ pub struct Lines {
     pub jobs: mpsc::Sender<Job>,
     /// From the committer.
     pub completions: mpsc::Receiver<Completion>,
+    /// To the shipper: who needs a copy of the store.
+    pub wanted: mpsc::Sender<MemberId>,
+    /// From the shipper.
+    pub shipments: mpsc::Receiver<Shipment>,
+    /// To the installer.
+    pub installs: mpsc::Sender<installer::Job>,
+    /// From the installer.
+    pub staged: mpsc::Receiver<Staged>,
 }
 
 /// The owner of the engine.
@@ -87,8 +98,12 @@ pub struct Driver<B> {
     callers: Callers,
     harvest: Harvest,
     peers: Peers,
+    /// The copy of the store that goes with the next snapshot's message.
+    shipment: Option<Shipment>,
     /// When this member ends because it was removed.
     removed_due: Option<Instant>,
+    /// Whether the store that counts is another one now.
+    is_installing: bool,
     asker: Asker,
     gauges: Arc<Gauges>,
 }
@@ -100,12 +115,16 @@ pub enum Ended {
     Stopped,
     /// The member was removed from its cluster, for good.
     Removed,
+    /// A leader sent a store: the member has to start again, on that one.
+    Installing,
 }
 
 /// What a wait ended with.
 enum Wake {
     Asks,
     Arrived(Incoming),
+    Shipment(Shipment),
+    Staged(Staged),
     Urgent(Ask),
     Report(Option<wal::Report>),
     Completion(Option<Completion>),
@@ -156,7 +175,9 @@ impl<B: Backend> Driver<B> {
             callers: Callers::default(),
             harvest: Harvest::default(),
             peers,
+            shipment: None,
             removed_due: None,
+            is_installing: false,
             asker: asker.clone(),
             gauges,
         };
@@ -176,7 +197,9 @@ impl<B: Backend> Driver<B> {
             match self.wait().await {
                 Wake::Stop => return self.durable.finish().await.map(|()| Ended::Stopped),
                 Wake::Asks | Wake::Time | Wake::Sent => {}
-                Wake::Arrived(incoming) => self.on_arrived(incoming)?,
+                Wake::Arrived(incoming) => self.on_arrived(incoming),
+                Wake::Shipment(shipment) => self.on_shipment(shipment)?,
+                Wake::Staged(staged) => self.on_staged(staged),
                 Wake::Urgent(ask) => urgent = Some(ask),
                 Wake::Report(report) => self.on_report(report)?,
                 Wake::Completion(completion) => self.durable.on_completion(completion)?,
@@ -184,7 +207,7 @@ impl<B: Backend> Driver<B> {
             if self.removed_due.is_some_and(|due| due <= Instant::now()) {
                 return self.durable.finish().await.map(|()| Ended::Removed);
             }
-            self.take_arrivals()?;
+            self.take_arrivals();
             self.take_asks(urgent);
             self.take_reports()?;
             self.expire();
@@ -192,6 +215,9 @@ impl<B: Backend> Driver<B> {
             self.apply()?;
             self.durable.hand_on(&self.raft)?;
             self.tell();
+            if self.is_installing {
+                return Ok(Ended::Installing);
+            }
         }
     }
 
@@ -213,6 +239,8 @@ impl<B: Backend> Driver<B> {
             _ = &mut self.stop => Wake::Stop,
             ask = self.urgent.recv() => ask.map_or(Wake::Stop, Wake::Urgent),
             incoming = self.peers.recv() => Wake::Arrived(incoming),
+            Some(shipment) = self.durable.lines.shipments.recv() => Wake::Shipment(shipment),
+            Some(staged) = self.durable.lines.staged.recv() => Wake::Staged(staged),
             sent = send(&self.durable.lines.log, &mut self.durable.outgoing), if !takes_asks => sent,
             ask = self.asks.recv(), if takes_asks => {
                 match ask {
@@ -225,28 +253,28 @@ impl<B: Backend> Driver<B> {
     }
 
     /// Takes in what other members said, up to a bound.
-    fn take_arrivals(&mut self) -> Result<(), Fault> {
+    fn take_arrivals(&mut self) {
         for _ in 0..bounds::ARRIVALS_PER_TURN {
             let Some(incoming) = self.peers.arrivals.try_recv() else { break };
-            self.on_arrived(incoming)?;
+            self.on_arrived(incoming);
         }
-        Ok(())
     }
 
-    fn on_arrived(&mut self, incoming: Incoming) -> Result<(), Fault> {
+    fn on_arrived(&mut self, incoming: Incoming) {
         let input = match incoming {
             Incoming::Message { from, message } => Input::Received { from, message },
             Incoming::Unreachable { member } => Input::Unreachable { member },
             Incoming::SnapshotSent { to, is_received } => Input::SnapshotSent { to, is_received },
-            Incoming::Removed { by } => {
-                tracing::warn!(by = %by, "this member has been removed from the cluster");
-                self.removed_due.get_or_insert_with(Instant::now);
-                return Ok(());
+            Incoming::Snapshot { from, message, path, answer } => {
+                return self.on_snapshot_received(from, message, path, answer);
             }
-            Incoming::Snapshot { .. } => return Err(Fault::Unbuilt("snapshots of other members")),
+            Incoming::Removed { by } => {
+                tracing::warn!(%by, "another member says that this one was removed from the cluster; it stops");
+                self.removed_due.get_or_insert_with(Instant::now);
+                return;
+            }
         };
         self.raft.step(input, &mut self.effects);
-        Ok(())
     }
 
     /// Takes up what is waiting, up to a bound; what is urgent first, and even while the log writer lags. Reads of one turn share one question.
@@ -336,13 +364,18 @@ impl<B: Backend> Driver<B> {
 
     /// Carries out what the engine asked for, in its order.
     fn carry_out(&mut self) -> Result<(), Fault> {
+        while !self.effects.is_empty() {
+            self.carry_out_once()?;
+        }
+        Ok(())
+    }
+
+    fn carry_out_once(&mut self) -> Result<(), Fault> {
         let now = Instant::now();
         let mut effects = std::mem::take(&mut self.effects);
+        let mut lost = Vec::new();
         for effect in effects.drain(..) {
             match effect {
-                Effect::Append(write) if write.snapshot.is_some() => {
-                    return Err(Fault::Unbuilt("snapshots of other members"));
-                }
                 Effect::Append(write) => self.durable.push(write),
                 Effect::Arm { timer, within } => self.timers.arm(timer, within, now),
                 Effect::Apply { entries } => self.applier.push(entries),
@@ -357,13 +390,21 @@ impl<B: Backend> Driver<B> {
                 Effect::Ignored { from, why } => {
                     tracing::debug!(from = from.map(|id| id.to_string()), ?why, "ignored");
                 }
-                Effect::Send { to, message } => self.peers.send(to, message),
-                Effect::MakeSnapshot { .. } | Effect::Install { .. } => {
-                    return Err(Fault::Unbuilt("snapshots between members"));
+                Effect::MakeSnapshot { to } => lost.extend(self.ask_for_copy(to)),
+                Effect::Install { snapshot } => {
+                    tracing::info!(index = snapshot.mark.index.0, "starting again on the store that a leader sent");
+                    self.is_installing = true;
                 }
+                Effect::Send { to, message } if matches!(message, Message::Snapshot { .. }) => {
+                    lost.extend(self.ship(to, message));
+                }
+                Effect::Send { to, message } => self.peers.send(to, message),
             }
         }
         self.effects = effects;
+        for input in lost {
+            self.raft.step(input, &mut self.effects);
+        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::ops::Bound;
+use std::path::Path;
 
 use bytes::Bytes;
 
@@ -97,6 +98,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Puts `copy`, which [`Backend::beside`] made, in the place of this store, for all clones and for the next start. Nothing is committed meanwhile. After a crash
     /// it is one or the other. After an error nobody knows which.
     fn replace(&self, copy: Self) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Closes `copy`, which [`Backend::beside`] made, and gives its file this name, durably. Renamed into the store's directory as `data.mdb` while no store is open there, it is the store.
+    fn detach(&self, copy: Self, to: &Path) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// Removes a copy that is not wanted any more.
     fn discard(&self, copy: Self) -> impl Future<Output = ()> + Send;

@@ -146,6 +146,19 @@ impl Backend for Lmdb {
         Ok(())
     }
 
+    async fn detach(&self, copy: Self, to: &Path) -> Result<(), Fault> {
+        let directory = copy.generation().directory.clone();
+        // The last handle closes the environment.
+        drop(copy);
+        let file = directory.join("data.mdb");
+        fs::rename(&file, to).map_err(Fault::disk("rename", &file))?;
+        let parent = to.parent().unwrap_or(to);
+        let sync = fs::File::open(parent).and_then(|directory| directory.sync_all());
+        sync.map_err(Fault::disk("sync", parent))?;
+        let _ = fs::remove_dir_all(directory);
+        Ok(())
+    }
+
     async fn discard(&self, copy: Self) {
         let directory = copy.generation().directory.clone();
         drop(copy);

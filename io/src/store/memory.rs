@@ -175,5 +175,10 @@ impl Backend for MemoryBackend {
         Ok(())
     }
 
+    async fn detach(&self, _: Self, to: &Path) -> Result<(), Fault> {
+        // It has no file that could get a name.
+        Err(Fault::disk("rename", to)(std::io::ErrorKind::Unsupported.into()))
+    }
+
     async fn discard(&self, _: Self) {}
 }

@@ -21,6 +21,7 @@ pub mod memory;
 pub mod meta;
 pub mod overlay;
 pub mod recent;
+pub mod standing;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use detcd_core::ids::{Index, MemberId, Term};
-use detcd_core::raft::{Entry, EntryKind, HardState, Mark};
+use detcd_core::raft::{Configuration, Entry, EntryKind, HardState, Mark};
 use detcd_proto::{etcdserverpb, raftpb, walpb};
 
 use super::record::{Kind, encode};
@@ -109,6 +109,17 @@ pub fn put_mark(out: &mut Vec<u8>, crc: &mut u32, marked: &Marked) {
         conf_state: marked.conf_state.clone(),
     };
     encode(out, crc, Kind::Snapshot, &[&record.encode_to_vec()]);
+}
+
+/// A configuration in etcd's words.
+#[must_use]
+pub fn conf_state(configuration: &Configuration) -> raftpb::ConfState {
+    raftpb::ConfState {
+        voters: configuration.voters.iter().map(|id| id.0).collect(),
+        learners: configuration.learners.iter().map(|id| id.0).collect(),
+        auto_leave: Some(false),
+        ..raftpb::ConfState::default()
+    }
 }
 
 /// Reads an entry; the payload is a slice of `data`.

@@ -183,8 +183,14 @@ impl<D: Disk> Wal<D> {
         self.end.pending.len()
     }
 
-    /// Adds one write to what the next `sync` makes durable: entries first, then the hard state.
+    /// Adds one write to what the next `sync` makes durable: a snapshot that voids what was before it, then entries, then the hard state.
     pub fn append(&mut self, write: &Write) {
+        if let Some(snapshot) = &write.snapshot {
+            let conf_state = Some(entry::conf_state(&snapshot.configuration));
+            let marked = Marked { mark: snapshot.mark, conf_state };
+            entry::put_mark(&mut self.end.pending, &mut self.end.crc, &marked);
+            self.last = snapshot.mark.index;
+        }
         for entry in &write.entries {
             entry::put_entry(&mut self.end.pending, &mut self.end.crc, entry);
             self.last = entry.index;

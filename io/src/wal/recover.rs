@@ -242,6 +242,8 @@ struct Replay {
     hard_state: HardState,
     entries: Vec<Entry>,
     marks: Vec<Mark>,
+    /// The last entry that was passed over because it stands at the start or before it.
+    before: Option<Mark>,
     last: Index,
 }
 
@@ -255,6 +257,7 @@ impl Replay {
             hard_state,
             entries: Vec::new(),
             marks: Vec::new(),
+            before: None,
             last: Index::ZERO,
         }
     }
@@ -288,8 +291,7 @@ impl Replay {
                     }
                     self.is_start_found = true;
                 }
-                self.last = self.last.max(mark.index);
-                self.marks.push(mark);
+                self.on_mark(mark);
             }
             Kind::Crc => {}
             Kind::Unknown(number) => return Err(decoder.wrong(DecodeErrorKind::UnknownType(number))),
@@ -297,9 +299,20 @@ impl Replay {
         Ok(())
     }
 
+    /// A mark of an entry that was read only says that the store has it. Any other one came from a leader with the store, and what was read before it is void.
+    fn on_mark(&mut self, mark: Mark) {
+        let is_own = mark != self.start || mark == Mark::ZERO || self.before == Some(mark);
+        if !is_own {
+            self.entries.clear();
+        }
+        self.last = if is_own { self.last.max(mark.index) } else { mark.index };
+        self.marks.push(mark);
+    }
+
     fn on_entry(&mut self, entry: Entry) -> Result<(), DecodeErrorKind> {
         self.last = entry.index;
         if entry.index <= self.start.index {
+            self.before = Some(entry.mark());
             // Whatever was read behind it was overwritten with it. etcd keeps that, and would start with entries of an older term behind
             // the snapshot.
             self.entries.clear();

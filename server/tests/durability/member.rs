@@ -1,5 +1,6 @@
 //! A whole member in one process: real boot, log writer, committer, driver and services over a disk and a store in memory.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -75,6 +76,10 @@ impl Backend for FullStore {
 
     async fn replace(&self, copy: Self) -> Result<(), Fault> {
         self.memory.replace(copy.memory).await
+    }
+
+    async fn detach(&self, copy: Self, to: &Path) -> Result<(), Fault> {
+        self.memory.detach(copy.memory, to).await
     }
 
     async fn discard(&self, _: Self) {}

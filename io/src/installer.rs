@@ -1,0 +1,190 @@
+//! Stores that leaders send: checked, made into a store of ours beside the present one, and put in its place by the next start.
+//!
+//! A received file becomes `member/lmdb.received-<index>-<term>`, whole and durable, before Raft hears of the snapshot. When the log's record of the snapshot is durable, the member
+//! starts again, and boot renames the file into the store ([`settle`]). So an installation is nothing but a recovery: until the record is durable the file is an orphan that
+//! boot throws away, from then on it is the store, whatever crashes in between.
+
+use std::path::{Path, PathBuf};
+
+use detcd_core::ids::{Index, MemberId, Term};
+use detcd_core::raft::snapshot::Snapshot;
+use detcd_core::raft::{Mark, Message};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::boot::import::receive;
+use crate::boot::inspect::Places;
+use crate::disk::Disk;
+use crate::fault::Fault;
+use crate::peer::SnapshotRefused;
+use crate::snap;
+use crate::store::backend::Backend;
+use crate::store::leases::LeaseRules;
+use crate::wal;
+
+/// What a received store is called, up to its mark.
+const PREFIX: &str = "lmdb.received-";
+
+/// A file that was received, with the message that it came with.
+#[derive(Debug)]
+pub struct Received {
+    /// The sender.
+    pub from: MemberId,
+    /// The message of the snapshot.
+    pub message: Message,
+    /// Where it stands.
+    pub snapshot: Snapshot,
+    /// The file.
+    pub path: PathBuf,
+    /// What the sender is told.
+    pub answer: oneshot::Sender<Result<(), SnapshotRefused>>,
+}
+
+/// What the driver asks for.
+#[derive(Debug)]
+pub enum Job {
+    /// Make a store of this file.
+    Stage(Received),
+    /// Remove a file that was received and is not wanted.
+    Drop(PathBuf),
+    /// Remove the store that was made of a file, which is not wanted after all.
+    Forget(Mark),
+}
+
+/// A store that can take the present one's place.
+#[derive(Debug)]
+pub struct Staged {
+    /// What it was made of; the file is gone.
+    pub received: Received,
+}
+
+/// The task that makes stores of received files, one at a time. Its calls block.
+pub struct Installer<B: Backend, D: Disk> {
+    store: B,
+    disk: D,
+    places: Places,
+    rules: LeaseRules,
+    jobs: mpsc::Receiver<Job>,
+    staged: mpsc::Sender<Staged>,
+}
+
+impl<B: Backend, D: Disk> Installer<B, D> {
+    /// An installer beside `store`.
+    pub fn new(
+        store: B,
+        disk: D,
+        places: Places,
+        rules: LeaseRules,
+        (jobs, staged): (mpsc::Receiver<Job>, mpsc::Sender<Staged>),
+    ) -> Self {
+        Self { store, disk, places, rules, jobs, staged }
+    }
+
+    /// Works until nobody sends files any more.
+    pub async fn run(mut self) {
+        while let Some(job) = self.jobs.recv().await {
+            match job {
+                Job::Stage(received) => {
+                    let made = self.stage(&received).await;
+                    self.remove(&received.path).await;
+                    match made {
+                        Ok(()) => {
+                            if self.staged.send(Staged { received }).await.is_err() {
+                                return;
+                            }
+                        }
+                        Err(fault) => {
+                            tracing::error!(%fault, from = %received.from, "a snapshot cannot be taken over");
+                            let _ = received.answer.send(Err(SnapshotRefused::Refused(fault.to_string())));
+                        }
+                    }
+                }
+                Job::Drop(path) => self.remove(&path).await,
+                Job::Forget(mark) => self.remove(&file(&self.places, mark)).await,
+            }
+        }
+    }
+
+    /// Best effort: the next start removes what stays.
+    async fn remove(&self, path: &Path) {
+        if let Err(error) = self.disk.remove_file(path).await {
+            tracing::warn!(%error, path = %path.display(), "cannot remove a received store");
+        }
+    }
+
+    async fn stage(&self, received: &Received) -> Result<(), Fault> {
+        let mark = received.snapshot.mark;
+        let copy = self.store.beside().await?;
+        match receive(&self.disk, &received.path, &copy, self.rules, &received.snapshot).await {
+            Ok(membership) => {
+                // Before the log's record of it, as in etcd: a record without its file would be worse than a file without a record.
+                let conf_state = wal::entry::conf_state(&received.snapshot.configuration);
+                let data = snap::membership::json(&membership).into();
+                let saved = snap::Snapshot { mark, conf_state, data };
+                snap::save(&self.disk, &self.places.snap(), &saved).await?;
+                self.store.detach(copy, &file(&self.places, mark)).await
+            }
+            Err(fault) => {
+                self.store.discard(copy).await;
+                Err(fault)
+            }
+        }
+    }
+}
+
+/// Where a received store waits.
+fn file(places: &Places, mark: Mark) -> PathBuf {
+    places.member().join(format!("{PREFIX}{:016x}-{:016x}", mark.index.0, mark.term.0))
+}
+
+fn parse(name: &str) -> Option<Mark> {
+    let (index, term) = name.strip_prefix(PREFIX)?.split_once('-')?;
+    let number = |text: &str| u64::from_str_radix(text, 16).ok();
+    Some(Mark::new(Index(number(index)?), Term(number(term)?)))
+}
+
+/// Puts a received store in the place of the present one if the log says that it counts, and removes those that do not. Nobody else uses the directory.
+pub(crate) async fn settle<D: Disk>(disk: &D, places: &Places) -> Result<(), Fault> {
+    let member = places.member();
+    let names = disk.list(&member).await.map_err(Fault::disk("list", &member))?;
+    let found = names.iter().filter_map(|name| parse(&name.to_string_lossy()));
+    let found: Vec<Mark> = found.collect();
+    if found.is_empty() {
+        return Ok(());
+    }
+    // A log that cannot be read is told of where it is opened; until then nothing is thrown away.
+    let Ok(marks) = wal::marks(disk, &places.wal_dir).await else { return Ok(()) };
+    let newest = marks.last().map(|marked| marked.mark);
+    for mark in found {
+        let waiting = file(places, mark);
+        if newest == Some(mark) {
+            let store = places.store();
+            disk.create_dir_all(&store).await.map_err(Fault::disk("create", &store))?;
+            let home = store.join("data.mdb");
+            disk.rename(&waiting, &home).await.map_err(Fault::disk("rename", &waiting))?;
+            sync(disk, &store).await?;
+            tracing::info!(index = mark.index.0, term = mark.term.0, "installed the store that a leader sent");
+        } else {
+            disk.remove_file(&waiting).await.map_err(Fault::disk("remove", &waiting))?;
+        }
+    }
+    sync(disk, &member).await
+}
+
+async fn sync<D: Disk>(disk: &D, directory: &Path) -> Result<(), Fault> {
+    disk.sync_dir(directory).await.map_err(Fault::disk("sync", directory))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_where_the_store_stands() {
+        let places = Places::new(PathBuf::from("/d"), None);
+        let mark = Mark::new(Index(0x12ab), Term(7));
+        let path = file(&places, mark);
+        assert_eq!(parse(path.file_name().unwrap().to_str().unwrap()), Some(mark));
+        assert_eq!(parse("lmdb.received-12"), None);
+        assert_eq!(parse("lmdb"), None);
+    }
+}
