@@ -132,7 +132,8 @@ fn size_found(text: &str) -> Option<u64> {
     rest.split(' ').next()?.parse().ok()
 }
 
-fn text(status: StatusCode, body: String) -> Response<Body> {
+/// A reply as Go's `http.Error` writes it.
+pub(crate) fn text(status: StatusCode, body: String) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));

@@ -1,4 +1,4 @@
-//! Sockets: bound early, served late. Clients get gRPC and HTTP/1.1 on one port; peers get `/version` until there are clusters.
+//! Sockets: bound early, served late. Clients get gRPC and HTTP/1.1 on one port, members HTTP/1.1 on another.
 
 use detcd_io::boot::url::{Scheme, Url};
 use detcd_io::store::backend::Backend;
@@ -25,6 +25,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::http;
 use crate::metrics::Metrics;
+use crate::peer::{self, Network};
 use crate::run::Failure;
 
 /// What gRPC adds to a request's own limit (etcd's overhead allowance).
@@ -108,8 +109,19 @@ pub(crate) fn serve_clients<B: Backend>(
 }
 
 /// Serves what other members may ask.
-pub(crate) fn serve_peers<B: Backend>(listeners: Vec<TcpListener>, member: Member<B>, ends: &Ends) -> Serving {
-    serve(listeners, &http::peer_router(member), u32::MAX, ends)
+pub(crate) fn serve_peers<B: Backend>(
+    listeners: Vec<TcpListener>,
+    member: Member<B>,
+    network: Network,
+    closed: &watch::Receiver<bool>,
+) -> Serving {
+    let router = http::peer_router(member).merge(peer::router(network));
+    let mut tasks = JoinSet::new();
+    for listener in listeners {
+        let closed = closed.clone();
+        tasks.spawn(peer::serve::serve(listener, router.clone(), move || until_closed(closed.clone())));
+    }
+    Serving { tasks }
 }
 
 fn serve(listeners: Vec<TcpListener>, router: &axum::Router, streams_max: u32, ends: &Ends) -> Serving {

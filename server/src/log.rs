@@ -285,7 +285,8 @@ fn short_place(file: &str, line: u32) -> String {
 }
 
 /// RFC 3339 in UTC, with microseconds. A clock before 1970 counts as 1970.
-fn timestamp(now: SystemTime) -> String {
+#[must_use]
+pub fn timestamp(now: SystemTime) -> String {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let seconds = since.as_secs();
     let (days, of_day) = (seconds / 86_400, seconds % 86_400);

@@ -7,6 +7,7 @@ mod http;
 mod listen;
 mod metrics;
 mod notify;
+mod peer;
 mod run;
 mod vars;
 

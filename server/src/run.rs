@@ -21,6 +21,9 @@ use detcd_io::disk::RealDisk;
 use detcd_io::driver::{self, Peers};
 use detcd_io::entropy::Entropy;
 use detcd_io::fault::Fault;
+use detcd_io::peer::spool::{Spool, spool};
+use detcd_io::peer::{Directory, Transport as _, inbox};
+use detcd_io::snap::membership;
 use detcd_io::store::lmdb::Lmdb;
 use detcd_io::wal::SEGMENT_BYTES;
 use detcd_server::auto_compact;
@@ -37,6 +40,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::listen::{self, Bound, Ends};
 use crate::metrics::Metrics;
 use crate::notify;
+use crate::peer::{Membership, Network};
 
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
@@ -212,7 +216,7 @@ impl Life<'_> {
     ) -> Result<(Ended, JoinHandle<()>), Failure> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| Failure::Process(std::io::Error::other(error.to_string())))?;
-        let peers = Peers::alone(booted.metadata.cluster, booted.metadata.member);
+        let (network, spool, peers) = network(self.config, &booted);
         let assembled =
             assemble(booted, self.config, Entropy::from_bytes(seed), wall_millis(), (peers, Arc::new(Nobody)));
         let Assembled {
@@ -237,6 +241,8 @@ impl Life<'_> {
             thread("detcd-install", installer.run()).map_err(Failure::Process)?,
         ];
         let copier = thread("detcd-copy", copier.run()).map_err(Failure::Process)?;
+        // They end with those who ask them, and have nothing to bring to an end.
+        thread("detcd-spool", spool.run()).map_err(Failure::Process)?;
         let ended = runtime.block_on(async {
             let driver = tokio::spawn(driver.run());
             tokio::spawn(sweeper.run());
@@ -244,7 +250,7 @@ impl Life<'_> {
             tokio::spawn(fanout.run());
             // Ends by itself once the driver is gone.
             tokio::spawn(keeper.run());
-            self.serve((member, written), bound, driver, faults, stop).await
+            self.serve((member, written), (bound, network), driver, faults, stop).await
         });
         // The driver is gone, and with it the other ends of their queues.
         for thread in threads {
@@ -257,7 +263,7 @@ impl Life<'_> {
     async fn serve(
         &mut self,
         (member, written): (Member<Lmdb>, Written),
-        bound: Bound,
+        (bound, network): (Bound, Network),
         mut driver: tokio::task::JoinHandle<Result<driver::Ended, Fault>>,
         mut faults: mpsc::Receiver<Fault>,
         stop: oneshot::Sender<()>,
@@ -267,8 +273,9 @@ impl Life<'_> {
         let (closing, closed) = watch::channel(false);
         let (failed, mut failures) = mpsc::channel(1);
         let ends = Ends { closed, failed };
+        let (closing_peers, closed_peers) = watch::channel(false);
         let metrics = Metrics::new(&member, &self.counters.journal, written, self.config.extensive_metrics);
-        let peers = listen::serve_peers(bound.peers, member.clone(), &ends);
+        let peers = listen::serve_peers(bound.peers, member.clone(), network.clone(), &closed_peers);
         let client_urls: Vec<String> = self.config.urls.advertise_client.iter().map(ToString::to_string).collect();
         let mut clients = None;
         let publishing = publish::publish(&member, &client_urls);
@@ -305,21 +312,19 @@ impl Life<'_> {
         // Nobody listens only if nothing was served yet.
         let _ = closing.send(true);
         // Watch streams are served as long as requests may wait, as etcd does.
-        let _ = tokio::time::timeout(member.limits().timeout, async {
-            peers.finished().await;
-            if let Some(clients) = clients {
-                clients.finished().await;
-            }
-        })
-        .await;
-        drop(stop);
-        if !driver.is_finished() {
-            let last = driver.await;
-            if ended.is_ok() && !matches!(last, Ok(Ok(_))) {
-                return driver_ended(last);
-            }
+        if let Some(clients) = clients {
+            let _ = tokio::time::timeout(member.limits().timeout, clients.finished()).await;
         }
-        ended
+        drop(stop);
+        let last = if driver.is_finished() { None } else { Some(driver.await) };
+        // The driver's last words are to be heard.
+        network.set_peers(&[]);
+        let _ = closing_peers.send(true);
+        peers.finished().await;
+        match last {
+            Some(last) if ended.is_ok() && !matches!(last, Ok(Ok(_))) => driver_ended(last),
+            _ => ended,
+        }
     }
 
     fn ready(&mut self, metrics: &Metrics) {
@@ -346,6 +351,19 @@ fn driver_ended(ended: Result<Result<driver::Ended, Fault>, tokio::task::JoinErr
         Ok(Err(fault)) => Err(Failure::Fault(fault)),
         Err(error) => Err(Failure::Process(std::io::Error::other(error))),
     }
+}
+
+/// What connects this member with others: the transport, what writes the stores that they send, and the driver's line.
+fn network(config: &Config, booted: &Booted<RealDisk, Lmdb>) -> (Network, Spool<RealDisk>, Peers) {
+    let (inbox, arrivals) = inbox();
+    let directory = Directory::new(booted.metadata.cluster, booted.metadata.member);
+    let (spool, spooler) = spool(RealDisk, &config.data.places.snap());
+    let store = booted.store.clone();
+    let members: Membership = Arc::new(move || membership::json(&store.membership()).into());
+    let urls: Vec<String> = config.urls.advertise_peer.iter().map(ToString::to_string).collect();
+    let network = Network::new(directory.clone(), inbox, spooler, members, &urls);
+    let peers = Peers { transport: Arc::new(network.clone()), arrivals, directory };
+    (network, spool, peers)
 }
 
 /// A thread for a part that blocks. It has a small runtime of its own for the part's queues and pauses.

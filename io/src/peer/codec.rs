@@ -239,7 +239,10 @@ pub fn read(bytes: Bytes) -> Result<Received, Malformed> {
 }
 
 /// Reads the protobuf message, if its shape is one that a member sends.
-pub(super) fn parse(bytes: Bytes) -> Result<raftpb::Message, Malformed> {
+///
+/// # Errors
+/// The bytes are no such message.
+pub fn parse(bytes: Bytes) -> Result<raftpb::Message, Malformed> {
     shape::check(&bytes)?;
     raftpb::Message::decode(bytes).map_err(|error| Malformed::Protobuf(error.to_string()))
 }
@@ -250,7 +253,10 @@ pub(super) fn parse_entry(bytes: Bytes) -> Result<Entry, Malformed> {
 }
 
 /// What a message says.
-pub(super) fn meaning(mut wire: raftpb::Message) -> Result<Received, Malformed> {
+///
+/// # Errors
+/// It is nothing that a member could have said.
+pub fn meaning(mut wire: raftpb::Message) -> Result<Received, Malformed> {
     let number = wire.r#type.unwrap_or_default();
     let Ok(kind) = MessageType::try_from(number) else {
         return Ok(Received::Dropped(Dropped::UnknownKind(number)));
