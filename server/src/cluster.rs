@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use detcd_core::ids::MemberId;
 use detcd_core::membership::{self, Membership};
-use detcd_core::reply::Reply;
+use detcd_core::reply::{Rejected, Reply};
 use detcd_io::boot::identity;
 use detcd_io::boot::url::Url;
 use detcd_io::clock::{Instant, wall_millis};
@@ -97,7 +97,7 @@ impl<B: Backend> Member<B> {
                 let urls = self.leader_urls().await;
                 match self.forward().promote(urls, id.0).await {
                     Ok(members) => return Ok(members),
-                    Err(Unheard::Refused(text)) => return Err(Status::new(Code::FailedPrecondition, text)),
+                    Err(Unheard::Refused(text)) => return Err(refused_by_leader(text)),
                     Err(Unheard::Again) => tokio::time::sleep(AGAIN).await,
                 }
             }
@@ -113,7 +113,7 @@ impl<B: Backend> Member<B> {
         let progress = self.asker().progress(id).await.map_err(|why| status::status(status::unanswered(why)))?;
         let Some(progress) = progress else { return Err(Refused::NotLeader.into()) };
         let Some(matched) = progress.matched else {
-            return Err(status::status(status::rejected(detcd_core::reply::Rejected::MemberNotFound)));
+            return Err(status::status(status::rejected(Rejected::MemberNotFound)));
         };
         if u128::from(matched.0) * 100 < u128::from(progress.own.0) * u128::from(READY_PERCENT) {
             return Err(Refused::LearnerNotReady.into());
@@ -225,6 +225,12 @@ fn may_add_voter(membership: &Membership) -> bool {
 fn may_remove_voter(membership: &Membership, id: MemberId) -> bool {
     let (started, voters) = started(membership, Some(id));
     voters != 0 && quorum(voters) <= started
+}
+
+/// The status of what the leader said of a promotion.
+fn refused_by_leader(text: String) -> Status {
+    let missing = status::rejected(Rejected::MemberNotFound);
+    if text == missing.1 { status::status(missing) } else { Status::new(Code::FailedPrecondition, text) }
 }
 
 fn may_promote(membership: &Membership) -> bool {

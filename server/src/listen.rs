@@ -115,7 +115,7 @@ pub(crate) fn serve_peers<B: Backend>(
     network: Network,
     closed: &watch::Receiver<bool>,
 ) -> Serving {
-    let router = http::peer_router(member).merge(peer::router(network));
+    let router = http::peer_router(member.clone()).merge(peer::router(network)).merge(peer::about::router(member));
     let mut tasks = JoinSet::new();
     for listener in listeners {
         let closed = closed.clone();

@@ -29,7 +29,6 @@ use detcd_io::wal::SEGMENT_BYTES;
 use detcd_server::auto_compact;
 use detcd_server::compose::{Assembled, Written, assemble, lease_rules};
 use detcd_server::config::Config;
-use detcd_server::forward::Nobody;
 use detcd_server::log::{Line, Log, Severity};
 use detcd_server::member::Member;
 use detcd_server::publish;
@@ -40,6 +39,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::listen::{self, Bound, Ends};
 use crate::metrics::Metrics;
 use crate::notify;
+use crate::peer::forward::Http;
 use crate::peer::{Membership, Network};
 
 const SIGINT: i32 = 2;
@@ -218,7 +218,7 @@ impl Life<'_> {
         getrandom::fill(&mut seed).map_err(|error| Failure::Process(std::io::Error::other(error.to_string())))?;
         let (network, spool, peers) = network(self.config, &booted);
         let assembled =
-            assemble(booted, self.config, Entropy::from_bytes(seed), wall_millis(), (peers, Arc::new(Nobody)));
+            assemble(booted, self.config, Entropy::from_bytes(seed), wall_millis(), (peers, Arc::new(Http::default())));
         let Assembled {
             driver,
             writer,

@@ -6,11 +6,13 @@
 //! Invariants: nobody waits for a slow or dead member but the tasks that are its own; everything that a stranger can send is bounded, in bytes and in time; nothing that arrives is believed before
 //! the headers were looked at, in etcd's order.
 //!
-//! Reading order: this file, [`remote`] (one other member), [`link`] (what is said to it), [`dial`] (what it says), [`post`], [`routes`] and [`receive`] (what others ask),
+//! Reading order: this file, [`remote`] (one other member), [`link`] (what is said to it), [`dial`] (what it says), [`post`], [`routes`] and [`receive`] (what others ask), [`about`] and [`forward`] (what members want to know of each other),
 //! [`serve`] (sockets), [`wire`] (headers), [`client`], [`times`].
 
+pub(crate) mod about;
 mod client;
 mod dial;
+pub(crate) mod forward;
 mod link;
 mod paced;
 mod post;

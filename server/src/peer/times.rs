@@ -16,6 +16,10 @@ pub(super) const HEARTBEAT: Duration = Duration::from_millis(READ.as_millis() as
 pub(super) const POST: Duration = Duration::from_secs(10);
 /// For the answer to a snapshot whose last byte was sent: its receiver writes and syncs all of it before it answers.
 pub(super) const SNAPSHOT_ANSWER: Duration = Duration::from_secs(5 * 60);
+/// For an answer of another member's services.
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
+/// For this member to have applied what was committed when it was asked about a lease, as in etcd.
+pub(super) const LEASE: Duration = Duration::from_secs(1);
 /// For what was gathered for a member that is removed.
 pub(super) const LAST_FLUSH: Duration = Duration::from_secs(1);
 
