@@ -76,6 +76,18 @@ impl Disk {
         self.kept.hard_state.term
     }
 
+    /// Whether an entry is safe, by itself or within a snapshot.
+    #[must_use]
+    pub fn has(&self, entry: &Entry) -> bool {
+        entry.index <= self.kept.base.index || self.entry(entry.index) == Some(entry)
+    }
+
+    /// The newest safe place.
+    #[must_use]
+    pub fn last(&self) -> Index {
+        self.kept.entries.last().map_or(self.kept.base.index, |entry| entry.index)
+    }
+
     /// The safe entry at a place.
     #[must_use]
     pub fn entry(&self, index: Index) -> Option<&Entry> {

@@ -28,7 +28,8 @@ impl Raft {
         if !change.is_some_and(|change| self.configuration.take(change)) {
             return;
         }
-        assert!(matches!(self.role, Role::Follower(_) | Role::Leader(_)), "a candidate has applied all changes");
+        let campaigns = matches!(self.role, Role::PreCandidate(_) | Role::Candidate(_));
+        assert!(!campaigns || mutated!(self.config, CampaignBeforeChange), "a candidate has applied all changes");
         if !matches!(self.role, Role::Leader(_)) {
             return;
         }

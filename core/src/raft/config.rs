@@ -81,6 +81,8 @@ pub enum Mutant {
     ReadBeforeOwnCommit,
     /// A leader answers reads without asking whether it still leads.
     ReadWithoutQuorum,
+    /// All rounds of reads have the same token, so that an old answer proves a new round (etcd issue 20418).
+    ReadTokenReused,
     /// A learner's copy counts for the commit index (Raft thesis, section 4.2.1).
     LearnerCounts,
     /// A leader appends a change of the membership before the last one is applied (Raft thesis, section 4.1).

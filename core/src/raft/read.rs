@@ -93,7 +93,7 @@ impl Raft {
         if alone {
             return self.answer(readers, index, effects);
         }
-        reads.issued += 1;
+        reads.issued = if mutated!(self.config, ReadTokenReused) { 1 } else { reads.issued + 1 };
         reads.rounds.push_back(Round { token: reads.issued, index, readers });
         self.broadcast_heartbeat(effects);
     }

@@ -6,7 +6,7 @@
 //! states seen. `RUSTFLAGS='--cfg mutants --cfg verify' cargo test -p detcd-tests --test raft_model` also shows, for
 //! every known bug, that a model finds it.
 //!
-//! Reading order: `world` (state and actions), `promise` (what must hold, checked after every step), `starts` (where the
+//! Reading order: `world` (state and actions), `shell` (what effects do), `promise` (what must hold, checked after every step), `starts` (where the
 //! models begin and how far they go), `sound` (the engine keeps its promises), `mutants` (a broken one does not).
 
 #![allow(clippy::unwrap_used, reason = "a test says what failed by failing")]
@@ -15,6 +15,7 @@
 #[cfg(mutants)]
 mod mutants;
 mod promise;
+mod shell;
 mod sound;
 mod starts;
 mod world;

@@ -1,6 +1,7 @@
 //! A checker that never failed has proved nothing: each known bug must be found, and as the broken promise that it is.
 
-use detcd_core::raft::Mutant;
+use detcd_core::ids::MemberId;
+use detcd_core::raft::{Change, Mutant};
 use stateright::{Checker, HasDiscoveries, Model};
 
 use super::promise::Promise;
@@ -41,7 +42,7 @@ fn a_vote_for_a_candidate_with_an_older_log() {
 #[test]
 fn an_acknowledgement_that_leaves_before_it_is_durable() {
     let bounds = Bounds { proposals: 1, ..Bounds::default() };
-    is_found(Mutant::AcceptBeforeDurable, Promise::CommittedIsDurable, starts::led(3, bounds));
+    is_found(Mutant::AcceptBeforeDurable, Promise::AcknowledgedIsDurable, starts::led(3, bounds));
 }
 
 #[test]
@@ -81,3 +82,49 @@ fn a_read_without_asking_who_leads() {
     let bounds = Bounds { elections: 1, reads: 1, ..Bounds::default() };
     is_found(Mutant::ReadWithoutQuorum, Promise::FreshReads, starts::led(3, bounds));
 }
+
+#[test]
+fn a_read_that_an_older_answer_proves() {
+    let bounds = Bounds { elections: 1, reads: 2, ..Bounds::default() };
+    is_found(Mutant::ReadTokenReused, Promise::FreshReads, starts::led(3, bounds).without_hurry());
+}
+
+#[test]
+fn a_learner_that_counts() {
+    let bounds = Bounds { proposals: 1, ..Bounds::default() };
+    is_found(Mutant::LearnerCounts, Promise::CommittedIsDurable, starts::with_learner(bounds));
+}
+
+#[test]
+fn a_change_before_the_last_one_is_applied() {
+    let bounds = Bounds { elections: 1, proposals: 1, changes: 2, ..Bounds::default() };
+    let cluster = starts::led(3, bounds).with_plan(&LEAVE_ONE).without_hurry().apart(0, 2);
+    is_found(Mutant::TwoChangesInFlight, Promise::LeaderCompleteness, cluster);
+}
+
+#[test]
+fn a_campaign_before_a_committed_change_is_applied() {
+    let bounds = Bounds { elections: 2, ..Bounds::default() };
+    is_found(Mutant::CampaignBeforeChange, Promise::ElectionSafety, starts::two_changes(bounds).slowly().only_votes());
+}
+
+#[test]
+fn an_heir_that_is_told_too_early() {
+    let bounds = Bounds { proposals: 1, transfers: 1, ..Bounds::default() };
+    is_found(Mutant::TransferWhileBehind, Promise::HeirIsComplete, starts::led(3, bounds));
+}
+
+#[test]
+fn a_snapshot_that_leaves_the_configuration_as_it_was() {
+    let bounds = Bounds { changes: 1, trims: 1, ..Bounds::default() };
+    is_found(Mutant::SnapshotWithoutConfiguration, Promise::SameConfiguration, starts::joining(bounds));
+}
+
+#[test]
+fn a_snapshot_that_is_acknowledged_before_it_is_durable() {
+    let bounds = Bounds { elections: 1, ..Bounds::default() };
+    is_found(Mutant::SnapshotBeforeDurable, Promise::AcknowledgedIsDurable, starts::behind(bounds));
+}
+
+/// Two steps from three voters to the first alone.
+const LEAVE_ONE: [Change; 2] = [Change::Remove(MemberId(3)), Change::Remove(MemberId(2))];

@@ -1,9 +1,10 @@
 //! The engine keeps its promises in every state of these models, and the models get where they are meant to get.
 
+use detcd_core::raft::Change;
 use stateright::{Checker, Model};
 
 use super::starts;
-use super::world::{Bounds, CLIENT_ENTRY, Cluster, KEPT, LATER_LEADER};
+use super::world::{Bounds, CHANGED, CLIENT_ENTRY, Cluster, INHERITED, INSTALLED, KEPT, LATER_LEADER, id_of};
 
 /// Walks all states of a model. Each name in `reached` is something that must happen in at least one of them.
 fn keeps_its_promises(cluster: Cluster, reached: &[&'static str]) {
@@ -79,4 +80,56 @@ fn thesis_section_9_6_pre_vote_changes_no_promise() {
     keeps_its_promises(starts::empty(2, bounds).with_pre_vote().without_hurry(), &[LATER_LEADER]);
     let bounds = Bounds { elections: 1, doubts: 2, ..Bounds::default() };
     keeps_its_promises(starts::led(3, bounds).with_pre_vote().without_hurry(), &[LATER_LEADER]);
+}
+
+#[test]
+fn thesis_section_4_1_one_change_at_a_time() {
+    let bounds = Bounds { elections: 1, changes: 2, ..Bounds::default() };
+    let plan = [Change::Remove(id_of(2)), Change::Remove(id_of(1))];
+    let cluster = starts::led(3, bounds).with_plan(&plan).without_hurry().apart(0, 2);
+    keeps_its_promises(cluster, &[CHANGED, LATER_LEADER]);
+}
+
+#[test]
+fn nobody_who_can_win_is_two_changes_late() {
+    let bounds = Bounds { elections: 2, crashes: 1, ..Bounds::default() };
+    keeps_its_promises(starts::two_changes(bounds).slowly().without_hurry(), &[LATER_LEADER]);
+}
+
+#[test]
+fn thesis_section_4_2_1_a_learner_is_promoted() {
+    let plan = [Change::AddVoter(id_of(2))];
+    let bounds = Bounds { elections: 1, changes: 1, beats: 1, ..Bounds::default() };
+    keeps_its_promises(starts::with_learner(bounds).with_plan(&plan).without_hurry(), &[CHANGED, LATER_LEADER]);
+    let bounds = Bounds { proposals: 1, changes: 1, reads: 1, ..Bounds::default() };
+    keeps_its_promises(starts::with_learner(bounds).with_plan(&plan).without_hurry(), &[CHANGED, CLIENT_ENTRY]);
+}
+
+#[test]
+fn thesis_section_4_2_2_a_leader_removes_itself() {
+    let bounds = Bounds { elections: 1, changes: 1, ..Bounds::default() };
+    let cluster = starts::led(3, bounds).with_plan(&[Change::Remove(id_of(0))]).without_hurry();
+    keeps_its_promises(cluster, &[CHANGED, INHERITED, LATER_LEADER]);
+}
+
+#[test]
+fn thesis_section_3_10_leadership_moves() {
+    let bounds = Bounds { proposals: 1, transfers: 1, ..Bounds::default() };
+    keeps_its_promises(starts::led(3, bounds).without_hurry(), &[CLIENT_ENTRY, INHERITED, LATER_LEADER]);
+}
+
+#[test]
+fn section_7_a_snapshot_brings_a_member_up() {
+    let bounds = Bounds { elections: 1, crashes: 1, ..Bounds::default() };
+    keeps_its_promises(starts::behind(bounds).without_hurry(), &[INSTALLED]);
+    let bounds = Bounds { elections: 1, beats: 1, losses: 1, ..Bounds::default() };
+    keeps_its_promises(starts::behind(bounds).without_hurry(), &[INSTALLED]);
+    let bounds = Bounds { elections: 2, ..Bounds::default() };
+    keeps_its_promises(starts::behind(bounds).without_hurry().slowly(), &[INSTALLED, LATER_LEADER]);
+}
+
+#[test]
+fn a_member_joins_with_a_snapshot() {
+    let bounds = Bounds { elections: 1, crashes: 1, changes: 1, proposals: 1, trims: 1, beats: 1, ..Bounds::default() };
+    keeps_its_promises(starts::joining(bounds).without_hurry(), &[CHANGED, INSTALLED, LATER_LEADER]);
 }

@@ -1,10 +1,13 @@
 //! Where the models begin: an empty cluster, or one with a past that the paper draws.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use detcd_core::ids::{Index, MemberId, Term};
-use detcd_core::raft::{Config, Configuration, Entry, EntryKind, HardState, Restored};
+use detcd_core::raft::{Change, Config, Configuration, Entry, EntryKind, HardState, Mark, Restored};
 
-use super::world::{Bounds, Cluster, Prelude, Scope, id_of};
+use super::promise::payload_of;
+use super::world::{Bounds, Cluster, Pace, Prelude, Scope, id_of};
 
 /// Members with nothing on their disks.
 pub(crate) fn empty(members: usize, bounds: Bounds) -> Cluster {
@@ -14,12 +17,58 @@ pub(crate) fn empty(members: usize, bounds: Bounds) -> Cluster {
         bounds,
         prelude: Prelude::Started,
         scope: Scope::All,
+        pace: Pace::Prompt,
+        apart: None,
+        plan: Vec::new(),
     }
 }
 
 /// Members of whom the first leads, its first entry committed.
 pub(crate) fn led(members: usize, bounds: Bounds) -> Cluster {
     Cluster { prelude: Prelude::Led, ..empty(members, bounds) }
+}
+
+/// Two voters and a learner, member 3; the first leads.
+pub(crate) fn with_learner(bounds: Bounds) -> Cluster {
+    let mut cluster = led(3, bounds);
+    let listens = BTreeSet::from([id_of(2)]);
+    for restored in &mut cluster.disks {
+        restored.configuration = Configuration { learners: listens.clone(), ..voters(2) };
+    }
+    cluster
+}
+
+/// A sole voter with a store and no older log, and a member that knows nobody.
+pub(crate) fn joining(bounds: Bounds) -> Cluster {
+    let disks = vec![with_store(voters(1)), Restored::empty(Configuration::default())];
+    Cluster { disks, plan: vec![Change::AddVoter(id_of(1))], ..led(1, bounds) }
+}
+
+/// Three voters, of whom the last one lacks what the others have only as a store.
+pub(crate) fn behind(bounds: Bounds) -> Cluster {
+    let disks = vec![with_store(voters(3)), with_store(voters(3)), Restored::empty(voters(3))];
+    Cluster { disks, ..empty(3, bounds) }
+}
+
+/// The first of three voters led two changes through, until it was alone; the second one does not know how far they went.
+pub(crate) fn two_changes(bounds: Bounds) -> Cluster {
+    let mut cluster = with_past(&[(1, Some(0), &[1]), (1, Some(0), &[1]), (1, Some(0), &[1])], bounds);
+    for restored in &mut cluster.disks[..2] {
+        for (index, leaver) in [(2, 2), (3, 1)] {
+            let payload = payload_of(Change::Remove(id_of(leaver))).into();
+            let (term, index) = (Term(1), Index(index));
+            restored.entries.push(Entry { term, index, kind: EntryKind::ConfChange, payload });
+        }
+    }
+    cluster.disks[0].hard_state.commit = Index(3);
+    cluster
+}
+
+/// A disk whose log begins behind entry 1.
+fn with_store(configuration: Configuration) -> Restored {
+    let base = Mark::new(Index(1), Term(1));
+    let hard_state = HardState { term: Term(1), vote: None, commit: base.index };
+    Restored { hard_state, base, applied: base.index, ..Restored::empty(configuration) }
 }
 
 /// Logs in the manner of the paper's figure 7: a tail that is missing, one that is foreign.
@@ -34,7 +83,16 @@ fn with_past(past: &[(u64, Option<usize>, &[u64])], bounds: Bounds) -> Cluster {
         entries: log(terms),
         ..Restored::empty(voters(past.len()))
     });
-    Cluster { config: config(), disks: disks.collect(), bounds, prelude: Prelude::Started, scope: Scope::All }
+    Cluster {
+        config: config(),
+        disks: disks.collect(),
+        bounds,
+        prelude: Prelude::Started,
+        scope: Scope::All,
+        pace: Pace::Prompt,
+        apart: None,
+        plan: Vec::new(),
+    }
 }
 
 /// The cluster of the paper's figure 8, at (b): member 1 led term 2, member 3 was elected in term 3 by itself and member 2.

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use detcd_core::ids::{MemberId, Ticket};
-use detcd_core::raft::progress::Flow;
-use detcd_core::raft::role::Role;
-use detcd_core::raft::{Config, Effect, EntryKind, Input, Message, Raft, Restored, Sync, Timer};
+use detcd_core::raft::progress::{Flow, Progress, Shipment};
+use detcd_core::raft::role::{Leader, Role};
+use detcd_core::raft::{Change, Config, EntryKind, Input, Message, Raft, Restored, Timer};
 use detcd_tests::disk::Disk;
 use stateright::{Model, Property};
 
-use super::promise::{History, Promise};
+use super::promise::{History, Promise, payload_of};
+use super::shell::Task;
 
 /// Every promise is kept.
 pub(crate) const KEPT: &str = "every promise is kept";
@@ -20,6 +21,12 @@ pub(crate) const KEPT: &str = "every promise is kept";
 pub(crate) const LATER_LEADER: &str = "a later leader";
 /// Something a client wrote is committed.
 pub(crate) const CLIENT_ENTRY: &str = "a client's entry is committed";
+/// Every change of the plan is committed.
+pub(crate) const CHANGED: &str = "the membership changed as planned";
+/// A store took another one's place.
+pub(crate) const INSTALLED: &str = "a snapshot is installed";
+/// Somebody campaigned on request.
+pub(crate) const INHERITED: &str = "an heir leads";
 
 /// How often each thing may happen. What has no bound here is bounded by what causes it.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -31,6 +38,10 @@ pub(crate) struct Bounds {
     pub(crate) repeats: u8,
     pub(crate) reads: u8,
     pub(crate) doubts: u8,
+    pub(crate) changes: u8,
+    pub(crate) transfers: u8,
+    pub(crate) trims: u8,
+    pub(crate) losses: u8,
 }
 
 /// Where a model begins and how far it goes.
@@ -42,6 +53,11 @@ pub(crate) struct Cluster {
     /// Member 1 leads, and all is quiet, before the first state.
     pub(crate) prelude: Prelude,
     pub(crate) scope: Scope,
+    pub(crate) pace: Pace,
+    /// Members that never hear each other.
+    pub(crate) apart: Option<(usize, usize)>,
+    /// The changes of the membership, in their order.
+    pub(crate) plan: Vec<Change>,
 }
 
 /// What happened before the first state.
@@ -51,6 +67,15 @@ pub(crate) enum Prelude {
     Started,
     /// Member 1 has been elected and its first entry is committed everywhere.
     Led,
+}
+
+/// When the state machine does what it is asked to do.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) enum Pace {
+    /// At once.
+    Prompt,
+    /// At any time later.
+    Slow,
 }
 
 /// Which messages are not always lost.
@@ -67,9 +92,9 @@ pub(crate) enum Scope {
 /// A message under way.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Packet {
-    from: MemberId,
-    to: MemberId,
-    message: Message,
+    pub(super) from: MemberId,
+    pub(super) to: MemberId,
+    pub(super) message: Message,
 }
 
 /// One member.
@@ -77,17 +102,29 @@ pub(crate) struct Packet {
 pub(crate) struct Member {
     pub(crate) raft: Raft,
     pub(crate) disk: Disk,
+    /// What the state machine has not done yet.
+    pub(super) task: Option<Task>,
 }
 
 /// One state.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct World {
-    members: Vec<Arc<Member>>,
-    wire: BTreeSet<Arc<Packet>>,
+    pub(super) members: Vec<Arc<Member>>,
+    pub(super) wire: BTreeSet<Arc<Packet>>,
     left: Bounds,
     pub(crate) history: Arc<History>,
     pub(crate) broken: Option<Promise>,
-    scope: Scope,
+    pub(crate) seen: Seen,
+    pub(super) scope: Scope,
+    pub(super) pace: Pace,
+    apart: Option<(usize, usize)>,
+}
+
+/// What has happened at least once.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub(crate) struct Seen {
+    pub(super) installed: bool,
+    pub(super) inherited: bool,
 }
 
 /// One thing that happens.
@@ -111,6 +148,16 @@ pub(crate) enum Action {
     Propose(usize),
     /// A client reads from a leader.
     Read(usize),
+    /// An operator wants the next change of the plan.
+    Change(usize),
+    /// An operator wants another leader.
+    Transfer(usize, MemberId),
+    /// A member forgets what it has applied.
+    Trim(usize),
+    /// A snapshot is known to be lost.
+    Lose(usize, MemberId),
+    /// The state machine does what it was asked to do.
+    Work(usize),
 }
 
 impl Cluster {
@@ -120,6 +167,18 @@ impl Cluster {
 
     pub(crate) fn without_hurry(self) -> Self {
         Self { scope: Scope::Substance, ..self }
+    }
+
+    pub(crate) fn with_plan(self, plan: &[Change]) -> Self {
+        Self { plan: plan.to_vec(), ..self }
+    }
+
+    pub(crate) fn apart(self, one: usize, other: usize) -> Self {
+        Self { apart: Some((one, other)), ..self }
+    }
+
+    pub(crate) fn slowly(self) -> Self {
+        Self { pace: Pace::Slow, ..self }
     }
 
     pub(crate) fn with_pre_vote(mut self) -> Self {
@@ -133,19 +192,23 @@ impl Model for Cluster {
     type Action = Action;
 
     fn init_states(&self) -> Vec<World> {
+        let begin = &self.disks[0];
         let mut world = World {
             members: Vec::new(),
             wire: BTreeSet::new(),
             left: self.bounds,
-            history: Arc::default(),
+            history: Arc::new(History::new(begin.base, begin.configuration.clone())),
             broken: None,
+            seen: Seen::default(),
             scope: self.scope,
+            pace: if self.prelude == Prelude::Led { Pace::Prompt } else { self.pace },
+            apart: None,
         };
         for (at, restored) in self.disks.iter().enumerate() {
             let config = Config { id: id_of(at), ..self.config.clone() };
             let disk = Disk::new(restored);
             let raft = Raft::restore(config, restored.clone()).unwrap();
-            world.members.push(Arc::new(Member { raft, disk }));
+            world.members.push(Arc::new(Member { raft, disk, task: None }));
         }
         for at in 0..self.disks.len() {
             world.start(at);
@@ -153,6 +216,7 @@ impl Model for Cluster {
         if self.prelude == Prelude::Led {
             world.lead(0);
         }
+        (world.pace, world.apart) = (self.pace, self.apart);
         world.forget_the_past();
         vec![world]
     }
@@ -214,6 +278,31 @@ impl Model for Cluster {
                 let ticket = Ticket(world.history.committed());
                 world.step(at, Input::ReadAsked { ticket });
             }
+            Action::Change(at) => {
+                let payload = payload_of(self.plan[self.plan.len() - usize::from(world.left.changes)]).into();
+                world.left.changes -= 1;
+                world.step(
+                    at,
+                    Input::Proposed { ticket: Ticket(0), kind: EntryKind::ConfChange, payload, only_in: None },
+                );
+            }
+            Action::Transfer(at, to) => {
+                world.left.transfers -= 1;
+                world.step(at, Input::TransferAsked { to });
+            }
+            Action::Trim(at) => {
+                world.left.trims -= 1;
+                let upto = world.members[at].raft.applied();
+                world.step(at, Input::Trimmed { upto });
+            }
+            Action::Lose(at, to) => {
+                world.left.losses -= 1;
+                world.step(at, Input::SnapshotSent { to, is_received: false });
+            }
+            Action::Work(at) => {
+                let task = Arc::make_mut(&mut world.members[at]).task.take();
+                world.work(at, task.expect("only who has work works"));
+            }
         }
         world.forget_the_past();
         // A candidate whose vote is still being written does nothing when its timer expires.
@@ -226,30 +315,52 @@ impl Model for Cluster {
             Property::always(KEPT, |_, world: &World| world.broken.is_none()),
             Property::sometimes(LATER_LEADER, |_, world: &World| 1 < world.history.leaders()),
             Property::sometimes(CLIENT_ENTRY, |_, world: &World| world.history.has_client_entry()),
+            Property::sometimes(CHANGED, |model: &Self, world: &World| world.history.changes() == model.plan.len()),
+            Property::sometimes(INSTALLED, |_, world: &World| world.seen.installed),
+            Property::sometimes(INHERITED, |_, world: &World| world.seen.inherited),
         ]
     }
 }
 
 impl World {
     fn actions_of(&self, at: usize, actions: &mut Vec<Action>) {
-        let Member { raft, disk } = &*self.members[at];
+        let Member { raft, disk, task } = &*self.members[at];
         let unsynced = disk.unsynced();
+        if task.is_some() {
+            actions.push(Action::Work(at));
+        }
+        if 0 < self.left.trims && raft.log().base().index < raft.applied() {
+            actions.push(Action::Trim(at));
+        }
         if 0 < unsynced {
             actions.push(Action::Persist(at));
         }
         if 0 < self.left.crashes {
             actions.extend((0..=unsynced).map(|survive| Action::Crash(at, survive)));
         }
-        if raft.is_leader() {
+        if let Role::Leader(leader) = raft.role() {
+            self.actions_on_members(at, leader, actions);
             let wanted = [
                 (self.left.beats, Action::Beat(at)),
                 (self.left.doubts, Action::Doubt(at)),
                 (self.left.proposals, Action::Propose(at)),
                 (self.left.reads, Action::Read(at)),
+                (self.left.changes, Action::Change(at)),
             ];
             actions.extend(wanted.into_iter().filter(|(left, _)| 0 < *left).map(|(_, action)| action));
         } else if 0 < self.left.elections {
             actions.push(Action::Elect(at));
+        }
+    }
+
+    fn actions_on_members(&self, at: usize, leader: &Leader, actions: &mut Vec<Action>) {
+        for (&member, progress) in &leader.members {
+            if 0 < self.left.transfers {
+                actions.push(Action::Transfer(at, member));
+            }
+            if 0 < self.left.losses && matches!(progress.flow, Flow::Snapshot(Shipment::Sent(_))) {
+                actions.push(Action::Lose(at, member));
+            }
         }
     }
 
@@ -264,19 +375,19 @@ impl World {
         let config = Config { id: id_of(at), ..cluster.config.clone() };
         let restored = disk.restored();
         let raft = Raft::restore(config, restored).unwrap();
-        self.members[at] = Arc::new(Member { raft, disk });
+        self.members[at] = Arc::new(Member { raft, disk, task: None });
         self.start(at);
     }
 
     fn start(&mut self, at: usize) {
         let mut effects = Vec::new();
         Arc::make_mut(&mut self.members[at]).raft.start(&mut effects);
-        self.perform(at, effects);
         self.judge(at);
+        self.perform(at, effects);
     }
 
     /// One input and all that follows from it at once: a batch is applied, a lease is over, a lone commit index is written.
-    fn step(&mut self, at: usize, input: Input) {
+    pub(super) fn step(&mut self, at: usize, input: Input) {
         if self.broken.is_some() {
             return;
         }
@@ -286,60 +397,8 @@ impl World {
             self.broken = Some(Promise::NoAssertionFails);
             return;
         }
-        self.perform(at, effects);
         self.judge(at);
-    }
-
-    fn perform(&mut self, at: usize, effects: Vec<Effect>) {
-        for effect in effects {
-            match effect {
-                Effect::Append(write) => {
-                    let harmless = write.sync == Sync::NotNeeded;
-                    let disk = &mut Arc::make_mut(&mut self.members[at]).disk;
-                    disk.write(write);
-                    if harmless && disk.unsynced() == 1 {
-                        disk.sync(1);
-                        self.step(at, Input::Persisted { writes: 1 });
-                    }
-                }
-                Effect::Send { to, message } => {
-                    self.wire.insert(Arc::new(Packet { from: id_of(at), to, message }));
-                }
-                Effect::Apply { entries } => {
-                    let Member { raft, disk } = &*self.members[at];
-                    let next = raft.applied().next();
-                    let in_order = entries.first().is_some_and(|entry| entry.index == next);
-                    if !in_order || entries.iter().any(|entry| disk.entry(entry.index) != Some(entry)) {
-                        self.broken = Some(Promise::AppliedIsDurable);
-                    }
-                    let upto = entries.last().expect("a batch is not empty").index;
-                    self.step(at, Input::Applied { upto });
-                }
-                Effect::ReadReady { ticket, index } => {
-                    if index.0 < ticket.0 {
-                        self.broken = Some(Promise::FreshReads);
-                    }
-                }
-                Effect::Arm { timer: Timer::LeaderAlive, .. } if !self.members[at].raft.is_leader() => {
-                    self.step(at, Input::Expired(Timer::LeaderAlive));
-                }
-                Effect::Arm { .. }
-                | Effect::MakeSnapshot { .. }
-                | Effect::Install { .. }
-                | Effect::Refused { .. }
-                | Effect::LeaderChanged { .. }
-                | Effect::Ignored { .. } => {}
-            }
-        }
-    }
-
-    fn judge(&mut self, at: usize) {
-        let history = Arc::make_mut(&mut self.history);
-        let verdict = history.note(&self.members[at].raft);
-        let verdict = verdict.and_then(|()| history.survey(self.members.iter().map(|member| &**member)));
-        if let Err(promise) = verdict {
-            self.broken.get_or_insert(promise);
-        }
+        self.perform(at, effects);
     }
 
     /// A member wins an election without any trouble.
@@ -362,9 +421,13 @@ impl World {
     /// Forgets the messages that can change nothing any more, whatever happens: the disk does not go back to an older term,
     /// and a role that ended in a term does not come back in it.
     fn forget_the_past(&mut self) {
-        let (members, scope) = (&self.members, self.scope);
+        let (members, scope, apart) = (&self.members, self.scope, self.apart);
         self.wire.retain(|packet| {
-            let Member { raft, disk } = &*members[place_of(packet.to)];
+            let ends = (place_of(packet.from), place_of(packet.to));
+            if apart.is_some_and(|(one, other)| ends == (one, other) || ends == (other, one)) {
+                return false;
+            }
+            let Member { raft, disk, .. } = &*members[place_of(packet.to)];
             let message = &packet.message;
             let Some(term) = message.term() else { return true };
             let awaited = match (raft.role(), message) {
@@ -372,8 +435,9 @@ impl World {
                 (Role::Candidate(_), Message::VoteGranted { .. } | Message::VoteRefused { .. }) => true,
                 (Role::PreCandidate(_), Message::PreVoteGranted { .. } | Message::PreVoteRefused { .. }) => true,
                 (Role::Leader(leader), Message::AppendAccepted { index, .. }) => {
-                    let progress = &leader.members[&packet.from];
-                    progress.matched < *index || matches!(progress.flow, Flow::Probe(_))
+                    let is_news =
+                        |progress: &Progress| progress.matched < *index || matches!(progress.flow, Flow::Probe(_));
+                    leader.members.get(&packet.from).is_some_and(is_news)
                 }
                 (Role::Leader(_), Message::VoteGranted { .. } | Message::VoteRefused { .. }) => false,
                 (Role::Leader(_), _) => true,
@@ -391,6 +455,6 @@ pub(crate) fn id_of(at: usize) -> MemberId {
     MemberId(at as u64 + 1)
 }
 
-fn place_of(id: MemberId) -> usize {
+pub(super) fn place_of(id: MemberId) -> usize {
     usize::try_from(id.0 - 1).expect("members are few")
 }
