@@ -101,7 +101,7 @@ fn thesis_section_4_2_1_a_learner_is_promoted() {
     let plan = [Change::AddVoter(id_of(2))];
     let bounds = Bounds { elections: 1, changes: 1, beats: 1, ..Bounds::default() };
     keeps_its_promises(starts::with_learner(bounds).with_plan(&plan).without_hurry(), &[CHANGED, LATER_LEADER]);
-    let bounds = Bounds { proposals: 1, changes: 1, reads: 1, ..Bounds::default() };
+    let bounds = Bounds { proposals: 1, changes: 1, ..Bounds::default() };
     keeps_its_promises(starts::with_learner(bounds).with_plan(&plan).without_hurry(), &[CHANGED, CLIENT_ENTRY]);
 }
 
