@@ -13,6 +13,8 @@ use detcd_core::ids::MemberId;
 use detcd_core::raft;
 use detcd_io::boot::asked::Asked;
 use detcd_io::boot::execute::{BootError, Booted, Start, boot};
+use detcd_io::boot::found::{Found, Presence};
+use detcd_io::boot::inspect::inspect;
 use detcd_io::boot::journal::{self, Journal};
 use detcd_io::boot::machine::{Machine, go_arch};
 use detcd_io::boot::plan::Notice;
@@ -22,7 +24,7 @@ use detcd_io::driver::{self, Peers};
 use detcd_io::entropy::Entropy;
 use detcd_io::fault::Fault;
 use detcd_io::peer::spool::{Spool, spool};
-use detcd_io::peer::{Directory, Transport as _, inbox};
+use detcd_io::peer::{Directory, Peer, Transport as _, inbox};
 use detcd_io::snap::membership;
 use detcd_io::store::lmdb::Lmdb;
 use detcd_io::wal::SEGMENT_BYTES;
@@ -40,6 +42,7 @@ use crate::listen::{self, Bound, Ends};
 use crate::metrics::Metrics;
 use crate::notify;
 use crate::peer::forward::Http;
+use crate::peer::others::others;
 use crate::peer::{Membership, Network};
 
 const SIGINT: i32 = 2;
@@ -154,7 +157,7 @@ fn run_once(config: &Config, log: &Log) -> Result<Ended, Failure> {
 async fn start(config: &Config) -> Result<Booted<RealDisk, Lmdb>, BootError> {
     let start = Start {
         places: config.data.places.clone(),
-        asked: resolved(&config.asked),
+        asked: looked_up(config).await,
         machine: machine(),
         segment_bytes: SEGMENT_BYTES,
         raft: raft_config(config),
@@ -165,8 +168,16 @@ async fn start(config: &Config) -> Result<Booted<RealDisk, Lmdb>, BootError> {
     boot(&RealDisk, &start, |directory| async move { Lmdb::open(&directory) }).await
 }
 
-fn resolved(asked: &Asked) -> Asked {
-    let mut asked = asked.clone();
+/// What was asked, with what has to be looked up for it: addresses, and other members where this one has never run.
+async fn looked_up(config: &Config) -> Asked {
+    let mut asked = config.asked.clone();
+    let has_run = match inspect(&RealDisk, &config.data.places).await {
+        Found::Member(found) => found.log == Presence::Present,
+        _ => false,
+    };
+    if !has_run {
+        asked.others = others(&asked).await;
+    }
     for place in asked.to_resolve() {
         if let Some(address) = place.to_socket_addrs().ok().and_then(|mut addresses| addresses.next()) {
             asked.resolved.insert(place, address);
@@ -362,7 +373,8 @@ fn network(config: &Config, booted: &Booted<RealDisk, Lmdb>) -> (Network, Spool<
     let members: Membership = Arc::new(move || membership::json(&store.membership()).into());
     let urls: Vec<String> = config.urls.advertise_peer.iter().map(ToString::to_string).collect();
     let network = Network::new(directory.clone(), inbox, spooler, members, &urls);
-    let peers = Peers { transport: Arc::new(network.clone()), arrivals, directory };
+    let first = booted.others.iter().map(|other| Peer { id: other.id, urls: other.peer_urls.clone() }).collect();
+    let peers = Peers { transport: Arc::new(network.clone()), arrivals, directory, first };
     (network, spool, peers)
 }
 

@@ -116,6 +116,7 @@ fn asked() -> Start {
             state: ClusterState::New,
             advertise_peer_urls: Vec::new(),
             recovery: Recovery::Ordinary,
+            others: None,
             resolved: BTreeMap::new(),
         },
         machine: Computer { arch: "amd64".to_owned(), unsupported_arch: None, fd_limit: 1024 },

@@ -6,6 +6,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use detcd_core::membership::Member;
+
+use super::identity::ClusterId;
 use super::url::{self, Url, UrlFault};
 
 /// `--initial-cluster-state`.
@@ -41,8 +44,19 @@ pub struct Asked {
     pub advertise_peer_urls: Vec<Url>,
     /// Whether the rest of the cluster is given up.
     pub recovery: Recovery,
+    /// What members of the initial cluster say that run already. Asked only where nothing is on the disk.
+    pub others: Option<Others>,
     /// What the host names of [`Asked::to_resolve`] stand for, by `host:port`. A name that is missing could not be found.
     pub resolved: BTreeMap<String, SocketAddr>,
+}
+
+/// A cluster that runs, as one of its members tells it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Others {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Its members.
+    pub members: Vec<Member>,
 }
 
 /// The members of an initial cluster by name, each with its sorted peer URLs.
@@ -119,6 +133,7 @@ mod tests {
             advertise_peer_urls: url::parse_list(advertise).unwrap(),
             recovery: Recovery::Ordinary,
             resolved: BTreeMap::new(),
+            others: None,
         }
     }
 

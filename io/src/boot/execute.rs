@@ -7,7 +7,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 
 use detcd_core::ids::{Index, Term, Ticket};
-use detcd_core::membership::ConfChangeKind;
+use detcd_core::membership::{ConfChangeKind, Member};
 use detcd_core::raft::{
     Change, Config, Configuration, Entry, EntryKind, HardState, Malformed, Mark, Raft, Restored, Sync, Write,
 };
@@ -67,6 +67,8 @@ pub struct Booted<D: Disk, B> {
     pub marked: Index,
     /// What to tell the operator.
     pub notices: Vec<Notice>,
+    /// Members of a cluster that this one joins, for a first contact.
+    pub others: Vec<Member>,
     /// The directory is this process's while it lives.
     pub claim: Claim<D::File>,
     /// The known bug that it carries, in builds that prove the checkers can fail.
@@ -133,6 +135,7 @@ where
         Plan::Import(how) => import(disk, start, *how, &open).await?,
         Plan::Restart(_) => {}
     }
+    let others = if let Plan::Create(create) = &plan { create.others.clone() } else { Vec::new() };
     if let Plan::Restart(Restart { store: Presence::Absent }) = &plan {
         check_nothing_lost(disk, start, &options).await?;
     }
@@ -168,6 +171,7 @@ where
         metadata,
         marked: base.index,
         notices,
+        others,
         claim,
         #[cfg(mutants)]
         mutant: start.mutant,
@@ -217,7 +221,8 @@ async fn found_log<D: Disk>(disk: &D, options: Options, create: &Create) -> Resu
         })
         .collect();
     let commit = entries.last().map_or(Index::ZERO, |entry| entry.index);
-    let hard_state = Some(HardState { term: Term(1), vote: None, commit });
+    // Who joins a cluster that runs starts from nothing at all.
+    let hard_state = (!entries.is_empty()).then_some(HardState { term: Term(1), vote: None, commit });
     let metadata = Metadata { member: create.member, cluster: create.cluster.0 };
     let founding = Write { snapshot: None, entries, hard_state, sync: Sync::Required };
     // Dropped at once, to be opened like any other log: one way in.

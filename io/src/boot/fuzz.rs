@@ -315,6 +315,7 @@ fn what_is_asked(choices: u8) -> Start {
             state: if has(4) { ClusterState::Existing } else { ClusterState::New },
             advertise_peer_urls: vec![url],
             recovery: if has(5) { Recovery::ForceNewCluster } else { Recovery::Ordinary },
+            others: None,
             resolved: BTreeMap::new(),
         },
         machine: Machine { arch: "amd64".to_owned(), unsupported_arch: None, fd_limit: 1024 },

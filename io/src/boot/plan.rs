@@ -6,7 +6,10 @@
 //! Its other half is an order that the execution keeps: the log is made (whole, by a rename) before the store. So a log without a
 //! store is a first start that was cut short, and a store without a log is a log that was lost or is kept elsewhere.
 
+use std::collections::BTreeSet;
+
 use detcd_core::ids::MemberId;
+use detcd_core::membership::Member;
 
 use super::asked::{Asked, ClusterState, Members, Recovery, cluster_of_one, parse_members};
 use super::found::{Found, MemberFound, Presence};
@@ -51,8 +54,10 @@ pub struct Create {
     pub member: MemberId,
     /// The cluster.
     pub cluster: ClusterId,
-    /// All founding members by ascending id, this one among them.
+    /// All founding members by ascending id, this one among them. None in a cluster that runs: its log tells.
     pub founders: Vec<Founder>,
+    /// Those who are in the cluster already, for a first contact.
+    pub others: Vec<Member>,
 }
 
 /// The facts of a restart; ids and members come from the log and the store.
@@ -192,18 +197,40 @@ fn create(asked: &Asked) -> Result<Plan, Refusal> {
     }
     check_unique(&members)?;
     if let ClusterState::Existing = asked.state {
-        if members.len() == 1 {
-            return Err(Refusal::NobodyToJoin);
-        }
-        return Err(Refusal::NotBuilt {
-            what: "joining an existing cluster (--initial-cluster-state=existing)".to_owned(),
-            reason: "join_not_built",
-        });
+        return join(asked, &members);
     }
     let founders = founders(&members, &asked.token);
     let ids: Vec<MemberId> = founders.iter().map(|founder| founder.id).collect();
     let own = founders.iter().find(|founder| founder.name == asked.name).expect("the local name is among the members");
-    Ok(Plan::Create(Create { member: own.id, cluster: cluster_id(&ids), founders }))
+    let running = asked.others.iter().flat_map(|others| &others.members);
+    if running.into_iter().any(|member| member.id == own.id && !member.client_urls.is_empty()) {
+        return Err(Refusal::AlreadyBootstrapped { member: own.id });
+    }
+    Ok(Plan::Create(Create { member: own.id, cluster: cluster_id(&ids), founders, others: Vec::new() }))
+}
+
+/// Joins a cluster that runs. It knows this member already: by its peer URLs, under an id that was made when it was added.
+fn join(asked: &Asked, named: &Members) -> Result<Plan, Refusal> {
+    let Some(others) = &asked.others else { return Err(Refusal::NobodyToJoin) };
+    if named.len() != others.members.len() {
+        return Err(Refusal::JoinMismatch { cause: "member count is unequal".to_owned() });
+    }
+    let mut own = None;
+    for (name, urls) in named {
+        let urls: BTreeSet<&str> = urls.iter().map(Url::as_str).collect();
+        let is_this = |member: &&Member| member.peer_urls.iter().map(String::as_str).collect::<BTreeSet<_>>() == urls;
+        let Some(found) = others.members.iter().find(is_this) else {
+            let urls: Vec<&str> = urls.into_iter().collect();
+            let cause = format!("unmatched member while checking PeerURLs ({name}={})", urls.join(","));
+            return Err(Refusal::JoinMismatch { cause });
+        };
+        if *name == asked.name {
+            own = Some(found.id);
+        }
+    }
+    let member = own.expect("the local name is among the members");
+    let known = others.members.iter().filter(|other| other.id != member).cloned().collect();
+    Ok(Plan::Create(Create { member, cluster: others.cluster, founders: Vec::new(), others: known }))
 }
 
 fn check_unique(members: &Members) -> Result<(), Refusal> {

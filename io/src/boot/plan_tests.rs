@@ -2,7 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use super::super::asked::Others;
 use super::*;
+
+/// Others say that these are the members of cluster 5.
+fn known(asked: Asked, members: &[(u64, &[&str])]) -> Asked {
+    let member = |(id, urls): &(u64, &[&str])| Member {
+        id: MemberId(*id),
+        peer_urls: urls.iter().map(|&url| url.to_owned()).collect(),
+        client_urls: vec!["http://c:1".to_owned()],
+        ..Member::default()
+    };
+    let others = Others { cluster: ClusterId(5), members: members.iter().map(member).collect() };
+    Asked { others: Some(others), ..asked }
+}
 
 const DEFAULT: &str = "create 8e9e05c52164694d in cdf818194e3a8c32";
 
@@ -14,6 +27,7 @@ fn asked() -> Asked {
         state: ClusterState::New,
         advertise_peer_urls: url::parse_list("http://localhost:2380").unwrap(),
         recovery: Recovery::Ordinary,
+        others: None,
         resolved: BTreeMap::new(),
     }
 }
@@ -218,7 +232,34 @@ fn flags_decide_only_where_there_is_no_log() {
         ),
         (
             existing(cluster("a", many, default_url)),
-            "refuse join_not_built: joining an existing cluster (--initial-cluster-state=existing) is not built yet in detcd",
+            "refuse join: cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs",
+        ),
+        (
+            known(
+                existing(cluster("b", many, default_url)),
+                &[(7, &["http://1.1.1.1:2380"]), (9, &["http://2.2.2.2:2380"])],
+            ),
+            "create 9 in 5",
+        ),
+        (
+            known(existing(cluster("b", many, default_url)), &[(7, &["http://1.1.1.1:2380"])]),
+            "refuse join: error validating peerURLs: member count is unequal",
+        ),
+        (
+            known(
+                existing(cluster("b", many, default_url)),
+                &[(7, &["http://1.1.1.1:2380"]), (9, &["http://2.2.2.3:2380"])],
+            ),
+            "refuse join: error validating peerURLs: unmatched member while checking PeerURLs (b=http://2.2.2.2:2380)",
+        ),
+        (
+            // The id that its URL and the token give, and it has published where clients reach it.
+            known(cluster("a", many, "http://1.1.1.1:2380"), &[(0x9cb2_31a5_02b0_f225, &["http://1.1.1.1:2380"])]),
+            "refuse already_bootstrapped: member 9cb231a502b0f225 has already been bootstrapped",
+        ),
+        (
+            known(cluster("a", many, "http://1.1.1.1:2380"), &[(7, &["http://1.1.1.1:2380"])]),
+            "create 9cb231a502b0f225 in 777a3fb06b62ab93",
         ),
         (
             existing(cluster("c", many, default_url)),

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a refusal is an answer, not an accident. Nothing was written to the data directory when one is returned.
 
+use detcd_core::ids::MemberId;
+
 use super::url::UrlFault;
 
 /// A start that will not happen.
@@ -86,6 +88,18 @@ pub enum Refusal {
     /// Joining, but nobody is named who could be joined.
     #[error("cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs")]
     NobodyToJoin,
+    /// It runs already, or has run.
+    #[error("member {member} has already been bootstrapped")]
+    AlreadyBootstrapped {
+        /// The member.
+        member: MemberId,
+    },
+    /// The cluster that runs is not the one that was named.
+    #[error("error validating peerURLs: {cause}")]
+    JoinMismatch {
+        /// What differs.
+        cause: String,
+    },
     /// The member has left its cluster for good.
     #[error(
         "the member has been permanently removed from the cluster; the data-dir used by this member must be removed"
@@ -116,7 +130,8 @@ impl Refusal {
             Self::Locked { .. } => "locked",
             Self::InitialCluster(_) | Self::NoLocalName { .. } | Self::DuplicateUrl { .. } => "initial_cluster",
             Self::AdvertiseMismatch { .. } => "advertise_urls",
-            Self::NobodyToJoin => "join",
+            Self::NobodyToJoin | Self::JoinMismatch { .. } => "join",
+            Self::AlreadyBootstrapped { .. } => "already_bootstrapped",
             Self::Removed => "removed",
             Self::NotBuilt { reason, .. } => reason,
         }
@@ -152,6 +167,10 @@ impl Refusal {
             }
             Self::DuplicateUrl { .. } => "each peer URL may belong to one member only".to_owned(),
             Self::NobodyToJoin => "--initial-cluster must also name the members that run".to_owned(),
+            Self::AlreadyBootstrapped { .. } => {
+                "this member has lost its data directory: remove it from the cluster and add it anew, with --initial-cluster-state=existing".to_owned()
+            }
+            Self::JoinMismatch { .. } => "--initial-cluster must name exactly the members that 'member list' shows, this one among them".to_owned(),
             Self::Removed => "a removed member cannot come back: add a new one, with an empty data directory".to_owned(),
             Self::NotBuilt { .. } => String::new(),
         }

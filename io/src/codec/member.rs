@@ -30,6 +30,18 @@ struct Json {
     is_promote: bool,
 }
 
+impl From<Json> for Member {
+    fn from(json: Json) -> Self {
+        Self {
+            id: MemberId(json.id),
+            peer_urls: json.peer_urls,
+            is_learner: json.is_learner,
+            name: json.name,
+            client_urls: json.client_urls,
+        }
+    }
+}
+
 /// Go writes a nil list as `null`.
 fn null_as_default<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
@@ -41,14 +53,8 @@ fn null_as_default<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Str
 /// The bytes are no such JSON.
 pub fn decode_context(bytes: &[u8]) -> Result<Context, serde_json::Error> {
     let json: Json = serde_json::from_slice(bytes)?;
-    let member = Member {
-        id: MemberId(json.id),
-        peer_urls: json.peer_urls,
-        is_learner: json.is_learner,
-        name: json.name,
-        client_urls: json.client_urls,
-    };
-    Ok(Context { member, is_promote: json.is_promote })
+    let is_promote = json.is_promote;
+    Ok(Context { member: json.into(), is_promote })
 }
 
 /// Reads a row of bucket `members`.
@@ -57,6 +63,15 @@ pub fn decode_context(bytes: &[u8]) -> Result<Context, serde_json::Error> {
 /// The bytes are no such JSON.
 pub fn decode(bytes: &[u8]) -> Result<Member, serde_json::Error> {
     Ok(decode_context(bytes)?.member)
+}
+
+/// Reads a list of members, as other members answer it.
+///
+/// # Errors
+/// The bytes are no such JSON.
+pub fn decode_list(bytes: &[u8]) -> Result<Vec<Member>, serde_json::Error> {
+    let list: Vec<Json> = serde_json::from_slice(bytes)?;
+    Ok(list.into_iter().map(Member::from).collect())
 }
 
 /// The JSON of `member`: fields in etcd's order, empty ones left out except the peer URLs.

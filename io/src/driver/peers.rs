@@ -16,6 +16,8 @@ pub struct Peers {
     pub arrivals: Arrivals,
     /// Whom the transport lets speak.
     pub directory: Directory,
+    /// Whom a member talks to that does not know its cluster yet.
+    pub first: Vec<Peer>,
 }
 
 impl Peers {
@@ -23,7 +25,7 @@ impl Peers {
     #[must_use]
     pub fn alone(cluster: u64, member: MemberId) -> Self {
         let (_, arrivals) = inbox();
-        Self { transport: Arc::new(Alone), arrivals, directory: Directory::new(cluster, member) }
+        Self { transport: Arc::new(Alone), arrivals, directory: Directory::new(cluster, member), first: Vec::new() }
     }
 
     /// The next thing that arrives. Waits for ever once nobody can send any more.
@@ -40,6 +42,10 @@ impl Peers {
 
     /// Talks to these members from now on, and to nobody else.
     pub(super) fn follow(&self, membership: &Membership) {
+        if membership.iter().len() == 0 {
+            self.directory.set(self.first.iter().map(|peer| peer.id), []);
+            return self.transport.set_peers(&self.first);
+        }
         let own = self.directory.member();
         self.directory.set(membership.iter().map(|member| member.id), membership.removed());
         let others = membership.iter().filter(|member| member.id != own);

@@ -83,6 +83,7 @@ pub(crate) fn start(data_dir: &Path) -> Start {
             state: ClusterState::New,
             advertise_peer_urls: Vec::new(),
             recovery: Recovery::Ordinary,
+            others: None,
             resolved: BTreeMap::new(),
         },
         machine: Machine { arch: "amd64".to_owned(), unsupported_arch: None, fd_limit: 1024 },

@@ -141,6 +141,7 @@ fn asked(settings: &Settings, advertise_peer_urls: Vec<Url>) -> Asked {
         state,
         advertise_peer_urls,
         recovery: Recovery::Ordinary,
+        others: None,
         resolved: BTreeMap::new(),
     }
 }

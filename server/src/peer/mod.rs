@@ -14,6 +14,7 @@ mod client;
 mod dial;
 pub(crate) mod forward;
 mod link;
+pub(crate) mod others;
 mod paced;
 mod post;
 mod receive;
