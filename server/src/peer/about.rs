@@ -42,7 +42,8 @@ pub(crate) fn router<B: Backend>(member: Member<B>) -> Router {
     Router::new()
         .route("/members", any(members::<B>))
         .route("/members/hashkv", any(hash::<B>))
-        .route("/members/promote/{id}", any(promote::<B>))
+        .route("/members/promote/", any(promote::<B>))
+        .route("/members/promote/{*id}", any(promote::<B>))
         .route("/downgrade/enabled", any(downgrade_enabled::<B>))
         .route("/leases", any(renew::<B>))
         .route("/leases/internal", any(look::<B>))
@@ -76,8 +77,9 @@ async fn members<B: Backend>(State(With(member)): State<With<B>>, method: Method
 async fn promote<B: Backend>(
     State(With(member)): State<With<B>>,
     method: Method,
-    Path(id): Path<String>,
+    id: Option<Path<String>>,
 ) -> Response<Body> {
+    let id = id.map_or_else(String::new, |Path(id)| id);
     if let Some(refused) = refuse_method(&method, &Method::POST) {
         return refused;
     }
@@ -115,7 +117,7 @@ async fn downgrade_enabled<B: Backend>(State(With(member)): State<With<B>>, meth
     }
     let response = match member.read_barrier().await {
         // Nobody can begin one here yet.
-        Ok(()) => says("text/plain; charset=utf-8", "false"),
+        Ok(()) => says("text/plain", "false"),
         Err(refused) => {
             let said = format!("failed linearized read: {}\n", refused.message());
             text(StatusCode::INTERNAL_SERVER_ERROR, said)

@@ -33,7 +33,7 @@ pub(crate) fn router(network: Network) -> Router {
         .route("/raft", any(post))
         .route("/raft/snapshot", any(snapshot))
         .route("/raft/probing", any(probing))
-        .route("/raft/stream", any(async || redirected()))
+        .route("/raft/stream", any(redirected))
         .route("/raft/stream/", any(stream))
         .route("/raft/stream/{*of}", any(stream))
         .with_state(network)
@@ -57,12 +57,14 @@ pub(super) fn empty(status: StatusCode) -> Response<Body> {
     response
 }
 
-fn redirected() -> Response<Body> {
-    let target = HeaderValue::from_static("/raft/stream/");
-    let mut response = Response::new(Body::from("<a href=\"/raft/stream/\">Temporary Redirect</a>.\n\n"));
-    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
-    response.headers_mut().insert(LOCATION, target);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+/// What Go says of a path that ends in a slash only; a link for those who might show it.
+async fn redirected(method: Method) -> Response<Body> {
+    let mut response = empty(StatusCode::TEMPORARY_REDIRECT);
+    response.headers_mut().insert(LOCATION, HeaderValue::from_static("/raft/stream/"));
+    if method == Method::GET {
+        *response.body_mut() = Body::from("<a href=\"/raft/stream/\">Temporary Redirect</a>.\n\n");
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    }
     response
 }
 

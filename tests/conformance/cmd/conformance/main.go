@@ -4,6 +4,7 @@
 //	conformance -replay FILE [flags]     repeats a script that an earlier run wrote
 //	conformance monitor [flags]          metrics, health checks and variables
 //	conformance move [flags]             data directories from etcd to detcd and back
+//	conformance peers [flags]            the peers' port, and clusters of both
 //	conformance make-corpus -out DIR     logs for detcd's own tests, judged by etcd's code
 //	conformance make-directories -out DIR  data directories for detcd's own tests
 //	conformance make-peer-corpus -out DIR  messages and streams of members for detcd's own tests
@@ -55,7 +56,9 @@ func start(args []string) int {
 	case len(args) > 0 && args[0] == "move":
 		failed, err = moveOnly(args[1:])
 	case len(args) > 0 && args[0] == "monitor":
-		failed, err = monitorOnly(args[1:])
+		failed, err = watchOnly("monitor", args[1:], watchOver)
+	case len(args) > 0 && args[0] == "peers":
+		failed, err = watchOnly("peers", args[1:], amongPeers)
 	case len(args) > 0 && args[0] == "make-peer-corpus":
 		err = makePeerCorpus(args[1:])
 	case len(args) > 0 && args[0] == "make-directories":
@@ -191,8 +194,19 @@ func watchOver(ctx context.Context, binaries pair.Binaries, root string) run.Sco
 	return run.Score{Passed: passed, Failed: len(differences)}
 }
 
-func monitorOnly(args []string) (failed int, err error) {
-	flags := flag.NewFlagSet("monitor", flag.ContinueOnError)
+// amongPeers compares what both say to other members, and lets them be members of one cluster.
+func amongPeers(ctx context.Context, binaries pair.Binaries, root string) run.Score {
+	passed, differences := peers.Run(ctx, binaries, root)
+	for _, difference := range differences {
+		fmt.Printf("peers: DIFFERENCE\n  %s\n", strings.ReplaceAll(difference, "\n", "\n  "))
+	}
+	fmt.Printf("peers: %d answers and steps agree\n", passed)
+	return run.Score{Passed: passed, Failed: len(differences)}
+}
+
+// watchOnly makes one comparison of a pair.
+func watchOnly(name string, args []string, compare func(context.Context, pair.Binaries, string) run.Score) (failed int, err error) {
+	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	detcd := flags.String("detcd", "../../target/release/detcd", "the server to compare")
 	if err := flags.Parse(args); err != nil {
 		return 0, err
@@ -206,7 +220,7 @@ func monitorOnly(args []string) (failed int, err error) {
 		if err != nil {
 			return 0, err
 		}
-		score := watchOver(ctx, pair.Binaries{Etcd: etcd, Detcd: binary}, root)
+		score := compare(ctx, pair.Binaries{Etcd: etcd, Detcd: binary}, root)
 		fmt.Printf("%d passed, %d failed\n", score.Passed, score.Failed)
 		return score.Failed, nil
 	})

@@ -36,14 +36,38 @@ const stopWithin = 20 * time.Second
 type Member struct {
 	Name string
 	// Flags come behind the usual ones.
-	Flags  []string
+	Flags []string
+	// Place is set for one of several members; otherwise it is alone.
+	Place  *Place
 	binary string
 	dir    string
 	starts int
 
 	client  string
+	peer    string
 	command *exec.Cmd
 	ended   chan struct{}
+}
+
+// Place is a member's place in a cluster of several. Unlike that of one which is alone, its peers' address is the same at each start.
+type Place struct {
+	Name    string
+	Peer    string // host:port
+	Initial string // of the whole cluster, as the flag has it
+	State   string // new or existing
+}
+
+// Ports returns free addresses for the peers of n members.
+func Ports(n int) ([]string, error) {
+	ports, err := freePorts(n)
+	if err != nil {
+		return nil, err
+	}
+	var addresses []string
+	for _, port := range ports {
+		addresses = append(addresses, fmt.Sprintf("127.0.0.1:%d", port))
+	}
+	return addresses, nil
 }
 
 // New returns a member that is not started. Everything it writes lies under dir.
@@ -53,6 +77,9 @@ func New(name, binary, dir string) *Member {
 
 // Addr is where the running member serves clients.
 func (m *Member) Addr() string { return m.client }
+
+// PeerAddr is where the running member serves other members.
+func (m *Member) PeerAddr() string { return m.peer }
 
 // DataDir is the member's data directory.
 func (m *Member) DataDir() string { return filepath.Join(m.dir, "data") }
@@ -101,14 +128,21 @@ func (m *Member) launch() error {
 	fmt.Fprintf(log, "--- start %d\n", m.starts)
 
 	m.client = fmt.Sprintf("127.0.0.1:%d", ports[0])
+	m.peer = fmt.Sprintf("127.0.0.1:%d", ports[1])
+	name, peerURL, clientURL, initial, state := MemberName, PeerURL, ClientURL, MemberName+"="+PeerURL, "new"
+	if m.Place != nil {
+		m.peer, clientURL = m.Place.Peer, "http://"+m.client
+		name, peerURL, initial, state = m.Place.Name, "http://"+m.peer, m.Place.Initial, m.Place.State
+	}
 	command := exec.Command(m.binary, append([]string{
-		"--name", MemberName,
+		"--name", name,
 		"--data-dir", m.DataDir(),
 		"--listen-client-urls", "http://" + m.client,
-		"--advertise-client-urls", ClientURL,
-		"--listen-peer-urls", fmt.Sprintf("http://127.0.0.1:%d", ports[1]),
-		"--initial-advertise-peer-urls", PeerURL,
-		"--initial-cluster", MemberName + "=" + PeerURL,
+		"--advertise-client-urls", clientURL,
+		"--listen-peer-urls", "http://" + m.peer,
+		"--initial-advertise-peer-urls", peerURL,
+		"--initial-cluster", initial,
+		"--initial-cluster-state", state,
 		"--initial-cluster-token", ClusterToken,
 	}, m.Flags...)...)
 	command.Env = CleanEnv()
