@@ -106,6 +106,13 @@ pub struct Driver<B> {
     is_installing: bool,
     asker: Asker,
     gauges: Arc<Gauges>,
+    probe: Option<Arc<dyn Probe>>,
+}
+
+/// Looks at the engine after every turn of the driver, before anything of the turn leaves the member. For those who check it; a member in service has none.
+pub trait Probe: Send + Sync + 'static {
+    /// The engine has stepped.
+    fn look(&self, raft: &Raft);
 }
 
 /// How a driver ended well.
@@ -180,8 +187,15 @@ impl<B: Backend> Driver<B> {
             is_installing: false,
             asker: asker.clone(),
             gauges,
+            probe: None,
         };
         (driver, asker)
+    }
+
+    /// The same, looked at by `probe`.
+    #[must_use]
+    pub fn with_probe(self, probe: Arc<dyn Probe>) -> Self {
+        Self { probe: Some(probe), ..self }
     }
 
     /// Runs until it is told to stop, or until the machine fails.
@@ -364,6 +378,9 @@ impl<B: Backend> Driver<B> {
 
     /// Carries out what the engine asked for, in its order.
     fn carry_out(&mut self) -> Result<(), Fault> {
+        if let Some(probe) = &self.probe {
+            probe.look(&self.raft);
+        }
         while !self.effects.is_empty() {
             self.carry_out_once()?;
         }
