@@ -37,7 +37,7 @@ check:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --exclude detcd-sim --no-deps --quiet
 	cargo test -p detcd-tests --test tidy
 
-# The simulator: N runs of a KIND (engine or server) from SEED on. One seed repeats a run.
+# The simulator: N runs of a KIND (engine, server or cluster) from SEED on. One seed repeats a run.
 sim:
 	$(SIM) --kind $(KIND) --seed $(SEED) --count $(N)
 

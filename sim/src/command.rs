@@ -33,10 +33,10 @@ struct Asked {
     kind: Kind,
 }
 
-const HELP: &str = "detcd-sim [--kind server|engine | --engine] [--seed S] [--count N] [--jobs J] [--check-determinism] [--trace]
+const HELP: &str = "detcd-sim [--kind engine|server|cluster | --engine] [--seed S] [--count N] [--jobs J] [--check-determinism] [--trace]
           [--ledger FILE --commit HASH] [--mutant NAME] [--scoreboard FILE]
 
-Runs N simulations from seed S on: of the whole server, or, several times as fast, of everything below gRPC. --trace prints everything that happens. --mutant and --scoreboard need a build
+Runs N simulations from seed S on: of the whole server, of everything below gRPC (several times as fast), or of a cluster. --trace prints everything that happens. --mutant and --scoreboard need a build
 with --cfg mutants; the latter looks for every known bug and writes the table.";
 
 /// Runs the command.
@@ -88,7 +88,7 @@ fn parse(words: &[String]) -> Result<Asked, String> {
             "--engine" => asked.kind = Kind::Engine,
             "--kind" => {
                 let word = value()?;
-                asked.kind = Kind::parse(word).ok_or_else(|| format!("no kind {word:?}: engine or server"))?;
+                asked.kind = Kind::parse(word).ok_or_else(|| format!("no kind {word:?}: engine, server or cluster"))?;
             }
             _ => return Err(format!("unknown word {word:?}")),
         }

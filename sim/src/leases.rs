@@ -2,6 +2,7 @@
 //!
 //! Other than in the history of keys, time counts here: every moment is virtual time since the beginning of the run.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -61,13 +62,17 @@ pub struct LeaseHistory {
     /// When it was slow, out of room, or paused.
     pub troubles: Vec<Span>,
     pub(crate) life: Option<Duration>,
+    /// Since when something has been wrong, and with whom.
     pub(crate) trouble: Option<Duration>,
+    pub(crate) troubled: BTreeSet<usize>,
 }
 
 /// A history that clients and the world share.
 #[derive(Clone, Default)]
 pub struct LeaseRecorder {
     history: Arc<Mutex<LeaseHistory>>,
+    /// Which of several members tells of itself.
+    place: usize,
 }
 
 /// Virtual time since the beginning of the run.
@@ -95,14 +100,26 @@ impl LeaseRecorder {
         }
     }
 
+    /// The same history, for what happens to the member at this place, or between members.
+    #[must_use]
+    pub fn of_member(&self, place: usize) -> Self {
+        Self { place, ..self.clone() }
+    }
+
     /// Something is wrong with the machine from now on.
     pub fn trouble(&self) {
-        self.lock().trouble.get_or_insert_with(now);
+        let mut history = self.lock();
+        history.troubled.insert(self.place);
+        history.trouble.get_or_insert_with(now);
     }
 
     /// Nothing is, any more.
     pub fn relief(&self) {
         let mut history = self.lock();
+        history.troubled.remove(&self.place);
+        if !history.troubled.is_empty() {
+            return;
+        }
         if let Some(since) = history.trouble.take() {
             history.troubles.push((since, now()));
         }

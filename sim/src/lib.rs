@@ -7,12 +7,14 @@
 //! Needs `--cfg madsim`, under which `tokio` and `tonic` are their simulated twins; without it this package is an empty library.
 //!
 //! Reading order: [`options`] (a run from a seed), [`machine`] (numbered calls, crashes, faults), [`disk`] and [`store`] (what a power cut leaves),
-//! [`world`] (the second composition root), [`gate`] (slow readers), [`door`] (runs without a network), [`gauges`] (how full things are), [`clients`], [`record`] (history and trace), [`leases`] (with time), [`check`] (the promises), [`run`], [`sweep`], [`mutants`], [`command`].
+//! [`world`] (a member and who looks after it), `life` (the second composition root), [`cluster`] (several members), [`gate`] (slow readers), [`door`] (runs without a network), [`gauges`] (how full things are), [`clients`], [`record`] (history and trace), [`leases`] (with time), [`check`] (the promises), [`run`], [`sweep`], [`mutants`], [`command`].
 
 #[cfg(madsim)]
 pub mod check;
 #[cfg(madsim)]
 pub mod clients;
+#[cfg(madsim)]
+pub mod cluster;
 #[cfg(madsim)]
 pub mod command;
 #[cfg(madsim)]
@@ -27,6 +29,8 @@ pub mod gauges;
 pub mod import;
 #[cfg(madsim)]
 pub mod leases;
+#[cfg(madsim)]
+pub(crate) mod life;
 #[cfg(madsim)]
 pub mod machine;
 #[cfg(madsim)]
@@ -43,5 +47,7 @@ pub mod run;
 pub mod store;
 #[cfg(madsim)]
 pub mod sweep;
+#[cfg(madsim)]
+pub(crate) mod troubles;
 #[cfg(madsim)]
 pub mod world;

@@ -10,6 +10,7 @@ use detcd_io::store::overlay::OverlayMax;
 use detcd_server::fanout;
 use detcd_server::fanout::outbox::OutboxSize;
 
+use crate::cluster::options::ClusterOptions;
 use crate::machine::Crash;
 use crate::store::ROW_BYTES;
 
@@ -20,11 +21,13 @@ pub enum Kind {
     Engine,
     /// The whole server: generated clients over a simulated network.
     Server,
+    /// Several members, each as in an engine run, over a network that fails.
+    Cluster,
 }
 
 impl Kind {
-    /// Both, the cheaper one first.
-    pub const ALL: [Self; 2] = [Self::Engine, Self::Server];
+    /// All of them, the cheapest one first.
+    pub const ALL: [Self; 3] = [Self::Engine, Self::Server, Self::Cluster];
 
     /// Its word on the command line and in the ledger.
     #[must_use]
@@ -32,6 +35,7 @@ impl Kind {
         match self {
             Self::Engine => "engine",
             Self::Server => "server",
+            Self::Cluster => "cluster",
         }
     }
 
@@ -42,6 +46,8 @@ impl Kind {
     }
 }
 
+/// How long a client of a single member waits for an answer, in milliseconds: longer than the member waits for its log.
+pub const PATIENCE_MILLIS: u64 = 10_000;
 /// The longest pause of a client that counts as stuck, in milliseconds.
 const STUCK_MILLIS: u64 = 30_000;
 
@@ -62,8 +68,10 @@ pub struct Options {
     pub load: Load,
     /// Who watches.
     pub watch: WatchLoad,
-    /// What goes wrong.
+    /// What goes wrong with each machine.
     pub faults: Faults,
+    /// How many members there are, and what goes wrong between them.
+    pub cluster: ClusterOptions,
 }
 
 /// How the member is set up.
@@ -106,6 +114,8 @@ pub struct Load {
     pub weights: Weights,
     /// In a thousand operations, how many are given up soon after they were sent.
     pub impatience: u64,
+    /// How long a client waits for an answer, in milliseconds.
+    pub patience_millis: u64,
     /// How many clients hold leases besides.
     pub holders: u64,
     /// The mean of milliseconds between two defragmentations or snapshots; zero for none.
@@ -175,6 +185,8 @@ pub struct Faults {
     pub slow_commit_millis: u64,
     /// The mean of milliseconds between two pauses of the member's process; zero for none.
     pub pause_millis: u64,
+    /// Whether only a member that leads is struck.
+    pub only_leaders: bool,
 }
 
 impl Options {
@@ -191,6 +203,7 @@ impl Options {
             load: Load::draw(&mut dice),
             watch: WatchLoad::draw(&mut Entropy::seeded(seed ^ 0x0077_6174_6368)),
             faults: Faults::draw(&mut dice),
+            cluster: ClusterOptions::ONE,
         };
         let mut dice_of_bounds = Entropy::seeded(seed ^ 0x0062_6f75_6e64);
         if chance(&mut dice_of_bounds, 300) {
@@ -215,6 +228,9 @@ impl Options {
         options.load.upkeep_millis = pick(&mut dice_of_upkeep, &[0, 0, 0, 1_500, 6_000]);
         options.member.copy_chunk = Chunk { rows: pick(&mut dice_of_upkeep, &[3, 40, 1_000]), bytes: 20_000 };
         options.faults.pause_millis = pick(&mut dice, &[0, 0, 6_000]);
+        if kind == Kind::Cluster {
+            crate::cluster::options::widen(&mut options);
+        }
         options
     }
 }
@@ -274,6 +290,7 @@ impl Load {
             value_bytes_max: pick(dice, &[16, 200, 1_000, 5_000]),
             weights,
             impatience: pick(dice, &[0, 5, 50]),
+            patience_millis: PATIENCE_MILLIS,
             holders: 0,
             upkeep_millis: 0,
         }
@@ -338,6 +355,7 @@ impl Faults {
             slow_call_millis: pick(dice, &[5, 50, 300]),
             slow_commit_millis: 0,
             pause_millis: 0,
+            only_leaders: false,
         }
     }
 }

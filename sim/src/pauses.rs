@@ -6,14 +6,19 @@ use detcd_io::entropy::Entropy;
 use madsim::time::Instant;
 
 use crate::leases::LeaseRecorder;
+use crate::options::Faults;
 use crate::world::World;
 
 /// The shortest and the longest pause, in milliseconds.
 const PAUSE_MILLIS: (u64, u64) = (100, 6_000);
 
+/// How long a pause that has to wait for its victim waits before it looks again.
+pub(crate) const AGAIN: Duration = Duration::from_millis(200);
+
 /// When the next one comes, and when the present one ends.
 pub(crate) struct Pauses {
     mean_millis: u64,
+    only_leaders: bool,
     dice: Entropy,
     begin: Option<Instant>,
     end: Option<Instant>,
@@ -23,9 +28,10 @@ pub(crate) struct Pauses {
 }
 
 impl Pauses {
-    pub(crate) fn new(seed: u64, mean_millis: u64, leases: LeaseRecorder) -> Self {
+    pub(crate) fn new(seed: u64, faults: &Faults, leases: LeaseRecorder) -> Self {
+        let Faults { pause_millis: mean_millis, only_leaders, .. } = *faults;
         let dice = Entropy::seeded(seed ^ 0x0070_6175_7365);
-        let mut pauses = Self { mean_millis, dice, begin: None, end: None, is_disturbed: false, leases };
+        let mut pauses = Self { mean_millis, only_leaders, dice, begin: None, end: None, is_disturbed: false, leases };
         pauses.plan();
         pauses
     }
@@ -45,6 +51,9 @@ impl Pauses {
         let now = Instant::now();
         if self.end.is_some_and(|end| end <= now || !world.is_up()) {
             self.relieve(world);
+        }
+        if self.only_leaders && !world.leads() {
+            self.begin = self.begin.map(|begin| begin.max(now + AGAIN));
         }
         if self.end.is_none() && self.begin.is_some_and(|begin| begin <= now) {
             self.plan();

@@ -323,6 +323,8 @@ pub enum Lines {
 pub struct Trace {
     hash: Arc<Mutex<u64>>,
     lines: Lines,
+    /// The member that it is about, if there are several.
+    member: Option<usize>,
 }
 
 const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
@@ -332,7 +334,13 @@ impl Trace {
     /// An empty trace.
     #[must_use]
     pub fn new(lines: Lines) -> Self {
-        Self { hash: Arc::new(Mutex::new(FNV_START)), lines }
+        Self { hash: Arc::new(Mutex::new(FNV_START)), lines, member: None }
+    }
+
+    /// The same trace, to be written about one of several members.
+    #[must_use]
+    pub fn of_member(&self, place: usize) -> Self {
+        Self { member: Some(place), ..self.clone() }
     }
 
     /// Adds a line, with the virtual time.
@@ -346,9 +354,14 @@ impl Trace {
         let now = madsim::time::TimeHandle::try_current().map_or(0, |time| time.elapsed().as_nanos());
         let nanos = u64::try_from(now).unwrap_or(u64::MAX);
         let mut hash = self.hash.lock().expect("a panic ends the run");
-        *hash = facts.iter().fold(mix(*hash, nanos), |hash, fact| mix(hash, *fact));
+        let begun = self.member.map_or(mix(*hash, nanos), |place| mix(mix(*hash, nanos), place as u64));
+        *hash = facts.iter().fold(begun, |hash, fact| mix(hash, *fact));
         if self.lines == Lines::Print {
-            print(nanos, &text());
+            let text = text();
+            match self.member {
+                None => print(nanos, &text),
+                Some(place) => print(nanos, &format!("m{place} {text}")),
+            }
         }
     }
 

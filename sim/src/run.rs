@@ -8,10 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use detcd_core::mvcc::View as _;
-use detcd_io::entropy::Entropy;
 use madsim::net::Config as NetConfig;
 use madsim::runtime::{Handle, Runtime};
-use madsim::time::Instant;
 
 use crate::check::rows::Rows;
 use crate::check::{Promise, Violation, archive, bounds, durability, lease, linear, progress, quota, replay, watch};
@@ -21,13 +19,14 @@ use crate::clients::lease::{FIRST, Holder};
 use crate::clients::link::Ways;
 use crate::clients::steward::Steward;
 use crate::clients::watcher::{Finish, Watcher};
+use crate::cluster;
 use crate::gauges::Fullest;
-use crate::leases::LeaseHistory;
-use crate::machine::{At, Crash, CrashPoint, Machine, Side, Trouble};
+use crate::leases::{LeaseHistory, LeaseRecorder};
+use crate::machine::{Machine, Trouble};
 use crate::mutants::Mutant;
-use crate::options::{Faults, Options, chance, pick};
-use crate::pauses::Pauses;
+use crate::options::{Kind, Options};
 use crate::record::{Lines, Operation, Outcome, Recorder, Trace, Watches};
+use crate::troubles::Troubles;
 use crate::world::{World, log_dir};
 
 /// What a run came to.
@@ -45,10 +44,6 @@ pub struct Verdict {
     pub seconds: u64,
 }
 
-/// The longest chosen distance, in calls, from a decision to crash to the crash.
-const CRASH_CALLS_MAX: u64 = 60;
-/// The mean of milliseconds from a restart to the crash that belongs to the one before it.
-const AFTERSHOCK_MILLIS: u64 = 400;
 /// Virtual time after which a run counts as one that does not end.
 const LIFETIME_MAX: Duration = Duration::from_secs(600);
 /// How long after healing operations may still be in doubt: longer than any of them waits.
@@ -62,7 +57,10 @@ pub fn run(options: &Options, mutant: Option<Mutant>, lines: Lines) -> Verdict {
     let on_trace = trace.clone();
     let mut verdict = on_thread(seed, move || async move {
         let recorder = Recorder::default();
-        let violation = play(&options, mutant, &on_trace, &recorder).await;
+        let violation = match options.kind {
+            Kind::Engine | Kind::Server => play(&options, mutant, &on_trace, &recorder).await,
+            Kind::Cluster => cluster::run::play(&options, mutant, &on_trace, &recorder).await,
+        };
         Verdict {
             seed,
             violation: violation.err(),
@@ -110,10 +108,10 @@ async fn play(options: &Options, mutant: Option<Mutant>, trace: &Trace, recorder
     let archive = Archive::default();
     clients.extend(start_archivist(options, world.ways(), (trace, recorder), (&archive, &is_over)));
     clients.extend(start_steward(options, world.ways(), (trace, recorder), &is_over));
-    clients.extend(start_holders(options, &world, (trace, recorder), &is_over));
+    clients.extend(start_holders(options, (world.ways(), &world.leases), (trace, recorder), &is_over));
     let (watches, finish) = (Watches::default(), Finish::default());
     let watchers = start_watchers(options, world.ways(), (&watches, trace), &finish);
-    Troubles::new(options, machine.clone(), &world).reign(&mut world).await?;
+    Troubles::new(options.faults.clone(), options.seed, options.trouble_seconds, &world).reign(&mut world).await?;
     machine.look().trouble = Trouble::default();
     machine.crash_at(None);
     trace.line(|| "healed".to_owned());
@@ -139,7 +137,7 @@ async fn play(options: &Options, mutant: Option<Mutant>, trace: &Trace, recorder
 }
 
 /// What the machine holds in the end stands for every byte that was ever written.
-fn note_end(machine: &Machine, trace: &Trace) {
+pub(crate) fn note_end(machine: &Machine, trace: &Trace) {
     let inner = machine.look();
     let mut crc = 0;
     for (key, value) in inner.tables().values().flatten() {
@@ -159,7 +157,7 @@ pub(crate) fn newest(operation: &Operation) -> i64 {
     }
 }
 
-fn start_clients(
+pub(crate) fn start_clients(
     options: &Options,
     ways: &Ways,
     (trace, recorder): (&Trace, &Recorder),
@@ -205,23 +203,23 @@ fn start_steward(
     })
 }
 
-fn start_holders(
+pub(crate) fn start_holders(
     options: &Options,
-    world: &World,
+    (ways, leases): (&Ways, &LeaseRecorder),
     (trace, recorder): (&Trace, &Recorder),
     is_over: &Arc<AtomicBool>,
 ) -> Vec<madsim::task::JoinHandle<()>> {
     let make = |id: u64| {
         let ip = format!("10.0.2.{}", id - FIRST + 1).parse().expect("an address");
         let node = Handle::current().create_node().name(format!("holder {id}")).ip(ip).build();
-        let records = (recorder.clone(), world.leases.clone());
-        let holder = Holder::new(id, world.ways().link(options.kind), options, records, trace.clone());
+        let records = (recorder.clone(), leases.clone());
+        let holder = Holder::new(id, ways.link(options.kind), options, records, trace.clone());
         node.spawn(holder.run(Arc::clone(is_over)))
     };
     (FIRST..FIRST + options.load.holders).map(make).collect()
 }
 
-fn start_watchers(
+pub(crate) fn start_watchers(
     options: &Options,
     ways: &Ways,
     (watches, trace): (&Watches, &Trace),
@@ -248,7 +246,7 @@ pub(crate) fn judge(
     let replayed = replay::replay(machine, &log_dir(&options.member))?;
     let rows = Rows::read(&replayed.history)?;
     durability::check(&history, &rows)?;
-    linear::check(&history, &rows)?;
+    linear::check(&history, &rows, 1)?;
     if options.member.quota_bytes > 0 {
         quota::check(&history, &replayed.raised, options.member.quota_bytes)?;
     }
@@ -259,141 +257,4 @@ pub(crate) fn judge(
     watch::check(watches, &rows, replayed.compacted(), options.watch.limits.fragment_bytes)?;
     bounds::check(options, fullest, &rows)?;
     progress::check(&history, healed)
-}
-
-/// The first phase: starts the member again and again, and lets the options' troubles come and go.
-struct Troubles {
-    machine: Machine,
-    faults: Faults,
-    dice: Entropy,
-    end: Instant,
-    /// When each kind comes next.
-    crash: Option<Instant>,
-    aftershock: Option<Instant>,
-    sync: Option<Instant>,
-    full: Option<Instant>,
-    slow: Option<Instant>,
-    /// When what is there now goes.
-    relief: Option<Instant>,
-    restart: Option<Instant>,
-    pauses: Pauses,
-}
-
-impl Troubles {
-    fn new(options: &Options, machine: Machine, world: &World) -> Self {
-        let mut troubles = Self {
-            machine,
-            faults: options.faults.clone(),
-            dice: Entropy::seeded(options.seed ^ 0x7472_6f75_626c),
-            end: Instant::now() + Duration::from_secs(options.trouble_seconds),
-            crash: None,
-            aftershock: None,
-            sync: None,
-            full: None,
-            slow: None,
-            relief: None,
-            restart: Some(Instant::now()),
-            pauses: Pauses::new(options.seed, options.faults.pause_millis, world.leases.clone()),
-        };
-        let Faults { disk_millis, crash_millis, sync_millis, full_millis, slow_millis, .. } = troubles.faults;
-        troubles.machine.look().trouble.slow_millis = disk_millis;
-        troubles.crash = troubles.next(crash_millis);
-        troubles.sync = troubles.next(sync_millis);
-        troubles.full = troubles.next(full_millis);
-        troubles.slow = troubles.next(slow_millis);
-        troubles
-    }
-
-    /// A moment with this mean distance from now; never, for zero.
-    fn next(&mut self, mean_millis: u64) -> Option<Instant> {
-        (mean_millis > 0).then(|| Instant::now() + Duration::from_millis(self.dice.draw(1, 2 * mean_millis)))
-    }
-
-    async fn reign(mut self, world: &mut World) -> Result<(), Violation> {
-        while Instant::now() < self.end {
-            if !world.is_up() {
-                let pause = Duration::from_millis(self.dice.draw(0, self.faults.restart_millis));
-                let at = *self.restart.get_or_insert_with(|| Instant::now() + pause);
-                if at <= Instant::now() {
-                    self.restart = None;
-                    world.start();
-                    self.expect_aftershock();
-                }
-            }
-            self.strike();
-            self.pauses.strike(world);
-            let moments = [self.crash, self.aftershock, self.sync, self.full, self.slow, self.relief, self.restart];
-            let next =
-                moments.into_iter().chain([self.pauses.next()]).flatten().min().unwrap_or(self.end).min(self.end);
-            world.watch(next.saturating_duration_since(Instant::now())).await;
-            world.check()?;
-        }
-        self.pauses.relieve(world);
-        self.pauses.relief();
-        Ok(())
-    }
-
-    /// Crashes come in pairs: what the first left half-done, and its successor took for granted, shows at the second.
-    fn expect_aftershock(&mut self) {
-        if self.faults.crash_millis > 0 && chance(&mut self.dice, 400) {
-            self.aftershock = self.next(AFTERSHOCK_MILLIS);
-        }
-    }
-
-    /// Everything that is due.
-    fn strike(&mut self) {
-        let now = Instant::now();
-        let is_due = |moment: Option<Instant>| moment.is_some_and(|moment| moment <= now);
-        let faults = self.faults.clone();
-        if is_due(self.crash) {
-            let call = self.machine.calls() + self.dice.draw(1, CRASH_CALLS_MAX);
-            let point = CrashPoint {
-                at: if chance(&mut self.dice, 250) { At::Rename } else { At::Call(call) },
-                side: pick(&mut self.dice, &[Side::Before, Side::After]),
-                crash: pick(&mut self.dice, &faults.crashes),
-            };
-            match self.dice.draw(0, 3) {
-                0 => self.machine.crash(point.crash),
-                _ => self.machine.crash_at(Some(point)),
-            }
-            self.crash = self.next(faults.crash_millis);
-        }
-        if is_due(self.aftershock) {
-            self.aftershock = None;
-            // The worst of the kinds that this run has.
-            let worst = if faults.crashes.contains(&Crash::PowerCut) { Crash::PowerCut } else { Crash::Kill };
-            self.machine.crash(worst);
-        }
-        if is_due(self.sync) {
-            self.machine.look().trouble.failing_syncs = self.dice.draw(1, 2);
-            self.sync = self.next(faults.sync_millis);
-        }
-        if is_due(self.relief) {
-            let mut inner = self.machine.look();
-            (inner.trouble.room, inner.trouble.slow_millis) = (None, faults.disk_millis);
-            inner.trouble.slow_commit_millis = 0;
-            self.relief = None;
-            drop(inner);
-            self.pauses.relief();
-        }
-        if is_due(self.full) {
-            let mut inner = self.machine.look();
-            inner.trouble.room = Some(inner.image.used_bytes() + self.dice.draw(0, 20_000));
-            drop(inner);
-            self.pauses.trouble();
-            self.full = self.next(faults.full_millis);
-            self.relief = self.next(2_000);
-        }
-        if is_due(self.slow) {
-            let mut inner = self.machine.look();
-            match faults.slow_commit_millis {
-                millis if millis > 0 && chance(&mut self.dice, 500) => inner.trouble.slow_commit_millis = millis,
-                _ => inner.trouble.slow_millis = faults.slow_call_millis,
-            }
-            drop(inner);
-            self.pauses.trouble();
-            self.slow = self.next(faults.slow_millis);
-            self.relief = self.next(2_000);
-        }
-    }
 }

@@ -13,9 +13,10 @@ use madsim::runtime::Handle;
 use crate::check::{Promise, Violation};
 use crate::clients::Client;
 use crate::clients::archivist::{Archive, Archivist};
+use crate::cluster::options::ClusterOptions;
 use crate::machine::{At, Crash, CrashPoint, Machine, Side};
 use crate::mutants::Mutant;
-use crate::options::{Faults, Kind, Load, MemberOptions, Options, WatchLoad, Weights};
+use crate::options::{Faults, Kind, Load, MemberOptions, Options, PATIENCE_MILLIS, WatchLoad, Weights};
 use crate::record::{Lines, Recorder, Trace, Watches};
 use crate::run::{judge, on_thread};
 use crate::world::World;
@@ -54,6 +55,7 @@ pub fn scenario(log_apart: bool) -> Options {
             value_bytes_max: 700,
             weights: Weights { put: 6, range: 1, stream: 0, delete: 1, txn: 2, hash: 0, compact: 2 },
             impatience: 0,
+            patience_millis: PATIENCE_MILLIS,
             holders: 0,
             upkeep_millis: 0,
         },
@@ -69,7 +71,9 @@ pub fn scenario(log_apart: bool) -> Options {
             slow_call_millis: 0,
             slow_commit_millis: 0,
             pause_millis: 0,
+            only_leaders: false,
         },
+        cluster: ClusterOptions::ONE,
     }
 }
 

@@ -1,50 +1,34 @@
-//! The second composition root: one member on a machine that fails, clients beside it, and someone who starts the member again.
+//! One member on a machine that fails, clients beside it, and someone who starts the member again.
 //!
 //! Two phases. First the options' troubles come and go while clients work. Then everything is healed, the load goes on, and from a stated moment on
 //! every operation has to be answered: that is progress. At the end the member stops in order, so that nothing is left above the store.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use detcd_core::ids::MemberId;
 use detcd_core::raft;
-use detcd_io::boot::execute::{BootError, Start, boot};
+use detcd_io::boot::execute::{BootError, Start};
 use detcd_io::boot::machine::Machine as Hardware;
-use detcd_io::clock::wall_millis;
-use detcd_io::driver::Peers;
 use detcd_io::entropy::Entropy;
 use detcd_io::fault::Fault;
 use detcd_io::store::overlay::OverlayMax;
 use detcd_io::wal::WalError;
-use detcd_proto::etcdserverpb::kv_server::KvServer;
-use detcd_proto::etcdserverpb::lease_server::LeaseServer;
-use detcd_proto::etcdserverpb::maintenance_server::MaintenanceServer;
-use detcd_proto::etcdserverpb::watch_server::WatchServer;
-use detcd_server::compose::{Assembled, assemble, lease_rules};
+use detcd_server::compose::lease_rules;
 use detcd_server::config::{self, Config};
-use detcd_server::forward::Nobody;
-use detcd_server::grpc::kv::KvService;
-use detcd_server::grpc::lease::LeaseService;
-use detcd_server::grpc::maintenance::MaintenanceService;
-use detcd_server::grpc::watch::WatchService;
-use detcd_server::member::Member;
-use detcd_server::publish;
 use madsim::runtime::{Handle, NodeHandle};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::check::{Promise, Violation};
 use crate::clients::link::Ways;
-use crate::disk::SimDisk;
-use crate::door::Services;
-use crate::gate::{GatedWatch, Gates};
+use crate::cluster::seat::Seat;
 use crate::gauges::Gauges;
 use crate::leases::LeaseRecorder;
-use crate::machine::{Crash, Life, Machine};
+use crate::life::{Given, News, Running, live};
+use crate::machine::{Crash, Machine};
 use crate::mutants::Mutant;
-use crate::options::{Kind, MemberOptions, Options, WatchLoad};
-use crate::store::SimBackend;
+use crate::options::{MemberOptions, Options, WatchLoad};
 
 /// The data directory.
 pub const DATA_DIR: &str = "/data";
@@ -61,19 +45,6 @@ pub const CHECKPOINT_MILLIS: u64 = 3_000;
 /// How long a member may take from its start to its first served request when nothing is wrong.
 const READY_PATIENCE: Duration = Duration::from_secs(20);
 
-/// What a member tells whoever started it.
-#[derive(Debug)]
-enum News {
-    /// It serves.
-    Ready,
-    /// It did not start.
-    Refused(BootError),
-    /// It ended with a fault.
-    Faulted(Fault),
-    /// It ended as it was asked to.
-    Stopped,
-}
-
 /// The place of the log for these options.
 #[must_use]
 pub fn log_dir(options: &MemberOptions) -> PathBuf {
@@ -83,8 +54,12 @@ pub fn log_dir(options: &MemberOptions) -> PathBuf {
 /// The configuration, read as the binary reads it.
 #[must_use]
 pub fn configure(options: &MemberOptions) -> Config {
+    configure_as(options, &["--name=sim".to_owned()])
+}
+
+/// The same for a member that these words describe.
+fn configure_as(options: &MemberOptions, who: &[String]) -> Config {
     let mut words: Vec<String> = [
-        "--name=sim".to_owned(),
         format!("--data-dir={DATA_DIR}"),
         format!("--snapshot-count={}", options.snapshot_entries),
         format!("--max-wals={}", options.wals_max),
@@ -93,6 +68,7 @@ pub fn configure(options: &MemberOptions) -> Config {
         format!("--backend-batch-limit={}", options.batch_operations),
     ]
     .into();
+    words.extend_from_slice(who);
     if options.quota_bytes > 0 {
         words.push(format!("--quota-backend-bytes={}", options.quota_bytes));
     }
@@ -147,18 +123,29 @@ impl World {
     /// A world whose member was never started.
     #[must_use]
     pub fn new(options: &Options, machine: Machine, mutant: Option<Mutant>) -> Self {
-        let address: SocketAddr = ADDRESS.parse().expect("an address");
-        let ip: IpAddr = address.ip();
-        let node = Handle::current().create_node().name("member").ip(ip).build();
+        Self::seated(options, machine, mutant, None)
+    }
+
+    /// The same for a member of a cluster.
+    #[must_use]
+    pub fn seated(options: &Options, machine: Machine, mutant: Option<Mutant>, seat: Option<Seat>) -> Self {
         let (tell, news) = mpsc::unbounded_channel();
         let gauges = Gauges::new(machine.look().recorder.clone());
+        let (node, config, salt) = match &seat {
+            None => {
+                let address: SocketAddr = ADDRESS.parse().expect("an address");
+                (("member".to_owned(), address.ip()), configure(&options.member), 0)
+            }
+            Some(seat) => ((seat.name(), seat.ip()), configure_as(&options.member, &seat.words()), seat.place as u64),
+        };
+        let (name, ip) = node;
         Self {
             machine,
-            config: limited(configure(&options.member), &options.watch, options.member.overlay_max),
+            config: limited(config, &options.watch, options.member.overlay_max),
             segment_bytes: options.member.segment_bytes,
-            given: Given { mutant, kind: options.kind, ways: Ways::default(), gauges },
-            node,
-            dice: Entropy::seeded(options.seed ^ 0x0077_6f72_6c64),
+            given: Given { mutant, kind: options.kind, ways: Ways::default(), gauges, seat },
+            node: Handle::current().create_node().name(name).ip(ip).build(),
+            dice: Entropy::seeded(options.seed ^ 0x0077_6f72_6c64 ^ salt << 40),
             news,
             tell,
             stop: None,
@@ -173,7 +160,9 @@ impl World {
     /// # Errors
     /// There is one.
     pub fn check(&self) -> Result<(), Violation> {
-        self.violation.clone().map_or(Ok(()), Err)
+        // What members agree on comes first: the rest may follow from it.
+        let agreed = self.given.seat.as_ref().map_or(Ok(()), Seat::check);
+        agreed.and(self.violation.clone().map_or(Ok(()), Err))
     }
 
     /// The ways to the member.
@@ -186,6 +175,18 @@ impl World {
     #[must_use]
     pub const fn gauges(&self) -> &Gauges {
         &self.given.gauges
+    }
+
+    /// What is under the member.
+    #[must_use]
+    pub const fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Whether it leads, as a member that is alone always does.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.given.seat.as_ref().is_none_or(|seat| seat.ledger.leads(seat.place))
     }
 
     /// Whether the member serves.
@@ -204,12 +205,18 @@ impl World {
     pub fn pause(&self) {
         self.machine.look().trace.line(|| "pause".to_owned());
         Handle::current().pause(self.node.id());
+        if let Some(seat) = &self.given.seat {
+            seat.net.pause(seat.place);
+        }
     }
 
     /// Lets it go on.
     pub fn resume(&self) {
         self.machine.look().trace.line(|| "resume".to_owned());
         Handle::current().resume(self.node.id());
+        if let Some(seat) = &self.given.seat {
+            seat.net.resume(seat.place);
+        }
     }
 
     /// Starts the member.
@@ -264,9 +271,7 @@ impl World {
         match waited.await {
             Err(_) => {}
             Ok(None) => {
-                self.state = State::Down;
-                self.given.ways.door.close();
-                self.leases.down();
+                self.on_down();
                 self.after_crash();
             }
             Ok(Some(news)) => self.on_news(news),
@@ -282,10 +287,12 @@ impl World {
         let violation = match news {
             News::Ready => {
                 self.state = State::Serving;
-                self.leases.up();
+                if self.given.seat.is_none() {
+                    self.leases.up();
+                }
                 return;
             }
-            News::Stopped => None,
+            News::Stopped | News::Installing => None,
             News::Refused(BootError::Fault(fault) | BootError::Wal(WalError::Fault(fault))) | News::Faulted(fault) => {
                 self.judge_fault(&fault)
             }
@@ -293,14 +300,22 @@ impl World {
                 Some(Violation::new(Promise::Recovery, format!("the member does not start: {error}")))
             }
         };
-        self.state = State::Down;
-        self.given.ways.door.close();
-        self.leases.down();
+        self.on_down();
         self.machine.end_process();
         // What is left of the member's tasks goes with it.
         Handle::current().kill(self.node.id());
         self.violation = self.violation.take().or(violation);
         self.after_crash();
+    }
+
+    /// Nobody is there any more.
+    fn on_down(&mut self) {
+        self.state = State::Down;
+        self.given.ways.door.close();
+        match &self.given.seat {
+            None => self.leases.down(),
+            Some(seat) => seat.leave(),
+        }
     }
 
     /// A member may end with a fault of the disk, if the disk failed in its life.
@@ -352,122 +367,4 @@ impl World {
         self.machine.crash(crash);
         self.watch(Duration::ZERO).await;
     }
-}
-
-/// What all lives of a member share.
-#[derive(Clone)]
-struct Given {
-    mutant: Option<Mutant>,
-    kind: Kind,
-    ways: Ways,
-    gauges: Gauges,
-}
-
-/// What a life is given besides the machine and the configuration.
-struct Running {
-    seed: u64,
-    given: Given,
-    node: NodeHandle,
-    stopped: oneshot::Receiver<()>,
-    tell: mpsc::UnboundedSender<News>,
-}
-
-/// The services that clients see.
-fn router(member: &Member<SimBackend>, gates: &Gates) -> tonic::transport::server::Router {
-    let mut server = tonic::transport::Server::builder();
-    let router = server.add_service(KvServer::new(KvService::new(member.clone())));
-    let router = router.add_service(LeaseServer::new(LeaseService::new(member.clone())));
-    let router = router.add_service(MaintenanceServer::new(MaintenanceService::new(member.clone())));
-    let watch = GatedWatch::new(WatchService::new(member.clone()), gates.clone());
-    router.add_service(WatchServer::new(watch))
-}
-
-/// Serves clients until `closed`.
-async fn serve(given: Given, member: Member<SimBackend>, node: NodeHandle, closed: oneshot::Receiver<()>) {
-    let Given { kind, ways, .. } = given;
-    let closed = async move { drop(closed.await) };
-    match kind {
-        Kind::Engine => {
-            ways.door.open(Services::new(&member), node);
-            closed.await;
-            ways.door.close();
-        }
-        Kind::Server => {
-            let address = ADDRESS.parse().expect("an address");
-            let served = router(&member, &ways.gates).serve_with_shutdown(address, closed).await;
-            served.expect("nobody else has the address");
-        }
-    }
-}
-
-/// One life of the member, as the binary lives it: boot, run the parts, publish, serve, end in order.
-async fn live(life: Life, start: Start, config: Config, running: Running) -> News {
-    let Running { seed, given, node, mut stopped, tell } = running;
-    let disk = SimDisk::new(life.clone());
-    let opening = |directory: PathBuf| SimBackend::open(life.clone(), directory);
-    let booted = match boot(&disk, &start, opening).await {
-        Ok(booted) => booted,
-        Err(error) => return News::Refused(error),
-    };
-    let alone = Peers::alone(booted.metadata.cluster, booted.metadata.member);
-    let assembled = assemble(booted, &config, Entropy::seeded(seed), wall_millis(), (alone, Arc::new(Nobody)));
-    let Assembled {
-        driver, writer, committer, copier, sweeper, fanout, keeper, member, stop, mut faults, claim, ..
-    } = assembled;
-    let parts = [
-        tokio::spawn(writer.run()),
-        tokio::spawn(committer.run()),
-        tokio::spawn(sweeper.run()),
-        tokio::spawn(keeper.run()),
-    ];
-    let looking = given.gauges.clone().look(member.clone());
-    drop((tokio::spawn(fanout.run()), tokio::spawn(copier.run()), tokio::spawn(looking)));
-    let mut driver = tokio::spawn(driver.run());
-    let urls: Vec<String> = config.urls.advertise_client.iter().map(ToString::to_string).collect();
-    let (closing, closed) = oneshot::channel::<()>();
-    let mut closed = Some(closed);
-    let serving_until = |closed: oneshot::Receiver<()>| serve(given.clone(), member.clone(), node.clone(), closed);
-    let mut serving = None;
-    if crate::mutants::serves_before_replay(given.mutant) {
-        serving = closed.take().map(|closed| tokio::spawn(serving_until(closed)));
-    }
-    let publishing = publish::publish(&member, &urls);
-    tokio::pin!(publishing);
-    let mut is_published = false;
-    let ended = loop {
-        tokio::select! {
-            biased;
-            ended = &mut driver => break Some(ended),
-            Some(fault) = faults.recv() => return News::Faulted(fault),
-            _ = &mut stopped => break None,
-            () = &mut publishing, if !is_published => {
-                is_published = true;
-                if let Some(closed) = closed.take() {
-                    serving = Some(tokio::spawn(serving_until(closed)));
-                }
-                let _ = tell.send(News::Ready);
-                let deciding = member.clone();
-                tokio::spawn(async move { publish::decide_version(&deciding).await });
-            }
-        }
-    };
-    drop(closing);
-    if let Some(serving) = serving {
-        let _ = serving.await;
-    }
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            drop(stop);
-            driver.await
-        }
-    };
-    if let Err(fault) = ended.expect("a panic ends the run") {
-        return News::Faulted(fault);
-    }
-    for part in parts {
-        let _ = part.await;
-    }
-    drop(claim);
-    News::Stopped
 }

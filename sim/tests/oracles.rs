@@ -96,7 +96,7 @@ fn judge(told: Vec<(Ask, Outcome)>, table: &Table) -> Result<(), Violation> {
     let history = story(told);
     let rows = Rows::read(table)?;
     durability::check(&history, &rows)?;
-    linear::check(&history, &rows)
+    linear::check(&history, &rows, 1)
 }
 
 fn broken(told: Vec<(Ask, Outcome)>, table: &Table) -> Option<Promise> {

@@ -29,9 +29,13 @@ fn within(what: &str, found: u64, max: u64) -> Result<(), Violation> {
     Err(Violation::new(Promise::Bounds, format!("{found} {what}, and no more than {max} may be there")))
 }
 
-/// Its bounds, and beyond each what one turn of apply may add: everybody has one request under way, a holder besides the end of its lease.
+/// Its bounds, and beyond each what one turn of apply may add: everybody has one request under way, a holder besides the end of its lease. Who has fallen behind others
+/// applies as much as a turn takes.
 fn overlay_max(options: &Options, rows: &Rows) -> (u64, u64) {
-    let requests = options.load.clients + 2 * options.load.holders + 2;
+    let requests = match options.cluster.members {
+        1 => options.load.clients + 2 * options.load.holders + 2,
+        _ => bounds::APPLY_COMMANDS_PER_TURN as u64,
+    };
     let changes = rows.changes.values().map(Vec::len).max().unwrap_or(0) as u64;
     let bytes = rows.changes.values().map(|changes| changes.iter().map(bytes_of).sum()).max().unwrap_or(0);
     // A change is a row, and may be an attachment to a lease; a command without changes has a few rows of other tables.

@@ -22,8 +22,10 @@ use crate::record::{Answer, Ask, History, Operation, Outcome};
 ///
 /// # Errors
 /// The first operation or revision that has no place in the order.
-pub fn check(history: &History, rows: &Rows) -> Result<(), Violation> {
+pub fn check(history: &History, rows: &Rows, members: usize) -> Result<(), Violation> {
     let floors = floors(history);
+    // Who does not ask the leader may be told of the past, where there is one that others have left behind.
+    let may_lag = |ask: &Ask| members > 1 && (is_serializable(ask) || matches!(ask, Ask::HashKv(_)));
     let mut owners: BTreeMap<i64, &Operation> = BTreeMap::new();
     let compactions = Compactions::of(history);
     for (operation, floor) in history.operations.iter().zip(&floors) {
@@ -33,11 +35,14 @@ pub fn check(history: &History, rows: &Rows) -> Result<(), Violation> {
             Outcome::Rejected(_, text) if text == COMPACTED => {}
             // Which leases there are is for another oracle to say.
             Outcome::Rejected(_, text) if text == LEASE_NOT_FOUND && names_lease(&operation.ask) => {}
-            Outcome::Rejected(_, text) => check_rejection(operation, text, *floor, rows)?,
+            Outcome::Rejected(_, text) => {
+                let floor = if may_lag(&operation.ask) { 0 } else { *floor };
+                check_rejection(operation, text, floor, rows)?;
+            }
             Outcome::Refused(_) | Outcome::Uncertain(_) => {}
         }
     }
-    check_terms(history)?;
+    check_terms(history, members)?;
     explain_the_rest(history, &floors, rows, &owners)
 }
 
@@ -258,16 +263,17 @@ fn same_range(request: &pb::RangeRequest, modelled: &pb::RangeResponse, answer: 
     (is_sorted || is_hidden) && by_key(modelled) == by_key(answer)
 }
 
-/// Ids stay, terms do not fall.
-fn check_terms(history: &History) -> Result<(), Violation> {
-    let mut ids = None;
-    let mut ends: Vec<(u64, u64)> = Vec::new();
+/// There is one cluster of so many members, and no member's terms fall.
+fn check_terms(history: &History, members: usize) -> Result<(), Violation> {
+    let mut cluster = None;
+    let mut ends_of: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
     for operation in &history.operations {
         let Outcome::Answered(answer) = &operation.outcome else { continue };
         let Some(header) = answer.header() else { return Err(wrong(operation, "has no header".to_owned())) };
-        let own = (header.cluster_id, header.member_id);
-        if *ids.get_or_insert(own) != own {
-            return Err(wrong(operation, format!("comes from {own:?}, not from {ids:?}")));
+        let own = header.cluster_id;
+        let ends = ends_of.entry(header.member_id).or_default();
+        if *cluster.get_or_insert(own) != own {
+            return Err(wrong(operation, format!("comes from cluster {own:x}, not from {cluster:x?}")));
         }
         // Operations come in the order of their ends.
         let before = ends.partition_point(|(end, _)| *end < operation.invoked);
@@ -276,6 +282,9 @@ fn check_terms(history: &History) -> Result<(), Violation> {
         }
         let newest = ends.last().map_or(0, |(_, term)| *term).max(header.raft_term);
         ends.push((operation.completed, newest));
+        if members < ends_of.len() {
+            return Err(wrong(operation, format!("comes from member {:x}, one more than there are", header.member_id)));
+        }
     }
     Ok(())
 }

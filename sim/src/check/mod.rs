@@ -4,7 +4,9 @@
 
 pub mod archive;
 pub mod bounds;
+pub mod cluster;
 pub mod compactions;
+pub mod consensus;
 pub mod durability;
 pub mod lease;
 pub mod linear;
@@ -36,6 +38,8 @@ pub enum Promise {
     Quota,
     /// A snapshot is the whole store as it was at one moment.
     Snapshot,
+    /// Members agree: Raft's five properties, and what members may say to each other.
+    Consensus,
     /// What waits or is kept has a bound.
     Bounds,
     /// When everything is healed, everything is answered.

@@ -3,6 +3,7 @@
 //! From the event on that the world names – a while after a healed member serves – no operation may end in doubt or be turned away.
 
 use super::{Promise, Violation};
+use crate::clients::GIVEN_UP;
 use crate::record::{History, NO_SPACE, Outcome};
 
 /// Checks the operations that began at `healed` or later. There have to be some.
@@ -16,7 +17,7 @@ pub fn check(history: &History, healed: u64) -> Result<(), Violation> {
             Outcome::Answered(_) | Outcome::Rejected(..) => answered += 1,
             // What a quota allows is for another oracle to say.
             Outcome::Uncertain(text) if text == NO_SPACE => {}
-            Outcome::Refused(text) | Outcome::Uncertain(text) if text != "given up" => {
+            Outcome::Refused(text) | Outcome::Uncertain(text) if text != GIVEN_UP => {
                 let what = format!("operation {} after the end of all trouble: {text}", operation.invoked);
                 return Err(Violation::new(Promise::Progress, what));
             }

@@ -71,7 +71,7 @@ pub(super) fn now<T>(future: impl Future<Output = T>) -> T {
 /// # Errors
 /// It does not.
 pub fn covers(machine: &Machine, dir: &Path) -> Result<(), Violation> {
-    let applied = number(machine.look().tables(), buckets::APPLIED_INDEX);
+    let applied = applied(machine);
     let broken = |what: String| Err(Violation::new(Promise::Replay, what));
     if applied == 0 {
         return Ok(());
@@ -89,6 +89,12 @@ pub fn covers(machine: &Machine, dir: &Path) -> Result<(), Violation> {
     }
 }
 
+/// Where a machine's store stands in the log.
+#[must_use]
+pub fn applied(machine: &Machine) -> u64 {
+    number(machine.look().tables(), buckets::APPLIED_INDEX)
+}
+
 /// At the end: everything that was committed, once more.
 ///
 /// # Errors
@@ -97,15 +103,48 @@ pub fn replay(machine: &Machine, dir: &Path) -> Result<Replay, Violation> {
     let broken = |what: String| Violation::new(Promise::Replay, what);
     let recovered = read_log(machine, dir, Files::Ever).map_err(|error| broken(format!("the log: {error}")))?;
     let recovered = recovered.ok_or_else(|| broken("there is no log".to_owned()))?;
-    let applied = number(machine.look().tables(), buckets::APPLIED_INDEX);
+    let applied = applied(machine);
     let mut replay = Replay::new();
-    for entry in recovered.entries.into_iter().filter(|entry| entry.index.0 <= applied) {
-        replay.apply(entry).map_err(broken)?;
+    replay.advance(&recovered.entries, applied)?;
+    Ok(replay)
+}
+
+/// The same for several members, over the one log that they agree on: `check` each where its store stands. The log as far as the foremost of them.
+///
+/// # Errors
+/// The engine does not take it, or a store is not what it makes.
+pub fn replay_all(machines: &[&Machine], committed: &[Entry]) -> Result<Replay, Violation> {
+    let mut stops: Vec<(u64, &Machine)> = Vec::new();
+    for machine in machines {
+        stops.push((applied(machine), machine));
     }
-    if replay.applied != Index(applied) {
-        return Err(broken(format!("the store has applied {applied}, the log ends at {}", replay.applied)));
+    stops.sort_by_key(|stop| stop.0);
+    let mut replay = Replay::new();
+    for (applied, machine) in stops {
+        replay.advance(committed, applied)?;
+        check(machine, &replay)?;
     }
     Ok(replay)
+}
+
+/// What is left of a member's log is what was committed, as far as that goes.
+///
+/// # Errors
+/// It is not, or it cannot be read.
+pub fn check_log(machine: &Machine, dir: &Path, committed: &[Entry]) -> Result<(), Violation> {
+    let broken = |what: String| Err(Violation::new(Promise::Replay, what));
+    let recovered = match read_log(machine, dir, Files::Present) {
+        Ok(Some(recovered)) => recovered,
+        Ok(None) => return broken("there is no log".to_owned()),
+        Err(error) => return broken(format!("the log: {error}")),
+    };
+    let applied = applied(machine);
+    for entry in recovered.entries.iter().filter(|entry| entry.index.0 <= applied) {
+        if committed.get((entry.index.0 - 1) as usize) != Some(entry) {
+            return broken(format!("the log has applied {entry:?}, which was not committed there"));
+        }
+    }
+    Ok(())
 }
 
 /// The tables are what the log makes.
@@ -196,6 +235,19 @@ impl Replay {
             raised: AlarmHistory::default(),
             history: Table::new(),
         }
+    }
+
+    /// Applies what is not applied yet, up to `upto`.
+    fn advance(&mut self, log: &[Entry], upto: u64) -> Result<(), Violation> {
+        let broken = |what: String| Violation::new(Promise::Replay, what);
+        let next = log.partition_point(|entry| entry.index <= self.applied);
+        for entry in log[next..].iter().take_while(|entry| entry.index.0 <= upto) {
+            self.apply(entry.clone()).map_err(broken)?;
+        }
+        if self.applied == Index(upto) {
+            return Ok(());
+        }
+        Err(broken(format!("the store has applied {upto}, the log ends at {}", self.applied)))
     }
 
     fn apply(&mut self, entry: Entry) -> Result<(), String> {

@@ -100,7 +100,7 @@ impl Archivist {
         }
         // Behind the door a stream ends without a word when the member does; a connection would break.
         let is_cut = pieces.last().is_none_or(|last| last.blob.len() != HASH_BYTES || last.remaining_bytes > 0);
-        if is_cut && matches!(self.link, Link::Door(_)) {
+        if is_cut && matches!(self.link, Link::Doors(_)) {
             return Err(tonic::Status::unavailable("the member is gone"));
         }
         Ok(pieces)

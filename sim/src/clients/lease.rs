@@ -10,7 +10,7 @@ use detcd_proto::etcdserverpb as pb;
 use tonic::{Code, Status};
 
 use super::link::Link;
-use super::{PATIENCE, failed_under};
+use super::{NO_ANSWER, PATIENCE, failed_under};
 use crate::leases::{Did, LeaseRecorder, Saw, now};
 use crate::options::{Options, chance, pick};
 use crate::record::{Answer, Ask, Outcome, Recorder, Trace};
@@ -195,7 +195,7 @@ impl Holder {
         let outcome = match tokio::time::timeout(PATIENCE, self.link.put(&request)).await {
             Ok(Ok(response)) => Outcome::Answered(Answer::Put(response)),
             Ok(Err(status)) => failed_under(self.has_quota, &status),
-            Err(_) => Outcome::Uncertain("given up".to_owned()),
+            Err(_) => Outcome::Uncertain(NO_ANSWER.to_owned()),
         };
         let saw = match &outcome {
             Outcome::Answered(_) => Saw::Done,

@@ -2,6 +2,9 @@
 //!
 //! madsim passes Rust values and not bytes, so over the simulated network every message is encoded and decoded here, in both directions. Behind the door nothing is.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use detcd_proto::etcdserverpb as pb;
 use pb::kv_client::KvClient;
 use pb::kv_server::Kv as _;
@@ -22,21 +25,35 @@ use crate::gate::{GATE, Gates};
 use crate::options::Kind;
 use crate::world::ADDRESS;
 
-/// Every way to the member of a run. Clones share it.
+/// Every way to the member, or the members, of a run. Clones share it.
 #[derive(Clone, Default)]
 pub struct Ways {
     /// Past the network.
     pub door: Door,
+    /// Past the network to the other members of a cluster.
+    others: Vec<Door>,
     /// What makes simulated watch streams slow.
     pub gates: Gates,
+    /// How many links there are.
+    links: Arc<AtomicUsize>,
 }
 
 impl Ways {
+    /// The ways to all members of a cluster, of which there is at least one.
+    #[must_use]
+    pub fn to_all(mut doors: Vec<Door>) -> Self {
+        let door = doors.remove(0);
+        Self { door, others: doors, ..Self::default() }
+    }
+
     /// The link of one client in a run of this kind.
     #[must_use]
     pub fn link(&self, kind: Kind) -> Link {
         match kind {
-            Kind::Engine => Link::Door(self.door.clone()),
+            Kind::Engine | Kind::Cluster => {
+                let first = self.links.fetch_add(1, Ordering::Relaxed);
+                Link::Doors(Doors::new([&self.door].into_iter().chain(&self.others).cloned().collect(), first))
+            }
             Kind::Server => {
                 let endpoint = Endpoint::from_shared(format!("http://{ADDRESS}")).expect("an address");
                 Link::Network(endpoint.connect_lazy(), self.gates.clone())
@@ -51,7 +68,54 @@ pub enum Link {
     /// The generated clients.
     Network(Channel, Gates),
     /// The services themselves.
-    Door(Door),
+    Doors(Doors),
+}
+
+/// The doors of all members, and the one that a client goes through now. Whoever gets no answer, or an error, goes to the next one. Clones go their own ways.
+pub struct Doors {
+    doors: Vec<Door>,
+    at: AtomicUsize,
+}
+
+/// A visit at a member. Its end moves the client on, unless it was good.
+struct Visit<'a> {
+    doors: &'a Doors,
+    was_good: bool,
+}
+
+impl Doors {
+    fn new(doors: Vec<Door>, first: usize) -> Self {
+        Self { doors, at: AtomicUsize::new(first) }
+    }
+
+    fn door(&self) -> &Door {
+        &self.doors[self.at.load(Ordering::Relaxed) % self.doors.len()]
+    }
+
+    fn move_on(&self) {
+        self.at.fetch_add(1, Ordering::Relaxed);
+    }
+
+    async fn visit<T>(&self, visiting: impl AsyncFnOnce(&Door) -> Result<T, Status>) -> Result<T, Status> {
+        let mut visit = Visit { doors: self, was_good: false };
+        let answered = visiting(self.door()).await;
+        visit.was_good = answered.is_ok();
+        answered
+    }
+}
+
+impl Clone for Doors {
+    fn clone(&self) -> Self {
+        Self::new(self.doors.clone(), self.at.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        if !self.was_good {
+            self.doors.move_on();
+        }
+    }
 }
 
 /// A message, by way of its bytes.
@@ -71,9 +135,12 @@ macro_rules! unary {
                 Self::Network(channel, _) => {
                     wire($client::new(channel.clone()).$name(wire(request)?).await?.get_ref())
                 }
-                Self::Door(door) => {
+                Self::Doors(doors) => {
                     let request = Request::new(request.clone());
-                    door.ask(|services| async move { services.$service.$name(request).await }).await
+                    let asking = async |door: &Door| {
+                        door.ask(|services| async move { services.$service.$name(request).await }).await
+                    };
+                    doors.visit(asking).await
                 }
             }
         }
@@ -107,9 +174,12 @@ impl Link {
                 let by_wire = stream.map(|message| message.and_then(|message| wire(&message)));
                 Ok(Streaming::from_stream(Box::pin(by_wire)))
             }
-            Self::Door(door) => {
+            Self::Doors(doors) => {
                 let request = Request::new(request.clone());
-                let stream = door.ask(|services| async move { services.kv.range_stream(request).await }).await?;
+                let asking = async |door: &Door| {
+                    door.ask(|services| async move { services.kv.range_stream(request).await }).await
+                };
+                let stream = doors.visit(asking).await?;
                 Ok(Streaming::from_stream(Box::pin(stream)))
             }
         }
@@ -126,9 +196,12 @@ impl Link {
                 let by_wire = stream.map(|message| message.and_then(|message| wire(&message)));
                 Ok(Streaming::from_stream(Box::pin(by_wire)))
             }
-            Self::Door(door) => {
+            Self::Doors(doors) => {
                 let request = Request::new(*request);
-                let stream = door.ask(|services| async move { services.maintenance.snapshot(request).await }).await?;
+                let asking = async |door: &Door| {
+                    door.ask(|services| async move { services.maintenance.snapshot(request).await }).await
+                };
+                let stream = doors.visit(asking).await?;
                 Ok(Streaming::from_stream(Box::pin(stream)))
             }
         }
@@ -148,13 +221,13 @@ impl Link {
                 let mut answers = LeaseClient::new(channel.clone()).lease_keep_alive(requests).await?.into_inner();
                 answers.message().await?.map(|answer| wire(&answer)).transpose()
             }
-            Self::Door(door) => {
-                let asking = |services: std::sync::Arc<crate::door::Services>| async move {
+            Self::Doors(doors) => {
+                let asking = |services: Arc<crate::door::Services>| async move {
                     let requests = Streaming::from_stream(Box::pin(tokio_stream::iter([Ok(request)])));
                     let mut answers = services.lease.lease_keep_alive(Request::new(requests)).await?.into_inner();
                     Ok(Response::new(answers.next().await.transpose()?))
                 };
-                door.ask(asking).await
+                doors.visit(async |door: &Door| door.ask(asking).await).await
             }
         }
     }
@@ -174,7 +247,11 @@ impl Link {
                 let responses = WatchClient::new(channel.clone()).watch(request).await?.into_inner();
                 Ok(Watching::Network { responses, gates: gates.clone(), gate })
             }
-            Self::Door(door) => door.watch(requests, appetite).map(Watching::Door),
+            Self::Doors(doors) => {
+                // A stream that ended, or that its client had enough of, is followed by one of another member.
+                doors.move_on();
+                doors.door().watch(requests, appetite).map(Watching::Door)
+            }
         }
     }
 }

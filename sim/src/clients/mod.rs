@@ -20,11 +20,15 @@ use tonic::{Code, Status};
 
 use self::link::Link;
 use self::workload::Workload;
-use crate::options::{Load, Options, chance};
+use crate::options::{Load, Options, PATIENCE_MILLIS, chance};
 use crate::record::{Answer, Ask, NO_SPACE, Outcome, Recorder, Trace};
 
-/// How long a client waits for an answer: longer than the member waits for its log.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long anybody else waits for an answer.
+const PATIENCE: Duration = Duration::from_millis(PATIENCE_MILLIS);
+/// What is recorded for an operation that its client gave up early, on purpose.
+pub const GIVEN_UP: &str = "given up";
+/// What is recorded for an operation that got no answer although its client waited.
+pub const NO_ANSWER: &str = "no answer";
 /// The longest that an impatient client waits, in milliseconds.
 const IMPATIENCE_MILLIS_MAX: u64 = 20;
 
@@ -80,10 +84,14 @@ impl Client {
     /// One operation, from its draw to its record.
     pub async fn operate(&mut self) {
         let ask = self.workload.draw();
-        let patience = if chance(&mut self.dice, self.load.impatience) {
+        let is_impatient = chance(&mut self.dice, self.load.impatience);
+        let patience = if is_impatient {
             Duration::from_millis(self.dice.draw(1, IMPATIENCE_MILLIS_MAX))
-        } else {
+        } else if matches!(&ask, Ask::Compact(request) if request.physical) {
+            // It is answered when all of the sweep is done.
             PATIENCE
+        } else {
+            Duration::from_millis(self.load.patience_millis)
         };
         let invoked = self.recorder.begin();
         let id = self.id;
@@ -92,7 +100,8 @@ impl Client {
         let outcome = match answered {
             Ok(Ok(answer)) => Outcome::Answered(answer),
             Ok(Err(status)) => failed_under(self.has_quota, &status),
-            Err(_) => Outcome::Uncertain("given up".to_owned()),
+            Err(_) if is_impatient => Outcome::Uncertain(GIVEN_UP.to_owned()),
+            Err(_) => Outcome::Uncertain(NO_ANSWER.to_owned()),
         };
         self.trace.note(&[id, invoked, outcome.digest()], || format!("client {id} got {invoked}: {outcome:?}"));
         self.workload.learn(&ask, &outcome);

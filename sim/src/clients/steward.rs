@@ -10,7 +10,7 @@ use detcd_proto::etcdserverpb as pb;
 use pb::alarm_request::AlarmAction;
 
 use super::link::Link;
-use super::{PATIENCE, failed};
+use super::{NO_ANSWER, PATIENCE, failed};
 use crate::options::{Options, chance};
 use crate::record::{Answer, Ask, Outcome, Recorder, Trace};
 
@@ -77,7 +77,7 @@ impl Steward {
         let outcome = match tokio::time::timeout(PATIENCE, asking).await {
             Ok(Ok(answer)) => Outcome::Answered(answer),
             Ok(Err(status)) => failed(&status),
-            Err(_) => Outcome::Uncertain("given up".to_owned()),
+            Err(_) => Outcome::Uncertain(NO_ANSWER.to_owned()),
         };
         self.trace.note(&[STEWARD, invoked, outcome.digest()], || format!("steward: {ask:?} {outcome:?}"));
         let answer = if let Outcome::Answered(answer) = &outcome { Some(answer.clone()) } else { None };

@@ -1,0 +1,75 @@
+//! What members ask of each other beside Raft, as the binary does over HTTP: a call that may be lost or late on either way.
+
+use std::future::Future;
+use std::time::Duration;
+
+use detcd_core::ids::LeaseId;
+use detcd_core::membership;
+use detcd_server::forward::{Asking, Forward, Unheard, Versions};
+use detcd_server::lease::LeaseSeen;
+use detcd_server::member::Member;
+use tonic::Status;
+
+use super::net::Net;
+use crate::store::SimBackend;
+
+/// How long a call may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// One member's way.
+pub struct SimForward {
+    net: Net,
+    place: usize,
+}
+
+impl SimForward {
+    /// The way of the member at `place`.
+    #[must_use]
+    pub const fn new(net: Net, place: usize) -> Self {
+        Self { net, place }
+    }
+
+    fn call<T, F>(&self, urls: &[String], work: impl FnOnce(Member<SimBackend>) -> F + Send + 'static) -> Asking<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Status>> + Send + 'static,
+    {
+        let (net, own) = (self.net.clone(), self.place);
+        let Some(other) = urls.iter().find_map(|url| net.place_of(url)) else {
+            return Box::pin(std::future::ready(Err(Unheard::Again)));
+        };
+        Box::pin(async move {
+            let calling = async {
+                net.cross(own, other).await?;
+                let (member, node) = net.housed(other)?;
+                // It runs where it is asked, and stands still or ends there.
+                let answered = node.spawn(work(member)).await.ok()?;
+                net.cross(other, own).await?;
+                answered.ok()
+            };
+            tokio::time::timeout(PATIENCE, calling).await.ok().flatten().ok_or(Unheard::Again)
+        })
+    }
+}
+
+impl Forward for SimForward {
+    fn renew_lease(&self, urls: Vec<String>, id: LeaseId) -> Asking<Option<i64>> {
+        self.call(&urls, move |member| async move {
+            let ttl = member.renew_lease_here(id).await?;
+            Ok((ttl > 0).then_some(ttl))
+        })
+    }
+
+    fn look_at_lease(&self, urls: Vec<String>, id: LeaseId, wants_keys: bool) -> Asking<Option<LeaseSeen>> {
+        self.call(&urls, move |member| async move { member.look_at_lease_here(id, wants_keys).await })
+    }
+
+    fn promote(&self, _: Vec<String>, _: u64) -> Asking<Vec<membership::Member>> {
+        // No run changes who belongs to the cluster.
+        Box::pin(std::future::ready(Err(Unheard::Again)))
+    }
+
+    fn versions(&self, _: Vec<String>) -> Asking<Versions> {
+        Box::pin(std::future::ready(Err(Unheard::Again)))
+    }
+}

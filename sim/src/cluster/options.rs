@@ -1,0 +1,114 @@
+//! What a cluster run is, besides what every run is.
+
+use detcd_io::entropy::Entropy;
+
+use crate::options::{Options, chance, pick};
+
+/// Entries that no run has: nobody takes a snapshot of its log, so that nobody needs one of another member.
+const NO_SNAPSHOTS: u64 = 1_000_000;
+
+/// How many members there are, and what goes wrong between them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClusterOptions {
+    /// How many.
+    pub members: usize,
+    /// What may happen to any message while there is trouble.
+    pub weather: Weather,
+    /// What may happen to all messages between some of them.
+    pub storms: Storms,
+}
+
+/// What may happen to any message. Chances are in a thousand.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Weather {
+    /// The shortest and the longest way, in microseconds.
+    pub delay_micros: (u64, u64),
+    /// How many are lost.
+    pub loss: u64,
+    /// How many come twice.
+    pub repeat: u64,
+    /// How many are overtaken by what was sent later.
+    pub reorder: u64,
+    /// How many arrive seconds later, if at all.
+    pub stray: u64,
+    /// Whether what is sent to a paused member waits for it.
+    pub holds_paused: bool,
+}
+
+/// Cuts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Storms {
+    /// The mean of milliseconds between two cuts; zero for none.
+    pub cut_millis: u64,
+    /// The longest cut, in milliseconds.
+    pub longest_millis: u64,
+    /// In a thousand, how many are about the leader.
+    pub at_leader: u64,
+    /// In a thousand, how many come and go many times a second.
+    pub flaps: u64,
+}
+
+impl Weather {
+    /// Messages arrive soon, once, and in order.
+    pub const FAIR: Self =
+        Self { delay_micros: (50, 800), loss: 0, repeat: 0, reorder: 0, stray: 0, holds_paused: true };
+
+    fn draw(dice: &mut Entropy) -> Self {
+        Self {
+            delay_micros: pick(dice, &[(50, 800), (50, 800), (500, 5_000), (5_000, 60_000)]),
+            loss: pick(dice, &[0, 0, 5, 50, 200]),
+            repeat: pick(dice, &[0, 0, 10, 100]),
+            reorder: pick(dice, &[0, 0, 20, 200]),
+            stray: pick(dice, &[0, 0, 2, 20]),
+            holds_paused: chance(dice, 500),
+        }
+    }
+
+    /// Whether no message is harmed, and none is late by more than a leader would notice.
+    #[must_use]
+    pub const fn is_fair(&self) -> bool {
+        self.loss == 0 && self.stray == 0 && self.delay_micros.1 <= 5_000
+    }
+}
+
+impl Storms {
+    /// No cuts.
+    pub const NONE: Self = Self { cut_millis: 0, longest_millis: 0, at_leader: 0, flaps: 0 };
+
+    fn draw(dice: &mut Entropy) -> Self {
+        Self {
+            cut_millis: pick(dice, &[0, 0, 2_000, 5_000, 15_000]),
+            longest_millis: pick(dice, &[500, 3_000, 10_000]),
+            at_leader: pick(dice, &[0, 500, 900]),
+            flaps: pick(dice, &[0, 0, 300]),
+        }
+    }
+}
+
+impl ClusterOptions {
+    /// A member that is alone.
+    pub const ONE: Self = Self { members: 1, weather: Weather::FAIR, storms: Storms::NONE };
+}
+
+/// Makes a run of one member one of several.
+pub(crate) fn widen(options: &mut Options) {
+    let mut dice = Entropy::seeded(options.seed ^ 0x636c_7573_7465_7220);
+    options.cluster = ClusterOptions {
+        members: pick(&mut dice, &[3, 3, 3, 3, 3, 3, 5, 5, 1]),
+        weather: Weather::draw(&mut dice),
+        storms: Storms::draw(&mut dice),
+    };
+    options.member.snapshot_entries = pick(&mut dice, &[20, 100, 500, NO_SNAPSHOTS]);
+    options.member.quota_bytes = 0;
+    options.load.upkeep_millis = 0;
+    options.load.clients = options.load.clients.max(4);
+    options.load.patience_millis = pick(&mut dice, &[10_000, 2_000, 2_000, 500]);
+    // Each member has them.
+    options.faults.crash_millis = pick(&mut dice, &[0, 0, 6_000, 15_000, 40_000]);
+    options.faults.restart_millis = pick(&mut dice, &[0, 200, 2_000, 8_000]);
+    options.faults.sync_millis = pick(&mut dice, &[0, 0, 0, 30_000]);
+    options.faults.full_millis = pick(&mut dice, &[0, 0, 0, 30_000]);
+    options.faults.slow_millis = pick(&mut dice, &[0, 0, 12_000]);
+    options.faults.pause_millis = pick(&mut dice, &[0, 0, 8_000]);
+    options.faults.only_leaders = chance(&mut dice, 300);
+}
