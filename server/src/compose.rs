@@ -4,18 +4,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use detcd_core::ids::MemberId;
 use detcd_io::boot::execute::Booted;
 use detcd_io::boot::inspect::Claim;
 use detcd_io::committer::{Committer, Places};
-use detcd_io::copier::{Copier, copier};
+use detcd_io::copier::{Copier, Copies, copier};
 use detcd_io::defragmenter::Defragmenter;
 use detcd_io::disk::Disk;
-use detcd_io::driver::{Driver, Lines, Parts, Peers, Settings, bounds};
+use detcd_io::driver::ask::Asker;
+use detcd_io::driver::{CarrierLines, Driver, Lines, Parts, Peers, Settings, bounds};
 use detcd_io::entropy::Entropy;
 use detcd_io::fault::Fault;
-use detcd_io::installer::Installer;
+use detcd_io::installer::{self, Installer};
 use detcd_io::keeper::LeaseKeeper;
-use detcd_io::shipper::Shipper;
+use detcd_io::shipper::{Shipment, Shipper};
 use detcd_io::stats::{CommitStats, LogStats};
 use detcd_io::store::backend::Backend;
 use detcd_io::store::leases::LeaseRules;
@@ -43,12 +45,8 @@ pub struct Assembled<D: Disk, B: Backend> {
     pub writer: Writer<D>,
     /// Writes the store. Blocks.
     pub committer: Committer<B, D>,
-    /// Copies the store for those who take it away. Blocks.
-    pub copier: Copier<B, D>,
-    /// Makes stores of what leaders send. Blocks.
-    pub installer: Installer<B, D>,
-    /// Has copies made for members that need them. Runs on the gRPC runtime.
-    pub shipper: Shipper,
+    /// Carry whole stores away and in.
+    pub carriers: Carriers<D, B>,
     /// Removes what compactions leave behind. Runs on the gRPC runtime.
     pub sweeper: Sweeper<B>,
     /// Tells watchers what happens. Runs on the gRPC runtime.
@@ -65,6 +63,24 @@ pub struct Assembled<D: Disk, B: Backend> {
     pub written: Written,
     /// The data directory is this process's while it lives.
     pub claim: Claim<D::File>,
+}
+
+/// The parts that carry whole stores.
+pub struct Carriers<D: Disk, B: Backend> {
+    /// Copies the store for those who take it away. Blocks.
+    pub copier: Copier<B, D>,
+    /// Makes stores of what leaders send. Blocks.
+    pub installer: Installer<B, D>,
+    /// Has copies made for members that need them. Runs on the gRPC runtime.
+    pub shipper: Shipper,
+}
+
+/// The carriers' ends of their queues to the driver.
+struct Carrying {
+    wanted: mpsc::Receiver<MemberId>,
+    shipments: mpsc::Sender<Shipment>,
+    installs: mpsc::Receiver<installer::Job>,
+    staged: mpsc::Sender<installer::Staged>,
 }
 
 /// What the parts that write to the disk count.
@@ -89,66 +105,52 @@ pub fn assemble<D: Disk, B: Backend>(
     let (reporter, reports) = mpsc::channel(bounds::COMPLETIONS_MAX);
     let (jobs, job_queue) = mpsc::channel(JOBS_MAX);
     let (completer, completions) = mpsc::channel(bounds::COMPLETIONS_MAX);
-    let (wanted, wants) = mpsc::channel(bounds::SHIPMENTS_MAX);
-    let (shipped, shipments) = mpsc::channel(1);
-    let (installs, install_jobs) = mpsc::channel(bounds::INSTALLS_MAX);
-    let (stager, staged) = mpsc::channel(1);
+    let (carrier_lines, carrying) = carrier_lines();
     let (fault_line, faults) = mpsc::channel(1);
     let (stop, stopped) = oneshot::channel();
-    let settings = driving(config, &booted, wall_millis);
     let disk = booted.wal.disk().clone();
     let places = places(config, &booted);
     let (defragment, defragments) = mpsc::channel(bounds::DEFRAGMENT_ASKS_MAX);
-    let copying = (booted.store.backend().clone(), disk.clone(), places.snap.clone());
     #[cfg_attr(not(mutants), expect(unused_mut, reason = "changed in builds with mutants"))]
     let mut defragmenter = Defragmenter::new(defragments, config.store.copy_chunk);
     #[cfg(mutants)]
     {
         defragmenter.mutant = booted.mutant;
     }
-    let installing = (booted.store.backend().clone(), disk.clone(), config.data.places.clone());
     let committer = Committer::new(booted.store.backend().clone(), disk, places, job_queue, completer, defragmenter);
     let written = Written { log: Arc::clone(booted.wal.stats()), commits: Arc::clone(committer.stats()) };
-    let identity = identity(config, booted.metadata);
     let (watching, limits) = (watching(config, &booted), limits(config, &booted));
     let dice = Entropy::seeded(entropy.draw(0, u64::MAX));
     let network = Network { transport: Arc::clone(&peers.transport), forward };
     let (driver, asker) = Driver::new(Parts {
+        settings: driving(config, &booted, wall_millis),
         raft: booted.raft,
         store: booted.store.clone(),
-        lines: Lines { log, reports, jobs, completions, wanted, shipments, installs, staged },
+        lines: Lines { log, reports, jobs, completions, carriers: carrier_lines },
         peers,
         entropy,
-        settings,
         stop: stopped,
     });
     #[cfg_attr(not(mutants), expect(unused_mut, reason = "changed in builds with mutants"))]
     let mut sweeper = Sweeper::new(booted.store.clone(), asker.clone(), config.store.sweeps, fault_line.clone());
+    let (backend, disk) = (booted.store.backend().clone(), booted.wal.disk().clone());
+    #[cfg_attr(not(mutants), expect(unused_mut, reason = "changed in builds with mutants"))]
+    let (mut carriers, copies) = carriers((backend, disk), config, &asker, carrying);
     #[cfg(mutants)]
     {
         sweeper.mutant = booted.mutant;
+        carriers.copier.mutant = booted.mutant;
     }
-    let (backend, disk, directory) = copying;
-    #[cfg_attr(not(mutants), expect(unused_mut, reason = "changed in builds with mutants"))]
-    let (mut copier, copies) = copier(backend, disk, &directory, config.store.copy_chunk, asker.shared_gauges());
-    #[cfg(mutants)]
-    {
-        copier.mutant = booted.mutant;
-    }
-    let (backend, disk, places) = installing;
-    let installer = Installer::new(backend, disk, places, lease_rules(config), (install_jobs, stager));
     let keeper = LeaseKeeper::new(booted.store.clone(), asker.clone(), limits.timeout);
     let (fanout, handle) = Fanout::new(booted.store.clone(), asker.clone(), dice, watching, fault_line.clone());
-    let shipper = Shipper::new(asker.clone(), copies.clone(), wants, shipped);
     let upkeep = Upkeep { defragment, copies };
+    let identity = identity(config, booted.metadata);
     let member = Member::new(asker, booted.store, identity, limits, (handle, upkeep, network), fault_line);
     Assembled {
         driver,
         writer: Writer::new(booted.wal, batches, reporter),
         committer,
-        copier,
-        installer,
-        shipper,
+        carriers,
         sweeper,
         fanout,
         keeper,
@@ -158,6 +160,31 @@ pub fn assemble<D: Disk, B: Backend>(
         written,
         claim: booted.claim,
     }
+}
+
+/// The queues between the driver and the carriers.
+fn carrier_lines() -> (CarrierLines, Carrying) {
+    let (wanted, wants) = mpsc::channel(bounds::SHIPMENTS_MAX);
+    let (shipped, shipments) = mpsc::channel(1);
+    let (installs, jobs) = mpsc::channel(bounds::INSTALLS_MAX);
+    let (stager, staged) = mpsc::channel(1);
+    let carrying = Carrying { wanted: wants, shipments: shipped, installs: jobs, staged: stager };
+    (CarrierLines { wanted, shipments, installs, staged }, carrying)
+}
+
+fn carriers<D: Disk, B: Backend>(
+    (backend, disk): (B, D),
+    config: &Config,
+    asker: &Asker,
+    lines: Carrying,
+) -> (Carriers<D, B>, Copies) {
+    let Carrying { wanted, shipments, installs, staged } = lines;
+    let (places, gauges) = (&config.data.places, asker.shared_gauges());
+    let (copier, copies) = copier(backend.clone(), disk.clone(), &places.snap(), config.store.copy_chunk, gauges);
+    let line = (installs, staged);
+    let installer = Installer::new(backend, disk, places.clone(), lease_rules(config), line);
+    let shipper = Shipper::new(asker.clone(), copies.clone(), wanted, shipments);
+    (Carriers { copier, installer, shipper }, copies)
 }
 
 fn driving<D: Disk, B: Backend>(config: &Config, booted: &Booted<D, B>, wall_millis: u64) -> Settings {

@@ -29,7 +29,7 @@ use detcd_io::snap::membership;
 use detcd_io::store::lmdb::Lmdb;
 use detcd_io::wal::SEGMENT_BYTES;
 use detcd_server::auto_compact;
-use detcd_server::compose::{Assembled, Written, assemble, lease_rules};
+use detcd_server::compose::{Assembled, Carriers, Written, assemble, lease_rules};
 use detcd_server::config::Config;
 use detcd_server::log::{Line, Log, Severity};
 use detcd_server::member::Member;
@@ -234,9 +234,7 @@ impl Life<'_> {
             driver,
             writer,
             committer,
-            copier,
-            installer,
-            shipper,
+            carriers: Carriers { copier, installer, shipper },
             sweeper,
             fanout,
             keeper,

@@ -14,7 +14,7 @@ use detcd_proto::etcdserverpb::kv_server::KvServer;
 use detcd_proto::etcdserverpb::lease_server::LeaseServer;
 use detcd_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use detcd_proto::etcdserverpb::watch_server::WatchServer;
-use detcd_server::compose::{Assembled, assemble};
+use detcd_server::compose::{Assembled, Carriers, assemble};
 use detcd_server::config::Config;
 use detcd_server::forward::{Forward, Nobody};
 use detcd_server::grpc::kv::KvService;
@@ -124,7 +124,7 @@ fn assemble_on(
         Some(seat) => seat.line(booted.metadata, spooler),
     };
     let assembled = assemble(booted, config, Entropy::seeded(seed), wall_millis(), line);
-    let Assembled { driver, writer, committer, copier, installer, shipper, .. } = assembled;
+    let Assembled { driver, writer, committer, carriers: Carriers { copier, installer, shipper }, .. } = assembled;
     let Assembled { sweeper, fanout, keeper, member, stop, faults, claim, .. } = assembled;
     let others = [
         tokio::spawn(writer.run()),

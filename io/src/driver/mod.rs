@@ -75,6 +75,13 @@ pub struct Lines {
     pub jobs: mpsc::Sender<Job>,
     /// From the committer.
     pub completions: mpsc::Receiver<Completion>,
+    /// To and from those who carry whole stores.
+    pub carriers: CarrierLines,
+}
+
+/// The driver's ends of its queues to those who carry whole stores.
+#[derive(Debug)]
+pub struct CarrierLines {
     /// To the shipper: who needs a copy of the store.
     pub wanted: mpsc::Sender<MemberId>,
     /// From the shipper.
@@ -90,23 +97,33 @@ pub struct Driver<B> {
     raft: Raft,
     effects: Effects,
     timers: Timers,
-    asks: mpsc::Receiver<Ask>,
-    urgent: mpsc::Receiver<Ask>,
-    stop: oneshot::Receiver<()>,
+    queues: Queues,
     applier: Applier<B>,
     durable: Durable<B>,
     callers: Callers,
     harvest: Harvest,
     peers: Peers,
+    turnover: Turnover,
+    asker: Asker,
+    probe: Option<Arc<dyn Probe>>,
+}
+
+/// Who asks.
+struct Queues {
+    asks: mpsc::Receiver<Ask>,
+    urgent: mpsc::Receiver<Ask>,
+    stop: oneshot::Receiver<()>,
+}
+
+/// What comes and goes with whole stores and members.
+#[derive(Debug, Default)]
+struct Turnover {
     /// The copy of the store that goes with the next snapshot's message.
     shipment: Option<Shipment>,
-    /// When this member ends because it was removed.
+    /// When it ends because it was removed.
     removed_due: Option<Instant>,
     /// Whether the store that counts is another one now.
     is_installing: bool,
-    asker: Asker,
-    gauges: Arc<Gauges>,
-    probe: Option<Arc<dyn Probe>>,
 }
 
 /// Looks at the engine after every turn of the driver, before anything of the turn leaves the member. For those who check it; a member in service has none.
@@ -174,19 +191,14 @@ impl<B: Backend> Driver<B> {
             raft,
             effects: Effects::new(),
             timers: Timers::new(settings.tick, entropy),
-            asks,
-            urgent,
-            stop,
+            queues: Queues { asks, urgent, stop },
             applier: Applier::new(store.clone()),
             durable: Durable::new(store, lines, settings),
             callers: Callers::default(),
             harvest: Harvest::default(),
             peers,
-            shipment: None,
-            removed_due: None,
-            is_installing: false,
+            turnover: Turnover::default(),
             asker: asker.clone(),
-            gauges,
             probe: None,
         };
         (driver, asker)
@@ -218,7 +230,7 @@ impl<B: Backend> Driver<B> {
                 Wake::Report(report) => self.on_report(report)?,
                 Wake::Completion(completion) => self.durable.on_completion(completion)?,
             }
-            if self.removed_due.is_some_and(|due| due <= Instant::now()) {
+            if self.turnover.removed_due.is_some_and(|due| due <= Instant::now()) {
                 return self.durable.finish().await.map(|()| Ended::Removed);
             }
             self.take_arrivals();
@@ -229,7 +241,7 @@ impl<B: Backend> Driver<B> {
             self.apply()?;
             self.durable.hand_on(&self.raft)?;
             self.tell();
-            if self.is_installing {
+            if self.turnover.is_installing {
                 return Ok(Ended::Installing);
             }
         }
@@ -242,7 +254,8 @@ impl<B: Backend> Driver<B> {
             tokio::task::yield_now().await;
             return Wake::Time;
         }
-        let moments = [self.timers.nearest(), self.durable.deadline(), self.callers.reads_due(), self.removed_due];
+        let moments =
+            [self.timers.nearest(), self.durable.deadline(), self.callers.reads_due(), self.turnover.removed_due];
         let deadline = moments.into_iter().flatten().min();
         let sleep = tokio::time::sleep_until(deadline.unwrap_or_else(|| Instant::now() + IDLE));
         let takes_asks = self.durable.takes_proposals();
@@ -250,13 +263,13 @@ impl<B: Backend> Driver<B> {
             biased;
             report = self.durable.lines.reports.recv() => Wake::Report(report),
             completion = self.durable.lines.completions.recv() => Wake::Completion(completion),
-            _ = &mut self.stop => Wake::Stop,
-            ask = self.urgent.recv() => ask.map_or(Wake::Stop, Wake::Urgent),
+            _ = &mut self.queues.stop => Wake::Stop,
+            ask = self.queues.urgent.recv() => ask.map_or(Wake::Stop, Wake::Urgent),
             incoming = self.peers.recv() => Wake::Arrived(incoming),
-            Some(shipment) = self.durable.lines.shipments.recv() => Wake::Shipment(shipment),
-            Some(staged) = self.durable.lines.staged.recv() => Wake::Staged(staged),
+            Some(shipment) = self.durable.lines.carriers.shipments.recv() => Wake::Shipment(shipment),
+            Some(staged) = self.durable.lines.carriers.staged.recv() => Wake::Staged(staged),
             sent = send(&self.durable.lines.log, &mut self.durable.outgoing), if !takes_asks => sent,
-            ask = self.asks.recv(), if takes_asks => {
+            ask = self.queues.asks.recv(), if takes_asks => {
                 match ask {
                     Some(ask) => { self.durable.first_ask = Some(ask); Wake::Asks }
                     None => Wake::Stop,
@@ -284,7 +297,7 @@ impl<B: Backend> Driver<B> {
             }
             Incoming::Removed { by } => {
                 tracing::warn!(%by, "another member says that this one was removed from the cluster; it stops");
-                self.removed_due.get_or_insert_with(Instant::now);
+                self.turnover.removed_due.get_or_insert_with(Instant::now);
                 return;
             }
         };
@@ -295,12 +308,14 @@ impl<B: Backend> Driver<B> {
     fn take_asks(&mut self, mut urgent: Option<Ask>) {
         let mut reads = Vec::new();
         for _ in 0..bounds::URGENT_ASKS_MAX {
-            let Some(ask) = urgent.take().or_else(|| self.urgent.try_recv().ok()) else { break };
+            let Some(ask) = urgent.take().or_else(|| self.queues.urgent.try_recv().ok()) else { break };
             self.take(ask, bounds::UNAPPLIED_URGENT_MAX, &mut reads);
         }
         if self.durable.takes_proposals() {
             for _ in 0..bounds::ASKS_PER_TURN {
-                let Some(ask) = self.durable.first_ask.take().or_else(|| self.asks.try_recv().ok()) else { break };
+                let Some(ask) = self.durable.first_ask.take().or_else(|| self.queues.asks.try_recv().ok()) else {
+                    break;
+                };
                 self.take(ask, bounds::UNAPPLIED_MAX, &mut reads);
             }
         }
@@ -325,7 +340,7 @@ impl<B: Backend> Driver<B> {
                     return;
                 }
                 self.callers.add_proposal(ticket, answer);
-                self.gauges.count_proposal();
+                self.asker.gauges().count_proposal();
                 self.raft.step(Input::Proposed { ticket, kind, payload, only_in }, &mut self.effects);
             }
             Ask::Read { answer } => reads.push(answer),
@@ -400,7 +415,7 @@ impl<B: Backend> Driver<B> {
                 Effect::Refused { ticket, why } => self.callers.refuse(ticket, unanswered(why)),
                 Effect::LeaderChanged { term, leader } => {
                     if leader.is_some() {
-                        self.gauges.count_leader_change();
+                        self.asker.gauges().count_leader_change();
                     }
                     tracing::info!(term = term.0, leader = leader.map(|id| id.to_string()), "leader changed");
                 }
@@ -410,7 +425,7 @@ impl<B: Backend> Driver<B> {
                 Effect::MakeSnapshot { to } => lost.extend(self.ask_for_copy(to)),
                 Effect::Install { snapshot } => {
                     tracing::info!(index = snapshot.mark.index.0, "starting again on the store that a leader sent");
-                    self.is_installing = true;
+                    self.turnover.is_installing = true;
                 }
                 Effect::Send { to, message } if matches!(message, Message::Snapshot { .. }) => {
                     lost.extend(self.ship(to, message));
@@ -438,7 +453,7 @@ impl<B: Backend> Driver<B> {
             }
             self.carry_out()?;
             let applied = self.durable.store.applied();
-            self.gauges.tell_applied(applied.index, applied.term);
+            self.asker.gauges().tell_applied(applied.index, applied.term);
             for (ticket, answer) in self.harvest.answers.drain(..) {
                 self.callers.answer(ticket, answer);
             }
@@ -457,9 +472,9 @@ impl<B: Backend> Driver<B> {
         }
         let membership = self.durable.store.membership();
         self.peers.follow(&membership);
-        if membership.is_removed(self.raft.id()) && self.removed_due.is_none() {
+        if membership.is_removed(self.raft.id()) && self.turnover.removed_due.is_none() {
             tracing::warn!("this member was removed from the cluster and stops");
-            self.removed_due = Some(Instant::now() + REMOVED_PAUSE);
+            self.turnover.removed_due = Some(Instant::now() + REMOVED_PAUSE);
         }
     }
 
@@ -473,8 +488,8 @@ impl<B: Backend> Driver<B> {
     }
 
     fn tell(&self) {
-        self.gauges.tell_raft(&self.raft);
-        self.gauges.tell_room(self.durable.is_full());
+        self.asker.gauges().tell_raft(&self.raft);
+        self.asker.gauges().tell_room(self.durable.is_full());
     }
 }
 

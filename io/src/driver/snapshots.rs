@@ -17,7 +17,7 @@ use crate::store::backend::Backend;
 impl<B: Backend> Driver<B> {
     /// Has a copy made for a member. Answers what the engine is told if that cannot be.
     pub(super) fn ask_for_copy(&self, to: MemberId) -> Option<Input> {
-        let asked = self.durable.lines.wanted.try_send(to);
+        let asked = self.durable.lines.carriers.wanted.try_send(to);
         asked.is_err().then_some(Input::SnapshotMade { to, snapshot: None })
     }
 
@@ -25,16 +25,16 @@ impl<B: Backend> Driver<B> {
     pub(super) fn on_shipment(&mut self, shipment: Shipment) -> Result<(), Fault> {
         let to = shipment.to;
         let snapshot = shipment.copied.as_ref().map(|copied| copied.snapshot().clone());
-        self.shipment = Some(shipment);
+        self.turnover.shipment = Some(shipment);
         self.raft.step(Input::SnapshotMade { to, snapshot }, &mut self.effects);
         self.carry_out()?;
-        self.shipment = None;
+        self.turnover.shipment = None;
         Ok(())
     }
 
     /// Sends a snapshot with its copy. Answers what the engine is told if there is none.
     pub(super) fn ship(&mut self, to: MemberId, message: Message) -> Option<Input> {
-        match self.shipment.take() {
+        match self.turnover.shipment.take() {
             Some(Shipment { to: of, copied: Some(copied) }) if of == to => {
                 self.peers.transport.send_snapshot(to, message, copied);
                 None
@@ -55,16 +55,16 @@ impl<B: Backend> Driver<B> {
         let lines = &self.durable.lines;
         let Message::Snapshot { snapshot, .. } = &message else {
             let _ = answer.send(refused("wrong raft message type"));
-            return drop(lines.installs.try_send(Job::Drop(path)));
+            return drop(lines.carriers.installs.try_send(Job::Drop(path)));
         };
         if snapshot.mark.index <= self.raft.commit() {
-            let _ = lines.installs.try_send(Job::Drop(path));
+            let _ = lines.carriers.installs.try_send(Job::Drop(path));
             self.raft.step(Input::Received { from, message }, &mut self.effects);
             return drop(answer.send(Ok(())));
         }
         let snapshot = snapshot.clone();
         let job = Job::Stage(Received { from, message, snapshot, path, answer });
-        if let Err(full) = lines.installs.try_send(job)
+        if let Err(full) = lines.carriers.installs.try_send(job)
             && let Job::Stage(Received { answer, .. }) = full.into_inner()
         {
             let _ = answer.send(refused("another snapshot is being installed"));
@@ -81,7 +81,7 @@ impl<B: Backend> Driver<B> {
             .any(|effect| matches!(effect, Effect::Append(write) if write.snapshot.as_ref() == Some(&snapshot)));
         if !is_wanted {
             // The next start would remove it, too.
-            let _ = self.durable.lines.installs.try_send(Job::Forget(snapshot.mark));
+            let _ = self.durable.lines.carriers.installs.try_send(Job::Forget(snapshot.mark));
         }
         let _ = answer.send(Ok(()));
     }
