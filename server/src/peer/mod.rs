@@ -136,7 +136,7 @@ impl Transport for Network {
     fn send(&self, to: MemberId, message: Message) {
         match self.anybody(to) {
             Some(remote) => remote.send(message),
-            None => tracing::debug!(%to, %message, "nobody of this id is known"),
+            None => tracing::debug!(%to, what = %message, "nobody of this id is known"),
         }
     }
 

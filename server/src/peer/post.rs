@@ -96,8 +96,8 @@ pub(super) async fn send_snapshot(remote: Arc<Remote>, message: Message, copy: C
         }
     };
     match &sent {
-        Ok(()) => tracing::info!(remote = %remote.id(), %message, "a snapshot was sent"),
-        Err(error) => tracing::warn!(remote = %remote.id(), %message, %error, "a snapshot was not sent"),
+        Ok(()) => tracing::info!(remote = %remote.id(), what = %message, "a snapshot was sent"),
+        Err(error) => tracing::warn!(remote = %remote.id(), what = %message, %error, "a snapshot was not sent"),
     }
     if sent.is_err() {
         remote.report_lost();
@@ -111,7 +111,7 @@ async fn post_snapshot(remote: &Remote, message: &Message, copy: Copied) -> io::
     let Some(url) = remote.url() else {
         return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "no URL of it can be used"));
     };
-    tracing::info!(remote = %remote.id(), %message, bytes = copy.size_bytes(), "sending a snapshot");
+    tracing::info!(remote = %remote.id(), what = %message, bytes = copy.size_bytes(), "sending a snapshot");
     let (parts, body) = mpsc::channel(1);
     let (said, is_said) = oneshot::channel();
     let feeding = feed(snapshot_head(remote, message), copy, parts, said);

@@ -79,9 +79,9 @@ pub(super) async fn snapshot(State(network): State<Network>, request: Request<Bo
 async fn receive(network: &Network, mut reader: Reader) -> Result<(), Refused> {
     let (from, message, index) = accept(network, reader.head().await?)?;
     let Some(file) = network.shared.spooler.begin(index) else { return Err(Refused::Busy) };
-    tracing::info!(%from, %message, "receiving a snapshot");
+    tracing::info!(%from, what = %message, "receiving a snapshot");
     let (path, _turn) = save(file, reader).await?;
-    tracing::info!(%from, %message, path = %path.display(), "received a snapshot");
+    tracing::info!(%from, what = %message, path = %path.display(), "received a snapshot");
     let (answer, answered) = oneshot::channel();
     let incoming = peer::Incoming::Snapshot { from, message, path, answer };
     let stopping = || Refused::Member(SnapshotRefused::Stopping);

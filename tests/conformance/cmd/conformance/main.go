@@ -83,7 +83,7 @@ type options struct {
 	seeds, ops           int
 	shrink, timeout      time.Duration
 	keep, ctl, move      bool
-	monitor              bool
+	monitor, peers       bool
 	replay, dir          string
 }
 
@@ -104,6 +104,7 @@ func parse(args []string) (options, error) {
 	flags.BoolVar(&o.keep, "keep", false, "keep the data directories of a seed that failed")
 	flags.BoolVar(&o.ctl, "ctl", true, "compare what etcdctl and HTTP probes print")
 	flags.BoolVar(&o.monitor, "monitor", true, "compare metrics, health checks and variables")
+	flags.BoolVar(&o.peers, "peers", true, "compare the peers' port, and run clusters of both")
 	flags.StringVar(&o.replay, "replay", "", "repeat this script instead of drawing operations")
 	flags.StringVar(&o.dir, "dir", "", "where to put data directories; empty is the system's temporary directory")
 	if err := flags.Parse(args); err != nil {
@@ -166,6 +167,9 @@ func score(ctx context.Context, o options, config run.Config) (total run.Score, 
 	}
 	if o.monitor {
 		total.Add(watchOver(ctx, config.Binaries, config.Root))
+	}
+	if o.peers {
+		total.Add(amongPeers(ctx, config.Binaries, config.Root))
 	}
 	if o.move {
 		moving, err := moveConfig(ctx, o, config.Root)

@@ -20,6 +20,7 @@ const patience = 20 * time.Second
 type mixed struct {
 	members []*process.Member
 	clients []*clientv3.Client
+	kinds   string
 	puts    int
 }
 
@@ -31,6 +32,17 @@ func together(ctx context.Context, binaries pair.Binaries, kinds, dir string) (s
 		return 0, err
 	}
 	defer c.end()
+	// This comes first: for half a minute after it sent a store, etcd keeps all entries.
+	for lost := range c.members {
+		leader := (lost + 1) % len(c.members)
+		if kinds[lost] == 'e' && kinds[leader] == 'e' {
+			continue
+		}
+		if err := c.leaveBehind(ctx, lost, leader); err != nil {
+			return steps, fmt.Errorf("%s is left behind: %w", c.name(lost), err)
+		}
+		steps++
+	}
 	for i := range c.members {
 		if err := c.lead(ctx, i); err != nil {
 			return steps, fmt.Errorf("%s leads: %w", c.name(i), err)
@@ -59,6 +71,57 @@ func together(ctx context.Context, binaries pair.Binaries, kinds, dir string) (s
 	return steps, nil
 }
 
+// Entries beyond which a leader has no entries any more for one that is behind, and sends its store.
+var kept = map[byte]int{'e': 300, 'd': 11_000}
+
+// What a leader logs when it does.
+var sending = map[byte]string{'e': "sending database snapshot", 'd': "sending a snapshot"}
+
+// leaveBehind lets a member miss so much that the leader has to send it the store.
+func (c *mixed) leaveBehind(ctx context.Context, lost, leader int) error {
+	if err := c.lead(ctx, leader); err != nil {
+		return err
+	}
+	c.members[lost].Kill()
+	kind := c.kinds[leader]
+	before := c.members[leader].Logged(sending[kind])
+	if err := c.writeMany(ctx, leader, kept[kind]); err != nil {
+		return err
+	}
+	if err := c.start(lost); err != nil {
+		return err
+	}
+	if err := c.agree(ctx); err != nil {
+		return err
+	}
+	if c.members[leader].Logged(sending[kind]) == before {
+		return fmt.Errorf("%s sent no store", c.name(leader))
+	}
+	return c.use(ctx)
+}
+
+// writeMany writes side by side.
+func (c *mixed) writeMany(ctx context.Context, by, count int) error {
+	const writers = 50
+	failed := make(chan error, writers)
+	for writer := range writers {
+		go func() {
+			for i := range count / writers {
+				if _, err := c.clients[by].Put(ctx, fmt.Sprint("many ", writer), fmt.Sprint(i)); err != nil {
+					failed <- err
+					return
+				}
+			}
+			failed <- nil
+		}()
+	}
+	var all []error
+	for range writers {
+		all = append(all, <-failed)
+	}
+	return errors.Join(all...)
+}
+
 func found(binaries pair.Binaries, kinds, dir string) (*mixed, error) {
 	ports, err := process.Ports(len(kinds))
 	if err != nil {
@@ -68,13 +131,17 @@ func found(binaries pair.Binaries, kinds, dir string) (*mixed, error) {
 	for i, port := range ports {
 		initial = append(initial, fmt.Sprintf("m%d=http://%s", i, port))
 	}
-	c := &mixed{clients: make([]*clientv3.Client, len(kinds))}
+	c := &mixed{kinds: kinds, clients: make([]*clientv3.Client, len(kinds))}
 	for i, kind := range kinds {
 		name, binary := "etcd", binaries.Etcd
+		var flags []string
 		if kind == 'd' {
 			name, binary = "detcd", binaries.Detcd
+		} else {
+			flags = []string{"--snapshot-count", "100", "--snapshot-catchup-entries", "10"}
 		}
 		member := process.New(fmt.Sprintf("%s m%d", name, i), binary, filepath.Join(dir, fmt.Sprint(i)))
+		member.Flags = flags
 		member.Place = &process.Place{Name: fmt.Sprintf("m%d", i), Peer: ports[i], Initial: strings.Join(initial, ","), State: "new"}
 		c.members = append(c.members, member)
 	}

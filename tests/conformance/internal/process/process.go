@@ -206,6 +206,15 @@ func (m *Member) how() string {
 	return m.command.ProcessState.String()
 }
 
+// Logged counts the lines of the member's log that contain a text.
+func (m *Member) Logged(text string) int {
+	data, err := os.ReadFile(m.logPath())
+	if err != nil {
+		return 0
+	}
+	return strings.Count(string(data), text)
+}
+
 // Tail returns the last lines of the member's log.
 func (m *Member) Tail() string {
 	const lines = 12
