@@ -178,7 +178,7 @@ impl Net {
         (socket.inbox, socket.spooler, socket.since) = (Some(inbox), Some(spooler), Some(Instant::now()));
         drop(inner);
         let transport = Arc::new(Wire { net: self.clone(), place });
-        Peers { transport, arrivals, directory: Directory::new(who.cluster, who.member) }
+        Peers { transport, arrivals, directory: Directory::new(who.cluster, who.member), first: Vec::new() }
     }
 
     /// Others may ask the member at `place`.
