@@ -246,8 +246,19 @@ impl<B: Backend> Member<B> {
     /// What etcd asks of every request's metadata.
     ///
     /// # Errors
-    /// No leader although the client wants one, or a client version that is not text.
+    /// This member is a learner; or no leader although the client wants one, or a client version that is not text.
     pub fn check_metadata(&self, metadata: &MetadataMap) -> Result<(), Status> {
+        if self.is_learner() {
+            return Err(Refused::Learner.into());
+        }
+        self.check_metadata_at_any(metadata)
+    }
+
+    /// The same for what a learner does, too: its own state, and reads of it.
+    ///
+    /// # Errors
+    /// As [`Self::check_metadata`], but for the learner.
+    pub fn check_metadata_at_any(&self, metadata: &MetadataMap) -> Result<(), Status> {
         if let Some(version) = metadata.get("client-api-version")
             && std::str::from_utf8(version.as_bytes()).is_err()
         {

@@ -14,6 +14,12 @@ use crate::member::Member;
 /// The version that a cluster of such members agrees on.
 pub const CLUSTER_VERSION: Version = Version::new(3, 7, 0);
 
+/// What a cluster whose members cannot be asked is taken for, as by etcd.
+const VERSION_LEAST: Version = Version::new(3, 0, 0);
+
+/// The pause between two looks at the members' versions, as in etcd.
+const VERSION_PAUSE: Duration = Duration::from_secs(4);
+
 /// The pause between two attempts.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -28,13 +34,43 @@ pub async fn publish<B: Backend>(member: &Member<B>, client_urls: &[String]) {
     until_applied(member, Field::ClusterMemberAttrSet, &set).await;
 }
 
-/// Sets the cluster's version if it is not decided, or if an older etcd decided it. With one member there is nobody else to ask.
-pub async fn decide_version<B: Backend>(member: &Member<B>) {
-    if member.store().membership().cluster_version().is_some_and(|decided| CLUSTER_VERSION <= decided) {
-        return;
+/// Keeps the cluster's version at what its oldest member speaks, while this member leads: at once where there is nobody to ask, otherwise every few seconds, as etcd does. The
+/// version never goes down. Ends with the member.
+pub async fn decide_versions<B: Backend>(member: &Member<B>) {
+    let asker = member.asker();
+    while !asker.is_closed() {
+        if asker.gauges().leading().is_some()
+            && let Some(version) = version_to_set(member).await
+        {
+            let set = membershippb::ClusterVersionSetRequest { ver: version.to_string() };
+            if let Err(status) = member.propose(Field::ClusterVersionSet, &set).await {
+                tracing::warn!(%status, "the cluster's version was not set; trying again");
+            }
+        }
+        let patience = if member.store().membership().cluster_version().is_none() { AGAIN } else { VERSION_PAUSE };
+        tokio::select! {
+            () = tokio::time::sleep(patience) => {}
+            () = asker.stopped() => return,
+        }
     }
-    let set = membershippb::ClusterVersionSetRequest { ver: CLUSTER_VERSION.to_string() };
-    until_applied(member, Field::ClusterVersionSet, &set).await;
+}
+
+/// The version to set, if another one is due: the oldest that a member speaks. As long as a member cannot be asked, what was decided stays; and if nothing was, the members
+/// are taken for as old as can be.
+async fn version_to_set<B: Backend>(member: &Member<B>) -> Option<Version> {
+    let membership = member.store().membership();
+    let decided = membership.cluster_version();
+    let mut oldest = Some(CLUSTER_VERSION);
+    for other in membership.iter().filter(|other| other.id != member.identity().member) {
+        let told = member.forward().versions(other.peer_urls.clone()).await.ok();
+        let told = told.map(|told| Version::new(told.server.major, told.server.minor, 0));
+        oldest = oldest.zip(told).map(|(oldest, told)| oldest.min(told));
+    }
+    match (decided, oldest) {
+        (None, oldest) => Some(oldest.unwrap_or(VERSION_LEAST)),
+        (Some(decided), Some(oldest)) => (decided < oldest).then_some(oldest),
+        (Some(_), None) => None,
+    }
 }
 
 async fn until_applied<B: Backend>(member: &Member<B>, field: Field, message: &impl prost::Message) {

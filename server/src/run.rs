@@ -310,7 +310,7 @@ impl Life<'_> {
                         tokio::spawn(auto_compact::run(member.clone(), retention));
                     }
                     let deciding = member.clone();
-                    tokio::spawn(async move { publish::decide_version(&deciding).await });
+                    tokio::spawn(async move { publish::decide_versions(&deciding).await });
                 }
             }
         };

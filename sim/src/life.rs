@@ -177,7 +177,7 @@ pub(crate) async fn live(life: Life, start: Start, config: Config, running: Runn
                 }
                 let _ = tell.send(News::Ready);
                 let deciding = member.clone();
-                tokio::spawn(async move { publish::decide_version(&deciding).await });
+                tokio::spawn(async move { publish::decide_versions(&deciding).await });
             }
         }
     };

@@ -82,7 +82,11 @@ fn refuse(why: Rejected) -> Status {
 #[tonic::async_trait]
 impl<B: Backend> Kv for KvService<B> {
     async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
-        self.member.check_metadata(request.metadata())?;
+        if request.get_ref().serializable {
+            self.member.check_metadata_at_any(request.metadata())?;
+        } else {
+            self.member.check_metadata(request.metadata())?;
+        }
         let request = request::range(request.into_inner());
         validate::range(&request).map_err(refuse)?;
         let (reply, replier) = self.member.range(&request).await?;
