@@ -6,8 +6,8 @@
 //! Invariants: no call of a transport waits; every queue is bounded in messages and in bytes ([`bounds`]); a message may be lost, doubled or overtaken on its way, and the engine lives with that,
 //! but what arrives was said by a member: bytes that no member could have sent end here with a typed error, before anything grows by more than what was received.
 //!
-//! Reading order: this file (the line), [`directory`] (who is known), [`inbox`] and [`outbox`] (what waits), [`codec`] (messages to bytes and back, after a look at their
-//! [`shape`]), [`stream`] and [`msgappv2`] (bytes cut into messages), [`spool`] (a store that arrives).
+//! Reading order: this file (the line), [`directory`] (who is known), [`mod@inbox`] and [`outbox`] (what waits), [`codec`] (messages to bytes and back, after a look at their
+//! `shape`), [`stream`] and [`msgappv2`] (bytes cut into messages), [`spool`] (a store that arrives).
 
 pub mod bounds;
 pub mod codec;

@@ -1,6 +1,6 @@
 //! The two streams that members keep open: bytes in, messages out, however the bytes are cut; and the other way round.
 //!
-//! One stream carries appends ([`msgappv2`](super::msgappv2)), the other everything, each message behind its length as 8 bytes, big endian. The state is that of one connection: a new connection
+//! One stream carries appends ([`msgappv2`]), the other everything, each message behind its length as 8 bytes, big endian. The state is that of one connection: a new connection
 //! begins anew.
 //!
 //! Nothing is set aside for what was only announced: a buffer grows with what has arrived.

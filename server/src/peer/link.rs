@@ -77,6 +77,12 @@ impl Link {
         self.present.load(Ordering::Acquire) != 0
     }
 
+    /// How many connections there were.
+    #[cfg(test)]
+    pub(super) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
     /// Gathers a message for the connection.
     pub(super) fn push(&self, message: Message) -> Result<(), Full> {
         self.outbox.push(message)

@@ -72,3 +72,46 @@ impl AsyncWrite for Paced {
         Pin::new(&mut self.socket).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_millis(300);
+
+    async fn both() -> (Paced, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (Paced::new(socket, PATIENCE), listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_is_given_up() {
+        let (mut paced, _silent) = both().await;
+        let flood = async { while paced.write_all(&[0; 1 << 20]).await.is_ok() {} };
+        timeout(PATIENCE * 20, flood).await.expect("it ends");
+    }
+
+    #[tokio::test]
+    async fn who_reads_slowly_is_not() {
+        let (mut paced, mut slow) = both().await;
+        let reading = tokio::spawn(async move {
+            let (mut buffer, mut read) = (vec![0; 4 << 20], 0);
+            while read < 24 << 20 {
+                read += slow.read(&mut buffer).await.unwrap();
+                sleep(PATIENCE / 30).await;
+            }
+        });
+        let began = Instant::now();
+        paced.write_all(&vec![0; 24 << 20]).await.unwrap();
+        reading.await.unwrap();
+        // A long silence between two writes is none of its business.
+        sleep(PATIENCE * 2).await;
+        paced.write_all(b"x").await.unwrap();
+        assert!(PATIENCE < began.elapsed());
+    }
+}

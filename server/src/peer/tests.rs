@@ -145,6 +145,22 @@ async fn three_members_hear_each_other_on_both_streams_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_with_nothing_to_say_stay_open() {
+    let (a, b) = (Talker::new(1).await, Talker::new(2).await);
+    a.knows(&[&b]);
+    b.knows(&[&a]);
+    a.is_heard_by(&b).await;
+    let since = b.network.active_since(a.id).unwrap();
+    sleep(times::READ + Duration::from_secs(1)).await;
+    let remote = a.network.peer(b.id).unwrap();
+    for kind in Kind::ALL {
+        assert!(remote.link(kind).is_open());
+        assert_eq!(remote.link(kind).connections(), 1, "the first one still");
+    }
+    assert_eq!(b.network.active_since(a.id), Some(since));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_append_arrives_whole() {
     let (a, mut b) = (Talker::new(1).await, Talker::new(2).await);
     a.knows(&[&b]);
