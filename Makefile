@@ -45,9 +45,9 @@ sim:
 sim-test:
 	RUSTFLAGS="--cfg madsim" cargo test --profile sim --target-dir target/sim -p detcd-sim
 
-# Known bugs, each of which the simulator must find: docs/scoreboard.md.
+# Known bugs, each of which runs of a KIND (engine or cluster) must find: docs/scoreboard.md.
 mutants:
-	$(SIM_MUTANTS) --kind engine --scoreboard docs/scoreboard.md
+	$(SIM_MUTANTS) --kind $(KIND) --scoreboard docs/scoreboard.md
 
 # Stateright over the shipping Raft type, and its mutants.
 model:

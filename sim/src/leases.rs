@@ -57,8 +57,10 @@ pub type Span = (Duration, Duration);
 pub struct LeaseHistory {
     /// What clients did, in the order of the ends.
     pub operations: Vec<LeaseOperation>,
-    /// When the member served.
+    /// When the member served; of several, when one led.
     pub lives: Vec<Span>,
+    /// Whether there are several.
+    pub is_of_several: bool,
     /// When it was slow, out of room, or paused.
     pub troubles: Vec<Span>,
     pub(crate) life: Option<Duration>,

@@ -134,6 +134,34 @@ mod with {
         (watching(Watching::LaggardUnfiltered), "filters are forgotten when a watcher lags"),
     ];
 
+    /// Bugs that take several members to show, and some of the above that look different there.
+    const BETWEEN_MEMBERS: [(Mutant, &str); 16] = [
+        (Mutant::Raft(raft::Mutant::VoteBeforeDurable), "a vote leaves before it is on disk"),
+        (Mutant::Raft(raft::Mutant::VoteTwice), "a second candidate gets a vote in the same term"),
+        (Mutant::Raft(raft::Mutant::VoteWithoutLogCheck), "a vote is given without a look at the candidate's log"),
+        (Mutant::Raft(raft::Mutant::AcceptBeforeDurable), "entries are acknowledged before they are on disk"),
+        (Mutant::Raft(raft::Mutant::OwnMatchAtAppend), "a leader counts its own copy when it appends (etcd 14370)"),
+        (Mutant::Raft(raft::Mutant::CommitOlderTerm), "a leader counts copies of an older term's entries"),
+        (Mutant::Raft(raft::Mutant::AppendWithoutMatch), "an append is taken without a look at the entry before it"),
+        (Mutant::Raft(raft::Mutant::HeartbeatCommitUncapped), "a heartbeat commits what its receiver has not matched"),
+        (Mutant::Raft(raft::Mutant::ReadBeforeOwnCommit), "a new leader answers reads from what it knew before"),
+        (Mutant::Raft(raft::Mutant::ReadWithoutQuorum), "a leader answers reads without asking whether it leads"),
+        (Mutant::Raft(raft::Mutant::ReadTokenReused), "an old answer proves a new round of reads (etcd 20418)"),
+        (Mutant::Raft(raft::Mutant::SnapshotBeforeDurable), "a snapshot is acknowledged before it is on disk"),
+        (Mutant::Io(io::Mutant::ReportBeforeSync), "a write counts as durable before its sync"),
+        (Mutant::Io(io::Mutant::HardStateNotWritten), "terms and votes are not written"),
+        (Mutant::Lease(lease::Mutant::RenewedUnproved), "a deposed leader renews leases (etcd 15247)"),
+        (Mutant::Lease(lease::Mutant::RemainderForgotten), "a new leader starts every lease afresh (etcd 9395, 17132)"),
+    ];
+
+    /// What runs of this kind look for.
+    const fn hunted(kind: Kind) -> &'static [(Mutant, &'static str)] {
+        match kind {
+            Kind::Engine | Kind::Server => &ALL,
+            Kind::Cluster => &BETWEEN_MEMBERS,
+        }
+    }
+
     const fn watching(mutant: Watching) -> Mutant {
         Mutant::Io(io::Mutant::Watch(mutant))
     }
@@ -152,7 +180,7 @@ mod with {
         /// The bug of this name.
         #[must_use]
         pub fn parse(name: &str) -> Option<Self> {
-            ALL.iter().map(|(mutant, _)| *mutant).find(|mutant| mutant.name() == name)
+            ALL.iter().chain(&BETWEEN_MEMBERS).map(|(mutant, _)| *mutant).find(|mutant| mutant.name() == name)
         }
     }
 
@@ -187,10 +215,15 @@ mod with {
         // The runs of a bug panic on purpose.
         std::panic::set_hook(Box::new(|_| {}));
         let count = if count <= 1 { SEEDS_MAX } else { count };
-        let mut table = String::from(HEAD);
+        let before = std::fs::read_to_string(scoreboard).unwrap_or_default();
+        let (alone, together) = before.split_once(CLUSTERS).unwrap_or((&before, ""));
+        let mut table = match kind {
+            Kind::Engine | Kind::Server => String::from(HEAD),
+            Kind::Cluster => format!("{alone}{CLUSTERS}{CLUSTERS_HEAD}"),
+        };
         let mut missed = 0;
-        for (mutant, what) in ALL {
-            let found = hunt(mutant, kind, first, count, jobs);
+        for (mutant, what) in hunted(kind) {
+            let found = hunt(*mutant, kind, first, count, jobs);
             let row = match &found {
                 Some(Found { seeds, promise, seconds }) => format!("{seeds} | {promise} | {seconds} s"),
                 None => format!("not found in {count} | | "),
@@ -200,11 +233,14 @@ mod with {
             say(&row);
             let _ = writeln!(table, "{row}");
         }
+        if kind != Kind::Cluster && before.contains(CLUSTERS) {
+            let _ = write!(table, "\n{CLUSTERS}{together}");
+        }
         if let Err(error) = std::fs::write(scoreboard, table) {
             say(&format!("cannot write {}: {error}", scoreboard.display()));
             return ExitCode::FAILURE;
         }
-        say(&format!("{} found, {missed} missed", ALL.len() as u64 - missed));
+        say(&format!("{} found, {missed} missed", hunted(kind).len() as u64 - missed));
         if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
@@ -212,6 +248,14 @@ mod with {
 
 Written by `make mutants`. Each bug is put back into the member, in a build that holds them all, and engine runs of the simulator look for it: how many seeds until the
 first broken promise, which promise, and the virtual time of those runs together.
+
+| Bug | What it is | Seeds | Oracle | Virtual time |
+|---|---|---|---|---|
+";
+
+    const CLUSTERS: &str = "## Between members\n";
+    const CLUSTERS_HEAD: &str = "
+The same, looked for by cluster runs (`make mutants KIND=cluster`).
 
 | Bug | What it is | Seeds | Oracle | Virtual time |
 |---|---|---|---|---|

@@ -49,6 +49,8 @@ pub struct Pace {
 pub enum Mutant {
     /// Leases are revoked right after a gap, without a proof (etcd issue 15247).
     NoGrace,
+    /// A leader renews leases without a proof that it still leads (etcd issue 15247).
+    RenewedUnproved,
     /// A renewal does not clear what a checkpoint stored.
     RemainderKept,
     /// A new leader gives every lease its whole time to live again (etcd issues 9395 and 17132).
@@ -259,7 +261,7 @@ impl Keeper {
             Role::Gaining(term) => return Renewal::Prove(*term),
             Role::Following => return Renewal::NotLeading,
         };
-        if leading.proved.saturating_add(pace.extension) < now {
+        if leading.proved.saturating_add(pace.extension) < now && !mutated!(pace, RenewedUnproved) {
             return Renewal::Prove(leading.term);
         }
         let Some(kept) = leading.leases.get_mut(&id) else { return Renewal::Missing };

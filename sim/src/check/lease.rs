@@ -1,7 +1,7 @@
 //! A lease lives as long as it was promised, and not much longer.
 //!
 //! Judged by what clients saw and when they asked, by virtual time: never gone before the last answered renewal's time to live is over; never turned away if
-//! the renewal was sent in time; never there long after, whatever crashed, paused or had no room in between. Keys that name a lease at the end name one
+//! the renewal was sent in time and reached whoever leads; never there long after, whatever crashed, paused or had no room in between. Keys that name a lease at the end name one
 //! that exists.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,7 +40,7 @@ pub fn check(history: &LeaseHistory, tables: &Tables, rows: &Rows, end: Duration
     }
     for (id, operations) in &leases {
         let Some(life) = Life::of(operations) else { continue };
-        life.never_early().map_err(|what| wrong(*id, &what))?;
+        life.never_early(history).map_err(|what| wrong(*id, &what))?;
         life.bounded_late(history, left.contains(id).then_some(end)).map_err(|what| wrong(*id, &what))?;
     }
     for (key, kv) in rows.state(rows.current()) {
@@ -84,7 +84,7 @@ impl<'a> Life<'a> {
         })
     }
 
-    fn never_early(&self) -> Result<(), String> {
+    fn never_early(&self, history: &LeaseHistory) -> Result<(), String> {
         let gone = |operation: &&&LeaseOperation| operation.saw == Saw::Gone;
         for operation in self.operations.iter().filter(gone) {
             let is_revoked =
@@ -100,7 +100,8 @@ impl<'a> Life<'a> {
             }
             let before = self.promises().filter(|promise| promise.ended <= operation.sent);
             let promised = before.map(|promise| promise.sent + self.ttl).max().unwrap_or_default();
-            if operation.did == Did::Renew && operation.sent + IN_TIME <= promised {
+            let is_delayed = history.is_of_several && is_disturbed(history, (operation.sent, operation.ended));
+            if operation.did == Did::Renew && operation.sent + IN_TIME <= promised && !is_delayed {
                 return Err(format!("was promised until {promised:?} and did not wait for {operation:?}"));
             }
         }
@@ -159,6 +160,13 @@ impl<'a> Life<'a> {
         }
         more
     }
+}
+
+/// Whether anything was wrong in this time, or who leads changed: among several members a renewal may then wait at one that leads nobody.
+fn is_disturbed(history: &LeaseHistory, (from, upto): Span) -> bool {
+    let is_within = |moment: Duration| from <= moment && moment <= upto;
+    history.troubles.iter().any(|trouble| overlap(*trouble, (from, upto)) > Duration::ZERO)
+        || history.lives.iter().any(|life| is_within(life.0) || is_within(life.1))
 }
 
 fn overlap(left: Span, right: Span) -> Duration {

@@ -76,7 +76,7 @@ pub(crate) async fn play(
     }
     let members: Vec<_> = cluster.worlds.iter().map(|world| (world.machine(), world.gauges().fullest())).collect();
     let mut leases = cluster.leases.history();
-    leases.lives = cluster.ledger.reigns();
+    (leases.lives, leases.is_of_several) = (cluster.ledger.reigns(), true);
     cluster::judge(options, &members, (recorder, &watches), &leases, (&cluster.ledger, healed))
 }
 
