@@ -5,6 +5,7 @@
 //	conformance monitor [flags]          metrics, health checks and variables
 //	conformance move [flags]             data directories from etcd to detcd and back
 //	conformance peers [flags]            the peers' port, and clusters of both
+//	conformance mixed [flags]            operations through clusters of both
 //	conformance make-corpus -out DIR     logs for detcd's own tests, judged by etcd's code
 //	conformance make-directories -out DIR  data directories for detcd's own tests
 //	conformance make-peer-corpus -out DIR  messages and streams of members for detcd's own tests
@@ -27,6 +28,7 @@ import (
 	"time"
 
 	"detcd.io/conformance/internal/files"
+	"detcd.io/conformance/internal/mixed"
 	"detcd.io/conformance/internal/monitor"
 	"detcd.io/conformance/internal/move"
 	"detcd.io/conformance/internal/pair"
@@ -59,6 +61,8 @@ func start(args []string) int {
 		failed, err = watchOnly("monitor", args[1:], watchOver)
 	case len(args) > 0 && args[0] == "peers":
 		failed, err = watchOnly("peers", args[1:], amongPeers)
+	case len(args) > 0 && args[0] == "mixed":
+		failed, err = mixedOnly(args[1:])
 	case len(args) > 0 && args[0] == "make-peer-corpus":
 		err = makePeerCorpus(args[1:])
 	case len(args) > 0 && args[0] == "make-directories":
@@ -84,6 +88,7 @@ type options struct {
 	shrink, timeout      time.Duration
 	keep, ctl, move      bool
 	monitor, peers       bool
+	mixed                bool
 	replay, dir          string
 }
 
@@ -105,6 +110,7 @@ func parse(args []string) (options, error) {
 	flags.BoolVar(&o.ctl, "ctl", true, "compare what etcdctl and HTTP probes print")
 	flags.BoolVar(&o.monitor, "monitor", true, "compare metrics, health checks and variables")
 	flags.BoolVar(&o.peers, "peers", true, "compare the peers' port, and run clusters of both")
+	flags.BoolVar(&o.mixed, "mixed", true, "run clusters of both kinds")
 	flags.StringVar(&o.replay, "replay", "", "repeat this script instead of drawing operations")
 	flags.StringVar(&o.dir, "dir", "", "where to put data directories; empty is the system's temporary directory")
 	if err := flags.Parse(args); err != nil {
@@ -178,6 +184,11 @@ func score(ctx context.Context, o options, config run.Config) (total run.Score, 
 		}
 		passed, failed := move.Run(ctx, moving)
 		total.Add(run.Score{Passed: passed, Failed: failed})
+	}
+	if o.mixed {
+		total.Add(mixedClusters(ctx, mixed.Config{
+			Binaries: config.Binaries, Root: filepath.Join(config.Root, "mixed"), Seed: o.seed, Ops: mixedOps, Out: os.Stdout,
+		}))
 	}
 	for i := range o.seeds {
 		total.Add(run.Seed(ctx, config, o.seed+uint64(i)))

@@ -90,6 +90,27 @@ func levelOwn(message protoreflect.Message) {
 	})
 }
 
+// withoutIDs levels who answered, in answers that are canonical already.
+func withoutIDs(outcome Outcome) Outcome {
+	for _, response := range outcome.Responses {
+		levelIDs(response.ProtoReflect())
+	}
+	return outcome
+}
+
+func levelIDs(message protoreflect.Message) {
+	if header, ok := message.Interface().(*pb.ResponseHeader); ok {
+		header.ClusterId, header.MemberId = min(header.ClusterId, 1), min(header.MemberId, 1)
+		return
+	}
+	message.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		if field.Message() != nil && !field.IsMap() && !field.IsList() {
+			levelIDs(value.Message())
+		}
+		return true
+	})
+}
+
 func levelTxn(request *pb.TxnRequest, response *pb.TxnResponse) {
 	branch := request.Failure
 	if response.Succeeded {

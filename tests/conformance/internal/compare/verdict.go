@@ -26,6 +26,15 @@ func (v Verdict) Differs() bool { return v.Why != "" && v.Expected == "" }
 
 // Run gives the operation to both servers at the same time and compares what they answer.
 func Run(ctx context.Context, etcd, detcd *Session, op script.Op) Verdict {
+	return run(ctx, etcd, detcd, op, func(outcome Outcome) Outcome { return outcome })
+}
+
+// RunElsewhere does the same with a member of another cluster, whose ids are its own.
+func RunElsewhere(ctx context.Context, etcd, member *Session, op script.Op) Verdict {
+	return run(ctx, etcd, member, op, withoutIDs)
+}
+
+func run(ctx context.Context, etcd, detcd *Session, op script.Op, level func(Outcome) Outcome) Verdict {
 	var theirs, ours Outcome
 	var both sync.WaitGroup
 	both.Go(func() { theirs = etcd.Call(ctx, op) })
@@ -33,7 +42,7 @@ func Run(ctx context.Context, etcd, detcd *Session, op script.Op) Verdict {
 	both.Wait()
 
 	verdict := Verdict{Revision: theirs.Revision(), Failed: theirs.Failed()}
-	verdict.Why = difference(canonical(op, theirs), canonical(op, ours))
+	verdict.Why = difference(level(canonical(op, theirs)), level(canonical(op, ours)))
 	if verdict.Why == "" {
 		verdict.Why = cutDifference(ctx, etcd, op, ours)
 	}

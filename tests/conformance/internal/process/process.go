@@ -199,6 +199,25 @@ func (m *Member) Stop() (string, error) {
 	}
 }
 
+// Ended waits until the member ends by itself and returns how.
+func (m *Member) Ended() (string, error) {
+	select {
+	case <-m.ended:
+		return m.how(), nil
+	case <-time.After(stopWithin):
+		return "", fmt.Errorf("%s still runs", m.Name)
+	}
+}
+
+// Log returns all that the member has logged.
+func (m *Member) Log() string {
+	text, err := os.ReadFile(m.logPath())
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
 func (m *Member) how() string {
 	if m.command == nil || m.command.ProcessState == nil {
 		return "never started"

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"detcd.io/conformance/internal/mixed"
+	"detcd.io/conformance/internal/pair"
+	"detcd.io/conformance/internal/run"
+)
+
+// mixedOps are the operations of each story when nothing else is said: more than 2000 in all.
+const mixedOps = 600
+
+func mixedOnly(args []string) (failed int, err error) {
+	flags := flag.NewFlagSet("mixed", flag.ContinueOnError)
+	detcd := flags.String("detcd", "../../target/release/detcd", "the server that is in one cluster with etcd")
+	seed := flags.Uint64("seed", 1, "first seed")
+	seeds := flags.Int("seeds", 1, "number of seeds")
+	ops := flags.Int("ops", mixedOps, "operations per story")
+	only := flags.String("only", "", "one story; empty is all")
+	keep := flags.Bool("keep", false, "keep the data directories")
+	if err := flags.Parse(args); err != nil {
+		return 0, err
+	}
+	return inTemporary(*keep, func(ctx context.Context, root string) (int, error) {
+		binary, err := filepath.Abs(*detcd)
+		if err != nil {
+			return 0, err
+		}
+		etcd, err := tool(ctx, "", "etcd", "go.etcd.io/etcd/server/v3", "--version")
+		if err != nil {
+			return 0, err
+		}
+		var total run.Score
+		for i := range *seeds {
+			config := mixed.Config{
+				Binaries: pair.Binaries{Etcd: etcd, Detcd: binary}, Root: filepath.Join(root, fmt.Sprint(i)),
+				Seed: *seed + uint64(i), Ops: *ops, Only: *only, Out: os.Stdout,
+			}
+			total.Add(mixedClusters(ctx, config))
+		}
+		fmt.Printf("%d passed, %d failed\n", total.Passed, total.Failed)
+		return total.Failed, nil
+	})
+}
+
+// mixedClusters compares clusters of both kinds with a single etcd.
+func mixedClusters(ctx context.Context, config mixed.Config) run.Score {
+	passed, differences := mixed.Run(ctx, config)
+	for _, difference := range differences {
+		fmt.Printf("mixed: DIFFERENCE\n  %s\n", strings.ReplaceAll(difference, "\n", "\n  "))
+	}
+	return run.Score{Passed: passed, Failed: len(differences)}
+}
