@@ -176,7 +176,12 @@ async fn sync<D: Disk>(disk: &D, directory: &Path) -> Result<(), Fault> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use detcd_core::raft::{Configuration, HardState, Sync, Write};
+
     use super::*;
+    use crate::disk::{MemoryDisk, exists, write_whole};
+    use crate::wal::{Metadata, NOTHING, Options, Wal};
 
     #[test]
     fn a_name_says_where_the_store_stands() {
@@ -186,5 +191,38 @@ mod tests {
         assert_eq!(parse(path.file_name().unwrap().to_str().unwrap()), Some(mark));
         assert_eq!(parse("lmdb.received-12"), None);
         assert_eq!(parse("lmdb"), None);
+    }
+
+    /// A member whose log has the record of a snapshot at 10, and a received store at `index`.
+    async fn member(index: u64) -> (MemoryDisk, Places, Mark) {
+        let (disk, places) = (MemoryDisk::new(), Places::new(PathBuf::from("/d"), None));
+        disk.create_dir_all(&places.member()).await.unwrap();
+        let options = Options { segment_bytes: 4096, ..Options::new(places.wal_dir.clone()) };
+        let metadata = Metadata { member: MemberId(7), cluster: 3 };
+        let mut wal = Wal::create(disk.clone(), options, metadata, &NOTHING).await.unwrap();
+        let mark = |index| Mark::new(Index(index), Term(2));
+        let snapshot = Some(Snapshot { mark: mark(10), configuration: Configuration::of_voters([MemberId(7)]) });
+        let hard_state = Some(HardState { term: Term(2), vote: None, commit: Index(10) });
+        wal.append(&Write { snapshot, entries: Vec::new(), hard_state, sync: Sync::Required });
+        wal.sync().await.unwrap();
+        let received = file(&places, mark(index));
+        let name = received.file_name().unwrap().to_str().unwrap().to_owned();
+        write_whole(&disk, &places.member(), &name, &Bytes::from_static(b"the leader's")).await.unwrap();
+        disk.create_dir_all(&places.store()).await.unwrap();
+        write_whole(&disk, &places.store(), "data.mdb", &Bytes::from_static(b"the old one")).await.unwrap();
+        (disk, places, mark(index))
+    }
+
+    #[tokio::test]
+    async fn what_the_log_names_takes_the_stores_place_and_what_it_does_not_goes() {
+        for (index, store) in [(10, &b"the leader's"[..]), (11, b"the old one"), (9, b"the old one")] {
+            let (disk, places, mark) = member(index).await;
+            // Twice, as after a crash.
+            for _ in 0..2 {
+                settle(&disk, &places).await.unwrap();
+                assert!(!exists(&disk, &file(&places, mark)).await.unwrap(), "{index}");
+                assert_eq!(disk.bytes(&places.store().join("data.mdb")).unwrap(), store, "{index}");
+            }
+        }
     }
 }
