@@ -3,7 +3,7 @@
 //! A service decodes, asks here, and encodes. The checks that etcd makes for every request – leader wanted, size, deadline – are made once, here.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -293,7 +293,8 @@ impl<B: Backend> Member<B> {
         if payload.len() > self.inner.limits.request_bytes_max {
             return Err(Refused::TooLarge.into());
         }
-        self.wait_for_answer(self.propose_to_leader(ticket, payload)).await
+        let leaderless = AtomicBool::new(false);
+        self.wait_for_answer(self.propose_to_leader(ticket, payload, &leaderless), &leaderless).await
     }
 
     /// Takes a membership change through the log and waits until it is applied here.
@@ -303,23 +304,27 @@ impl<B: Backend> Member<B> {
     pub async fn propose_change(&self, encode: impl FnOnce(Ticket) -> Bytes) -> Result<Answer, Status> {
         let ticket = self.inner.asker.ticket();
         let payload = encode(ticket);
+        let leaderless = AtomicBool::new(false);
         let proposing = async {
             loop {
+                leaderless.store(self.inner.asker.gauges().leader().is_none(), Ordering::Relaxed);
                 match self.inner.asker.propose_change(ticket, payload.clone()).await {
                     // Nothing was appended; the change before it will be over soon.
-                    Err(Unanswered::Refused(Refusal::NoLeader | Refusal::ChangePending)) => {
+                    Err(Unanswered::Refused(why @ (Refusal::NoLeader | Refusal::ChangePending))) => {
+                        leaderless.store(why == Refusal::NoLeader, Ordering::Relaxed);
                         tokio::time::sleep(LEADER_POLL).await;
                     }
                     answered => return answered,
                 }
             }
         };
-        self.wait_for_answer(proposing).await
+        self.wait_for_answer(proposing, &leaderless).await
     }
 
     async fn wait_for_answer(
         &self,
         proposing: impl Future<Output = Result<Answer, Unanswered>>,
+        leaderless: &AtomicBool,
     ) -> Result<Answer, Status> {
         let counts = &self.inner.counts;
         counts.proposals_pending.fetch_add(1, Ordering::Relaxed);
@@ -328,8 +333,8 @@ impl<B: Backend> Member<B> {
         let answer = match waited {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(why)) => Err(status::status(status::unanswered(why))),
-            // A leaderless request is never proposed and keeps the bare text; one that was proposed gets etcd's.
-            Err(_) if self.inner.asker.gauges().leader().is_none() => Err(Refused::DeadlineExceeded.into()),
+            // A request that finds no leader is never proposed and keeps the bare text; one that was proposed, to a leader that is lost by now, gets etcd's.
+            Err(_) if leaderless.load(Ordering::Relaxed) => Err(Refused::DeadlineExceeded.into()),
             Err(_) => Err(Refused::Timeout.into()),
         };
         answer.inspect_err(|_| {
@@ -337,10 +342,20 @@ impl<B: Backend> Member<B> {
         })
     }
 
-    async fn propose_to_leader(&self, ticket: Ticket, payload: Bytes) -> Result<Answer, Unanswered> {
+    /// Proposes once there is a leader, and says meanwhile whether there is none.
+    async fn propose_to_leader(
+        &self,
+        ticket: Ticket,
+        payload: Bytes,
+        leaderless: &AtomicBool,
+    ) -> Result<Answer, Unanswered> {
         loop {
+            leaderless.store(self.inner.asker.gauges().leader().is_none(), Ordering::Relaxed);
             match self.inner.asker.propose(ticket, payload.clone(), None).await {
-                Err(Unanswered::Refused(Refusal::NoLeader)) => tokio::time::sleep(LEADER_POLL).await,
+                Err(Unanswered::Refused(Refusal::NoLeader)) => {
+                    leaderless.store(true, Ordering::Relaxed);
+                    tokio::time::sleep(LEADER_POLL).await;
+                }
                 answered => return answered,
             }
         }
