@@ -1,8 +1,9 @@
 //! The real binary: killed under load, told to end, refused, and fed bad input.
 //!
-//! `KILLS=200 cargo test -p detcd-server --test process` makes the long run of kills; the default is a sample.
+//! `KILLS=200 cargo test -p detcd-server --test process` makes the long runs of kills; the default is a sample.
 #![allow(clippy::unwrap_used)]
 
+mod cluster;
 mod compaction;
 mod import;
 mod lease;

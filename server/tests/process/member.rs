@@ -18,6 +18,9 @@ pub(crate) struct Home {
     pub directory: PathBuf,
     pub client_port: u16,
     pub peer_port: u16,
+    name: String,
+    /// `--initial-cluster`, if the member is not alone.
+    cluster: Option<String>,
     /// More arguments.
     args: Vec<String>,
 }
@@ -33,7 +36,36 @@ fn free_port() -> u16 {
 
 impl Home {
     pub(crate) fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), client_port: free_port(), peer_port: free_port(), args: Vec::new() }
+        Self {
+            directory: directory.to_owned(),
+            client_port: free_port(),
+            peer_port: free_port(),
+            name: "a".to_owned(),
+            cluster: None,
+            args: Vec::new(),
+        }
+    }
+
+    /// One of several. Its ports must be its own even while it does not run.
+    pub(crate) fn of_cluster(directory: &Path, name: &str, client_port: u16, peer_port: u16) -> Self {
+        std::fs::create_dir_all(directory).unwrap();
+        let directory = directory.to_owned();
+        Self { directory, client_port, peer_port, name: name.to_owned(), cluster: None, args: Vec::new() }
+    }
+
+    pub(crate) fn peer_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer_port)
+    }
+
+    /// As `--initial-cluster` has it.
+    pub(crate) fn in_cluster(&self) -> String {
+        format!("{}={}", self.name, self.peer_url())
+    }
+
+    /// From now on the member is started with this cluster and state.
+    pub(crate) fn place(&mut self, cluster: &str, state: &str) {
+        self.cluster = Some(cluster.to_owned());
+        self.args = vec![format!("--initial-cluster-state={state}")];
     }
 
     /// The same with more arguments.
@@ -53,16 +85,16 @@ impl Home {
     /// The command that starts the member.
     pub(crate) fn command(&self) -> Command {
         let client = format!("http://127.0.0.1:{}", self.client_port);
-        let peer = format!("http://127.0.0.1:{}", self.peer_port);
+        let peer = self.peer_url();
         let log = File::options().append(true).create(true).open(self.directory.join("log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_detcd"));
         command
             .env_clear()
-            .args(["--name", "a", "--data-dir"])
+            .args(["--name", &self.name, "--data-dir"])
             .arg(self.data_dir())
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .arg(format!("--initial-cluster=a={peer}"))
+            .arg(format!("--initial-cluster={}", self.cluster.clone().unwrap_or_else(|| self.in_cluster())))
             .args(&self.args)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -78,6 +110,12 @@ impl Home {
     /// Starts the member and waits until it serves.
     pub(crate) async fn start(&self) -> (Member, KvClient<Channel>) {
         let mut member = self.spawn();
+        let client = self.serves(&mut member).await;
+        (member, client)
+    }
+
+    /// Waits until the member serves.
+    pub(crate) async fn serves(&self, member: &mut Member) -> KvClient<Channel> {
         let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{}", self.client_port)).unwrap();
         let began = Instant::now();
         loop {
@@ -85,7 +123,7 @@ impl Home {
                 let mut client = KvClient::new(channel);
                 let probe = detcd_proto::etcdserverpb::RangeRequest { key: "probe".into(), ..Default::default() };
                 if client.range(probe).await.is_ok() {
-                    return (member, client);
+                    return client;
                 }
             }
             let ended = member.child.try_wait().unwrap();
