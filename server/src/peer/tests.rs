@@ -274,6 +274,20 @@ async fn a_slow_member_costs_the_others_nothing() {
     assert!(matches!(b.next_message().await, (_, Message::Append { .. })));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_finds_no_room_is_reported_at_once() {
+    let mut a = Talker::new(1).await;
+    // Connections are made, and nobody answers.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let urls = vec![format!("http://{}", silent.local_addr().unwrap())];
+    a.network.set_peers(&[Peer { id: MemberId(2), urls }]);
+    for _ in 0..bounds::PIPELINE_MESSAGES_MAX + bounds::PIPELINE_WORKERS + 1 {
+        a.network.send(MemberId(2), granted(1));
+    }
+    let reported = timeout(times::READ / 2, a.next()).await.expect("nothing was given up yet");
+    assert!(matches!(reported, Incoming::Unreachable { member: MemberId(2) }));
+}
+
 fn snapshot(index: u64) -> Message {
     let configuration = Configuration::of_voters([MemberId(1), MemberId(2)]);
     Message::Snapshot { term: Term(3), snapshot: Snapshot { mark: Mark::new(Index(index), Term(2)), configuration } }
