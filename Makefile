@@ -8,6 +8,7 @@ SEEDS ?= 2
 TIME ?= 60
 T ?= wal
 ROUNDS ?= 5
+DIRECTORY ?= /tmp/detcd-cluster
 
 FUZZ_SEEDS_wal = ../tests/golden/wal
 FUZZ_SEEDS_bbolt = ../tests/golden/bbolt ../tests/golden/etcd
@@ -18,7 +19,7 @@ SIM_ALLOCATOR = MIMALLOC_PURGE_DELAY=-1 MIMALLOC_ALLOW_THP=0
 SIM = $(SIM_ALLOCATOR) RUSTFLAGS="--cfg madsim" cargo run --profile sim --target-dir target/sim -p detcd-sim --bin detcd-sim --
 SIM_MUTANTS = $(SIM_ALLOCATOR) RUSTFLAGS="--cfg madsim --cfg mutants --cfg verify" cargo run --profile sim --target-dir target/sim-mutants -p detcd-sim --bin detcd-sim --
 
-.PHONY: build run check test sim sim-test mutants model fuzz corpus conformance bench bench-smoke fix
+.PHONY: build run cluster check test sim sim-test mutants model fuzz corpus conformance bench bench-smoke fix
 
 build:
 	cargo build --release -p detcd-server -p detcd-ctl
@@ -26,6 +27,10 @@ build:
 # A member on its embedded store; ARGS are detcd's own flags.
 run: build
 	./target/release/detcd $(ARGS)
+
+# Three members on this machine, in DIRECTORY; Ctrl-C ends them.
+cluster: build
+	./tests/cluster.sh target/release/detcd $(DIRECTORY)
 
 # All that needs only Rust and a C compiler.
 test:
