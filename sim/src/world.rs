@@ -242,7 +242,7 @@ impl World {
     }
 
     fn settings(&self) -> Start {
-        let raft = raft::Config::new(MemberId(0));
+        let raft = raft::Config { pre_vote: self.config.raft.pre_vote, ..raft::Config::new(MemberId(0)) };
         let mut leases = lease_rules(&self.config);
         assert!(leases.ttl_min == LEASE_TTL_MIN, "the oracles know the rule");
         leases.pace.checkpoint_interval = CHECKPOINT_MILLIS;

@@ -157,6 +157,7 @@ impl Link {
         hash_kv: MaintenanceClient, maintenance, HashKvRequest -> HashKvResponse;
         alarm: MaintenanceClient, maintenance, AlarmRequest -> AlarmResponse;
         defragment: MaintenanceClient, maintenance, DefragmentRequest -> DefragmentResponse;
+        move_leader: MaintenanceClient, maintenance, MoveLeaderRequest -> MoveLeaderResponse;
         status: MaintenanceClient, maintenance, StatusRequest -> StatusResponse;
         lease_grant: LeaseClient, lease, LeaseGrantRequest -> LeaseGrantResponse;
         lease_revoke: LeaseClient, lease, LeaseRevokeRequest -> LeaseRevokeResponse;

@@ -8,6 +8,7 @@ use detcd_core::membership;
 use detcd_server::forward::{Asking, Forward, Unheard, Versions};
 use detcd_server::lease::LeaseSeen;
 use detcd_server::member::Member;
+use detcd_server::publish::CLUSTER_VERSION;
 use tonic::Status;
 
 use super::net::Net;
@@ -69,7 +70,7 @@ impl Forward for SimForward {
         Box::pin(std::future::ready(Err(Unheard::Again)))
     }
 
-    fn versions(&self, _: Vec<String>) -> Asking<Versions> {
-        Box::pin(std::future::ready(Err(Unheard::Again)))
+    fn versions(&self, urls: Vec<String>) -> Asking<Versions> {
+        self.call(&urls, |_| std::future::ready(Ok(Versions { server: CLUSTER_VERSION })))
     }
 }

@@ -154,6 +154,12 @@ impl Net {
         self.look().sockets.len()
     }
 
+    /// Their ids, by their places.
+    #[must_use]
+    pub fn ids(&self) -> Vec<MemberId> {
+        self.look().sockets.iter().map(|socket| socket.id).collect()
+    }
+
     /// Where the member of this URL has its place.
     #[must_use]
     pub fn place_of(&self, url: &str) -> Option<usize> {

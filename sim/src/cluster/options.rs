@@ -16,6 +16,12 @@ pub struct ClusterOptions {
     pub weather: Weather,
     /// What may happen to all messages between some of them.
     pub storms: Storms,
+    /// The mean of milliseconds between two crashes of most or all members at once; zero for none.
+    pub blackout_millis: u64,
+    /// Whether members ask before they stand for election.
+    pub pre_vote: bool,
+    /// The mean of milliseconds between two requests to move the leadership; zero for none.
+    pub move_millis: u64,
 }
 
 /// What may happen to any message. Chances are in a thousand.
@@ -87,7 +93,14 @@ impl Storms {
 
 impl ClusterOptions {
     /// A member that is alone.
-    pub const ONE: Self = Self { members: 1, weather: Weather::FAIR, storms: Storms::NONE };
+    pub const ONE: Self = Self {
+        members: 1,
+        weather: Weather::FAIR,
+        storms: Storms::NONE,
+        blackout_millis: 0,
+        pre_vote: true,
+        move_millis: 0,
+    };
 }
 
 /// Makes a run of one member one of several.
@@ -97,6 +110,9 @@ pub(crate) fn widen(options: &mut Options) {
         members: pick(&mut dice, &[3, 3, 3, 3, 3, 3, 5, 5, 1]),
         weather: Weather::draw(&mut dice),
         storms: Storms::draw(&mut dice),
+        blackout_millis: pick(&mut dice, &[0, 0, 0, 8_000]),
+        pre_vote: chance(&mut dice, 800),
+        move_millis: pick(&mut dice, &[0, 0, 2_000, 6_000]),
     };
     options.member.snapshot_entries = pick(&mut dice, &[20, 100, 500, NO_SNAPSHOTS]);
     options.member.quota_bytes = 0;

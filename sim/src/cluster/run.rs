@@ -8,9 +8,10 @@ use std::time::Duration;
 use madsim::runtime::Handle;
 use madsim::time::Instant;
 
+use super::mover::Mover;
 use super::net::Net;
 use super::seat::Seat;
-use super::storm::Storm;
+use super::storm::{Blackouts, Storm};
 use crate::check::consensus::Ledger;
 use crate::check::{Promise, Violation, cluster};
 use crate::clients::link::Ways;
@@ -53,10 +54,14 @@ pub(crate) async fn play(
     let is_over = Arc::new(AtomicBool::new(false));
     let mut clients = start_clients(options, &ways, (trace, recorder), &is_over);
     clients.extend(start_holders(options, (&ways, &cluster.leases), (trace, recorder), &is_over));
+    let mover = Mover::new(ways.link(options.kind), cluster.net.ids(), options, trace.clone());
+    let is_healed = Arc::new(AtomicBool::new(false));
+    clients.push(Handle::current().create_node().name("mover").build().spawn(mover.run(Arc::clone(&is_healed))));
     let (watches, finish) = (Watches::default(), Finish::default());
     let watchers = start_watchers(options, &ways, (&watches, trace), &finish);
     cluster.suffer(options).await?;
     trace.line(|| "healed".to_owned());
+    is_healed.store(true, Ordering::Relaxed);
     cluster.each(|mut world| async { (world.recover().await, world) }).await?;
     cluster.rest(SETTLE).await?;
     let healed = recorder.begin();
@@ -89,7 +94,7 @@ impl Cluster {
         let world = |place: usize| {
             let seed = seed_of(options, place);
             let machine = Machine::new(seed, seed ^ 0x6661_7465, trace.of_member(place));
-            let seat = Seat { place, net: net.clone(), ledger: ledger.clone() };
+            let seat = Seat { place, pre_vote: options.cluster.pre_vote, net: net.clone(), ledger: ledger.clone() };
             let mut world = World::seated(options, machine, mutant, Some(seat));
             world.leases = leases.of_member(place + 1);
             world
@@ -110,6 +115,8 @@ impl Cluster {
         let plan = (options.cluster.storms, options.cluster.weather);
         let storm = Storm::new(options.seed, plan, self.net.clone(), self.ledger.clone(), self.leases.clone());
         let storm = tokio::spawn(storm.rage(end));
+        let machines = self.worlds.iter().map(|world| world.machine().clone()).collect();
+        let blackouts = tokio::spawn(Blackouts::new(options, machines).strike(end));
         let reign = |mut world: World, place: usize| {
             let (faults, seed) = (options.faults.clone(), seed_of(options, place));
             let troubles = Troubles::new(faults, seed, options.trouble_seconds, &world);
@@ -117,6 +124,7 @@ impl Cluster {
         };
         self.each_at(reign).await?;
         storm.await.expect("a panic ends the run");
+        blackouts.await.expect("a panic ends the run");
         self.net.mend();
         for world in &self.worlds {
             world.machine().look().trouble = Trouble::default();

@@ -22,6 +22,8 @@ use crate::store::SimBackend;
 pub struct Seat {
     /// Counted from zero.
     pub place: usize,
+    /// Whether members ask before they stand for election.
+    pub pre_vote: bool,
     /// What is between the members.
     pub net: Net,
     /// What was seen of their engines.
@@ -74,6 +76,7 @@ impl Seat {
             format!("--initial-cluster={}", initial_cluster(self.net.members())),
             format!("--initial-advertise-peer-urls={}", peer_url(self.place)),
             format!("--listen-peer-urls={}", peer_url(self.place)),
+            format!("--pre-vote={}", self.pre_vote),
         ]
         .into()
     }

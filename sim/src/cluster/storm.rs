@@ -1,4 +1,4 @@
-//! Cuts that come and go: a member alone, halves, one direction, a bridge, all of it also many times a second.
+//! Cuts that come and go: a member alone, halves, one direction, a bridge, all of it also many times a second; and moments in which everybody crashes.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use super::net::Net;
 use super::options::{Storms, Weather};
 use crate::check::consensus::Ledger;
 use crate::leases::LeaseRecorder;
-use crate::options::{chance, pick};
+use crate::machine::{Crash, Machine};
+use crate::options::{Options, chance, pick};
 
 /// The shortest cut, in milliseconds.
 const SHORTEST_MILLIS: u64 = 50;
@@ -33,7 +34,38 @@ enum Shape {
     Bridge,
 }
 
-/// Who makes them.
+/// The end of the power, or of the processes, of all members at once, or of all but one.
+pub(crate) struct Blackouts {
+    machines: Vec<Machine>,
+    crashes: Vec<Crash>,
+    millis: u64,
+    dice: Entropy,
+}
+
+impl Blackouts {
+    /// Those of a run on these machines.
+    pub(crate) fn new(options: &Options, machines: Vec<Machine>) -> Self {
+        let dice = Entropy::seeded(options.seed ^ 0x6461_726b);
+        Self { machines, crashes: options.faults.crashes.clone(), millis: options.cluster.blackout_millis, dice }
+    }
+
+    /// Lets them come until `end`.
+    pub(crate) async fn strike(mut self, end: Instant) {
+        while self.millis > 0 {
+            let next = Instant::now() + Duration::from_millis(self.dice.draw(1, 2 * self.millis));
+            if end <= next {
+                return;
+            }
+            tokio::time::sleep_until(next).await;
+            let crash = pick(&mut self.dice, &self.crashes);
+            let spared = self.dice.draw(0, 2 * self.machines.len() as u64) as usize;
+            let struck = self.machines.iter().enumerate().filter(|(place, _)| *place != spared);
+            struck.for_each(|(_, machine)| machine.crash(crash));
+        }
+    }
+}
+
+/// Who makes cuts.
 pub struct Storm {
     net: Net,
     ledger: Ledger,
