@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::boot::import::receive;
 use crate::boot::inspect::Places;
-use crate::disk::Disk;
+use crate::disk::{Disk, exists};
 use crate::fault::Fault;
 use crate::peer::SnapshotRefused;
 use crate::snap;
@@ -144,6 +144,7 @@ fn parse(name: &str) -> Option<Mark> {
 
 /// Puts a received store in the place of the present one if the log says that it counts, and removes those that do not. Nobody else uses the directory.
 pub(crate) async fn settle<D: Disk>(disk: &D, places: &Places) -> Result<(), Fault> {
+    remove_unfinished(disk, &places.snap()).await?;
     let member = places.member();
     let names = disk.list(&member).await.map_err(Fault::disk("list", &member))?;
     let found = names.iter().filter_map(|name| parse(&name.to_string_lossy()));
@@ -170,6 +171,21 @@ pub(crate) async fn settle<D: Disk>(disk: &D, places: &Places) -> Result<(), Fau
     sync(disk, &member).await
 }
 
+/// Removes files whose receiving was cut short: nobody names them.
+async fn remove_unfinished<D: Disk>(disk: &D, directory: &Path) -> Result<(), Fault> {
+    if !exists(disk, directory).await.map_err(Fault::disk("look for", directory))? {
+        return Ok(());
+    }
+    for name in disk.list(directory).await.map_err(Fault::disk("list", directory))? {
+        let text = name.to_string_lossy();
+        if text.starts_with("tmp.") && text.ends_with(".snap.db") {
+            let path = directory.join(&name);
+            disk.remove_file(&path).await.map_err(Fault::disk("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
 async fn sync<D: Disk>(disk: &D, directory: &Path) -> Result<(), Fault> {
     disk.sync_dir(directory).await.map_err(Fault::disk("sync", directory))
 }
@@ -180,7 +196,7 @@ mod tests {
     use detcd_core::raft::{Configuration, HardState, Sync, Write};
 
     use super::*;
-    use crate::disk::{MemoryDisk, exists, write_whole};
+    use crate::disk::{MemoryDisk, write_whole};
     use crate::wal::{Metadata, NOTHING, Options, Wal};
 
     #[test]
@@ -217,9 +233,14 @@ mod tests {
     async fn what_the_log_names_takes_the_stores_place_and_what_it_does_not_goes() {
         for (index, store) in [(10, &b"the leader's"[..]), (11, b"the old one"), (9, b"the old one")] {
             let (disk, places, mark) = member(index).await;
+            disk.create_dir_all(&places.snap()).await.unwrap();
+            for name in ["tmp.0a.3.snap.db", "kept.snap"] {
+                write_whole(&disk, &places.snap(), name, b"-").await.unwrap();
+            }
             // Twice, as after a crash.
             for _ in 0..2 {
                 settle(&disk, &places).await.unwrap();
+                assert_eq!(disk.list(&places.snap()).await.unwrap(), ["kept.snap"]);
                 assert!(!exists(&disk, &file(&places, mark)).await.unwrap(), "{index}");
                 assert_eq!(disk.bytes(&places.store().join("data.mdb")).unwrap(), store, "{index}");
             }
