@@ -296,8 +296,10 @@ impl<B: Backend> Driver<B> {
                 return self.on_snapshot_received(from, message, path, answer);
             }
             Incoming::Removed { by } => {
-                tracing::warn!(%by, "another member says that this one was removed from the cluster; it stops");
-                self.turnover.removed_due.get_or_insert_with(Instant::now);
+                if self.turnover.removed_due.is_none() {
+                    tracing::warn!(%by, "another member says that this one was removed from the cluster; it stops");
+                    self.turnover.removed_due = Some(Instant::now());
+                }
                 return;
             }
         };
