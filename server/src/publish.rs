@@ -49,6 +49,7 @@ pub async fn decide_versions<B: Backend>(member: &Member<B>) {
         }
         let patience = if member.store().membership().cluster_version().is_none() { AGAIN } else { VERSION_PAUSE };
         tokio::select! {
+            biased;
             () = tokio::time::sleep(patience) => {}
             () = asker.stopped() => return,
         }

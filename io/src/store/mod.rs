@@ -256,10 +256,12 @@ impl State {
             Write::ClusterVersion(version) => {
                 let place = (Bucket::Cluster, Bytes::from_static(buckets::CLUSTER_VERSION));
                 batch.tables.insert(place, Some(version.to_string().into()));
-                // The layout follows the cluster's version; this version knows only its own layout.
-                let place = (Bucket::Meta, Bytes::from_static(buckets::STORAGE_VERSION));
-                batch.tables.insert(place, Some(STORAGE_VERSION.to_string().into()));
-                self.storage_version = Some(STORAGE_VERSION);
+                // The layout follows the cluster's version; this version knows only its own layout, and an older cluster's has no name, as in a store that was taken over.
+                if STORAGE_VERSION <= version {
+                    let place = (Bucket::Meta, Bytes::from_static(buckets::STORAGE_VERSION));
+                    batch.tables.insert(place, Some(STORAGE_VERSION.to_string().into()));
+                    self.storage_version = Some(STORAGE_VERSION);
+                }
             }
             Write::AlarmRaised(alarm) => {
                 Arc::make_mut(&mut self.alarms).on_write(&write);

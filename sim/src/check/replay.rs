@@ -315,7 +315,9 @@ impl Replay {
             }
             Write::ClusterVersion(version) => {
                 self.set(Bucket::Cluster, buckets::CLUSTER_VERSION, version.to_string().into_bytes());
-                self.set(Bucket::Meta, buckets::STORAGE_VERSION, STORAGE_VERSION.to_string().into_bytes());
+                if STORAGE_VERSION <= *version {
+                    self.set(Bucket::Meta, buckets::STORAGE_VERSION, STORAGE_VERSION.to_string().into_bytes());
+                }
             }
             Write::AlarmRaised(alarm) => self.set(Bucket::Alarm, &buckets::alarm_key(*alarm), Vec::new()),
             Write::AlarmLowered(alarm) => {
