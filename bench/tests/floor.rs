@@ -93,7 +93,8 @@ async fn a_scheduled_pace_is_not_exceeded() {
     let plan = Plan { pace: Pace::Scheduled { per_second: 200 }, ..served.plan(Workload::Put, Span::Count(41)) };
     let report = run(&plan, |_| ()).await.expect("a run");
     assert_eq!(report.requests(), 41);
-    assert!(Duration::from_millis(200) <= report.elapsed, "40 intervals of 5 ms took {:?}", report.elapsed);
+    // Half of what the schedule takes: a late start is caught up with. Without a schedule it takes a few milliseconds.
+    assert!(Duration::from_millis(100) <= report.elapsed, "40 intervals of 5 ms took {:?}", report.elapsed);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
