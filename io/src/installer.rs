@@ -1,7 +1,7 @@
 //! Stores that leaders send: checked, made into a store of ours beside the present one, and put in its place by the next start.
 //!
 //! A received file becomes `member/lmdb.received-<index>-<term>`, whole and durable, before Raft hears of the snapshot. When the log's record of the snapshot is durable, the member
-//! starts again, and boot renames the file into the store ([`settle`]). So an installation is nothing but a recovery: until the record is durable the file is an orphan that
+//! starts again, and boot renames the file into the store (`settle`). So an installation is nothing but a recovery: until the record is durable the file is an orphan that
 //! boot throws away, from then on it is the store, whatever crashes in between.
 
 use std::path::{Path, PathBuf};
