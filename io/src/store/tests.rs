@@ -511,6 +511,13 @@ fn what_is_not_built_is_refused_by_name() {
 }
 
 #[test]
+fn an_older_cluster_has_no_version_of_the_layout() {
+    let store = load(&[]).unwrap();
+    store.absorb(vec![Write::ClusterVersion(Version::new(3, 0, 0))], &[], Index(1), Term(1));
+    assert_eq!(store.storage_version(), None);
+}
+
+#[test]
 fn damaged_rows_are_typed_errors() {
     let (at, next) = (RevisionKey::put(Revision::new(2, 0)), RevisionKey::put(Revision::new(-1, 0)));
     let kv = b"\x0a\x01k\x10\x02\x18\x02\x20\x01";

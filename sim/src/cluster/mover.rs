@@ -38,6 +38,9 @@ impl Mover {
             let target_id = pick(&mut self.dice, &self.members).0;
             // Only the leader takes it; whoever refuses sends the operator on to the next one.
             for _ in 0..self.members.len() {
+                if is_healed.load(Ordering::Relaxed) {
+                    return;
+                }
                 let request = pb::MoveLeaderRequest { target_id };
                 let answered = tokio::time::timeout(PATIENCE, self.link.move_leader(&request)).await;
                 self.trace.line(|| format!("mover: {target_id:x}: {answered:?}"));
