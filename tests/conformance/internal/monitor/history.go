@@ -111,7 +111,7 @@ func (h *history) lease(ctx context.Context) error {
 	}
 	_, putErr := c.Put(ctx, "b0", "leased", clientv3.WithLease(60))
 	_, againErr := c.Put(ctx, "b1", "leased", clientv3.WithLease(60))
-	_, renewErr := c.KeepAliveOnce(ctx, 600)
+	renewErr := h.renew(ctx, 600)
 	_, revokeErr := c.Revoke(ctx, 60)
 	_, goneErr := c.Revoke(ctx, 60)
 	_, leftErr := c.TimeToLive(ctx, 600, clientv3.WithAttachedKeys())
@@ -120,6 +120,28 @@ func (h *history) lease(ctx context.Context) error {
 		return errors.New("a lease was revoked twice")
 	}
 	return errors.Join(putErr, againErr, renewErr, revokeErr, leftErr, listErr)
+}
+
+// renew closes its stream and waits for its end. The client's KeepAliveOnce resets it, which a server counts as
+// Canceled or as OK, whichever of the two ends it sees first.
+func (h *history) renew(ctx context.Context, id int64) error {
+	stream, err := pb.NewLeaseClient(h.client.ActiveConnection()).LeaseKeepAlive(ctx)
+	if err != nil {
+		return err
+	}
+	if err := stream.Send(&pb.LeaseKeepAliveRequest{ID: id}); err != nil {
+		return err
+	}
+	if _, err := stream.Recv(); err != nil {
+		return err
+	}
+	if err := stream.CloseSend(); err != nil {
+		return err
+	}
+	if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("a closed keep-alive stream ended with %v", err)
+	}
+	return nil
 }
 
 func (h *history) upkeep(ctx context.Context) error {
