@@ -144,7 +144,7 @@ func conform(args []string) (failed int, err error) {
 	}
 	config := run.Config{
 		Binaries: pair.Binaries{Etcd: o.etcd, Detcd: o.detcd},
-		Root:     root, Scripts: "bin", Ops: o.ops, Shrink: o.shrink, Keep: o.keep, Out: os.Stdout,
+		Root:     root, Scripts: "bin", Ops: o.ops, Shrink: o.shrink, Keep: o.keep, Out: out,
 	}
 	score, err := score(ctx, o, config)
 	if err != nil {
@@ -153,7 +153,7 @@ func conform(args []string) (failed int, err error) {
 	if !o.keep || score.Failed == 0 {
 		_ = os.RemoveAll(root)
 	}
-	fmt.Printf("%d passed, %d failed\n", score.Passed, score.Failed)
+	out.sum(score.Passed, score.Failed)
 	return score.Failed, nil
 }
 
@@ -187,7 +187,7 @@ func score(ctx context.Context, o options, config run.Config) (total run.Score, 
 	}
 	if o.mixed {
 		total.Add(mixedClusters(ctx, mixed.Config{
-			Binaries: config.Binaries, Root: filepath.Join(config.Root, "mixed"), Seed: o.seed, Ops: mixedOps, Out: os.Stdout,
+			Binaries: config.Binaries, Root: filepath.Join(config.Root, "mixed"), Seed: o.seed, Ops: mixedOps, Out: out,
 		}))
 	}
 	for i := range o.seeds {
@@ -203,9 +203,9 @@ func score(ctx context.Context, o options, config run.Config) (total run.Score, 
 func watchOver(ctx context.Context, binaries pair.Binaries, root string) run.Score {
 	passed, differences := monitor.Run(ctx, binaries, root)
 	for _, difference := range differences {
-		fmt.Printf("monitor: DIFFERENCE\n  %s\n", strings.ReplaceAll(difference, "\n", "\n  "))
+		fmt.Fprintf(out, "monitor: DIFFERENCE\n  %s\n", strings.ReplaceAll(difference, "\n", "\n  "))
 	}
-	fmt.Printf("monitor: %d metrics and probes agree\n", passed)
+	fmt.Fprintf(out, "monitor: %d metrics and probes agree\n", passed)
 	return run.Score{Passed: passed, Failed: len(differences)}
 }
 
@@ -213,9 +213,9 @@ func watchOver(ctx context.Context, binaries pair.Binaries, root string) run.Sco
 func amongPeers(ctx context.Context, binaries pair.Binaries, root string) run.Score {
 	passed, differences := peers.Run(ctx, binaries, root)
 	for _, difference := range differences {
-		fmt.Printf("peers: DIFFERENCE\n  %s\n", strings.ReplaceAll(difference, "\n", "\n  "))
+		fmt.Fprintf(out, "peers: DIFFERENCE\n  %s\n", strings.ReplaceAll(difference, "\n", "\n  "))
 	}
-	fmt.Printf("peers: %d answers and steps agree\n", passed)
+	fmt.Fprintf(out, "peers: %d answers and steps agree\n", passed)
 	return run.Score{Passed: passed, Failed: len(differences)}
 }
 
@@ -236,14 +236,14 @@ func watchOnly(name string, args []string, compare func(context.Context, pair.Bi
 			return 0, err
 		}
 		score := compare(ctx, pair.Binaries{Etcd: etcd, Detcd: binary}, root)
-		fmt.Printf("%d passed, %d failed\n", score.Passed, score.Failed)
+		out.sum(score.Passed, score.Failed)
 		return score.Failed, nil
 	})
 }
 
 // moveConfig finds the tools that only moving needs.
 func moveConfig(ctx context.Context, o options, root string) (move.Config, error) {
-	config := move.Config{Etcd: o.etcd, Detcd: o.detcd, Detcdutl: o.detcdutl, Root: root, Out: os.Stdout}
+	config := move.Config{Etcd: o.etcd, Detcd: o.detcd, Detcdutl: o.detcdutl, Root: root, Out: out}
 	if config.Detcdutl == "" {
 		config.Detcdutl = filepath.Join(filepath.Dir(o.detcd), "detcdutl")
 	}
@@ -275,7 +275,7 @@ func moveOnly(args []string) (failed int, err error) {
 		}
 		config.Only = *only
 		passed, failed := move.Run(ctx, config)
-		fmt.Printf("%d passed, %d failed\n", passed, failed)
+		out.sum(passed, failed)
 		return failed, nil
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -40,11 +39,11 @@ func mixedOnly(args []string) (failed int, err error) {
 		for i := range *seeds {
 			config := mixed.Config{
 				Binaries: pair.Binaries{Etcd: etcd, Detcd: binary}, Root: filepath.Join(root, fmt.Sprint(i)),
-				Seed: *seed + uint64(i), Ops: *ops, Only: *only, Out: os.Stdout,
+				Seed: *seed + uint64(i), Ops: *ops, Only: *only, Out: out,
 			}
 			total.Add(mixedClusters(ctx, config))
 		}
-		fmt.Printf("%d passed, %d failed\n", total.Passed, total.Failed)
+		out.sum(total.Passed, total.Failed)
 		return total.Failed, nil
 	})
 }
@@ -53,7 +52,7 @@ func mixedOnly(args []string) (failed int, err error) {
 func mixedClusters(ctx context.Context, config mixed.Config) run.Score {
 	passed, differences := mixed.Run(ctx, config)
 	for _, difference := range differences {
-		fmt.Printf("mixed: DIFFERENCE\n  %s\n", strings.ReplaceAll(difference, "\n", "\n  "))
+		fmt.Fprintf(out, "mixed: DIFFERENCE\n  %s\n", strings.ReplaceAll(difference, "\n", "\n  "))
 	}
 	return run.Score{Passed: passed, Failed: len(differences)}
 }

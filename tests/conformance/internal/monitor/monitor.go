@@ -34,7 +34,15 @@ func (v *verdict) note(what, theirs, ours string) {
 		v.passed++
 		return
 	}
-	v.differences = append(v.differences, fmt.Sprintf("%s\n--- etcd\n%s\n--- detcd\n%s", what, theirs, ours))
+	v.differences = append(v.differences, fmt.Sprintf("%s\n--- etcd only\n%s\n--- detcd only\n%s", what, beyond(theirs, ours), beyond(ours, theirs)))
+}
+
+// beyond keeps the lines of one text that the other has not.
+func beyond(one, other string) string {
+	there := strings.Split(other, "\n")
+	return strings.Join(slices.DeleteFunc(strings.Split(one, "\n"), func(line string) bool {
+		return slices.Contains(there, line)
+	}), "\n")
 }
 
 func (v *verdict) fail(err error) { v.differences = append(v.differences, err.Error()) }
