@@ -19,7 +19,7 @@ fn rule(store: &Store, asked: i64, slices: &[usize]) -> Result<HashRule, Rejecte
     let mut start = HashStart::new(asked, store.current, store.compacted)?;
     let mut slices = support::Slices::new(slices);
     loop {
-        if let Some(rule) = start.advance(store, slices.next()) {
+        if let Some(rule) = start.advance(store, slices.step()) {
             return Ok(rule);
         }
     }

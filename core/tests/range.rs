@@ -12,7 +12,7 @@ use support::{Store, any_range, any_slices, any_txn, bytes, put, range};
 
 /// A store with some history, and the full copy of each of its states.
 fn build(transactions: Vec<TxnRequest>) -> (Store, History) {
-    let (mut store, mut history) = (Store::default(), History::new());
+    let (mut store, mut history) = (Store::default(), History::default());
     let seeds = ["bb", "a", "c", "\0", "ba"].map(|key| Op::Put(PutRequest { lease: LeaseId(1), ..put(key, key) }));
     let seed = TxnRequest { success: seeds.into(), ..TxnRequest::default() };
     for request in [seed].into_iter().chain(transactions) {
@@ -41,10 +41,10 @@ fn state(store: &Store) -> State {
 fn stream(store: &Store, request: &RangeRequest, chunks: &[usize], slices: &[usize]) -> Result<RangeReply, Rejected> {
     let mut read = StreamRead::new(request, &ReadPoint::now(store))?;
     let (mut chunks, mut slices) = (support::Slices::new(chunks), support::Slices::new(slices));
-    let mut keys_max = chunks.next();
+    let mut keys_max = chunks.step();
     let mut merged = RangeReply::default();
     loop {
-        match read.advance(store, keys_max, slices.next()).expect("every row is there") {
+        match read.advance(store, keys_max, slices.step()).expect("every row is there") {
             Progress::More => {}
             Progress::Rejected(rejected) => return Err(rejected),
             Progress::Done(chunk) => {
@@ -55,7 +55,7 @@ fn stream(store: &Store, request: &RangeRequest, chunks: &[usize], slices: &[usi
                     (merged.revision, merged.more, merged.count) = (end.revision, end.more, end.count);
                     return Ok(merged);
                 }
-                keys_max = chunks.next();
+                keys_max = chunks.step();
             }
         }
     }

@@ -5,7 +5,8 @@
 //! an obvious one. *Models* let Stateright walk all interleavings of the shipping engine within bounds, and each is shown
 //! to fail on engines that carry a known bug (`--cfg mutants`).
 //!
-//! Reading order: [`disk`] (a log file that can lose what was not synced), [`script`] (the conversations).
+//! Reading order: [`disk`] (a log file that can lose what was not synced), [`script`] (the conversations), [`apply`] (what requests should come to).
 
+pub mod apply;
 pub mod disk;
 pub mod script;

@@ -2,5 +2,6 @@
 
 pub mod conf_change;
 pub mod entry;
+pub mod fuzz;
 pub mod member;
 pub mod request;

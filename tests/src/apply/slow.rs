@@ -10,10 +10,10 @@ use detcd_core::mvcc::{KeyValue, RangeReply};
 use detcd_core::reply::Rejected;
 
 /// One state of all keys.
-pub(crate) type State = BTreeMap<Bytes, KeyValue>;
+pub type State = BTreeMap<Bytes, KeyValue>;
 
 /// Whether a key belongs to what `key` and `range_end` mean on the wire.
-pub(crate) fn is_in(candidate: &[u8], key: &[u8], range_end: &[u8]) -> bool {
+pub fn is_in(candidate: &[u8], key: &[u8], range_end: &[u8]) -> bool {
     match range_end {
         [] => candidate == key,
         [0] => key <= candidate,
@@ -22,7 +22,7 @@ pub(crate) fn is_in(candidate: &[u8], key: &[u8], range_end: &[u8]) -> bool {
 }
 
 /// Answers a range from one state, all keys first, then every option in turn.
-pub(crate) fn range(state: &State, request: &RangeRequest, revision: i64) -> RangeReply {
+pub fn range(state: &State, request: &RangeRequest, revision: i64) -> RangeReply {
     let in_range = |kv: &&KeyValue| is_in(&kv.key, &request.key, &request.range_end);
     let mut kvs: Vec<KeyValue> = state.values().filter(in_range).cloned().collect();
     let count = kvs.len() as i64;
@@ -81,22 +81,24 @@ pub(crate) fn range(state: &State, request: &RangeRequest, revision: i64) -> Ran
 
 /// Every state the store was in; `states[r]` is the one after revision `r`.
 #[derive(Clone, Debug)]
-pub(crate) struct History {
-    pub(crate) states: Vec<State>,
-    pub(crate) compacted: i64,
+pub struct History {
+    pub states: Vec<State>,
+    pub compacted: i64,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { states: vec![State::new(), State::new()], compacted: -1 }
+    }
 }
 
 impl History {
-    pub(crate) fn new() -> Self {
-        Self { states: vec![State::new(), State::new()], compacted: -1 }
-    }
-
-    pub(crate) fn current(&self) -> i64 {
+    pub fn current(&self) -> i64 {
         self.states.len() as i64 - 1
     }
 
     /// Answers a range at the revision it asks for.
-    pub(crate) fn range(&self, request: &RangeRequest) -> Result<RangeReply, Rejected> {
+    pub fn range(&self, request: &RangeRequest) -> Result<RangeReply, Rejected> {
         let revision = if request.revision <= 0 { self.current() } else { request.revision };
         if revision > self.current() {
             return Err(Rejected::FutureRevision);

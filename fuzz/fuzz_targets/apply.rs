@@ -1,0 +1,9 @@
+//! Any requests, applied by the engine and by its slow twin.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| {
+    let (pace, commands) = detcd_io::codec::fuzz::commands(input);
+    let _ = detcd_tests::apply::fuzz::run(commands, pace);
+});
