@@ -1,5 +1,7 @@
 //! Leases of a real process by a real clock: keys go when they must and not before, through renewals and a crash.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use detcd_proto::etcdserverpb as pb;
@@ -95,6 +97,54 @@ async fn a_key_goes_with_its_lease_and_not_before() {
         "etcd_debugging_lease_ttl_total_sum 4",
     ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+}
+
+/// Puts without end, `FLOOD` of them at any time; the counter tells how many were answered.
+fn flood(client: &KvClient<Channel>) -> (Vec<tokio::task::JoinHandle<()>>, Arc<AtomicU64>) {
+    const FLOOD: usize = 400;
+    let answered = Arc::new(AtomicU64::new(0));
+    let one = |i: usize| {
+        let (mut client, answered) = (client.clone(), Arc::clone(&answered));
+        tokio::spawn(async move {
+            loop {
+                let put = pb::PutRequest { key: format!("flood{i}").into(), ..Default::default() };
+                client.put(put).await.unwrap();
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    };
+    ((0..FLOOD).map(one).collect(), answered)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn renewals_and_revocations_go_on_while_clients_flood_the_member() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = Home::new(directory.path());
+    let (_member, mut kv) = home.start().await;
+    let mut client = leases(&home).await;
+    for (id, key) in [(1, "ends"), (2, "held")] {
+        grant(&mut client, id, 2).await;
+        attach(&mut kv, key, id).await;
+    }
+    let (writers, answered) = flood(&kv);
+    let (renewals, requests) = mpsc::channel(1);
+    let mut answers = client.lease_keep_alive(ReceiverStream::new(requests)).await.unwrap().into_inner();
+    let begun = Instant::now();
+    // Three times to live, each of them renewed several times; the other lease ends under the flood.
+    while begun.elapsed() < Duration::from_secs(6) {
+        renewals.send(pb::LeaseKeepAliveRequest { id: 2 }).await.unwrap();
+        assert_eq!(answers.message().await.unwrap().unwrap().ttl, 2);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(has(&mut kv, "held").await, "a lease that was renewed in time stays");
+    assert!(!has(&mut kv, "ends").await, "one that was not ends");
+    let before = answered.load(Ordering::Relaxed);
+    gone(&mut kv, "held", Instant::now()).await;
+    assert!(before < answered.load(Ordering::Relaxed), "the flood never stopped");
+    for writer in writers {
+        assert!(!writer.is_finished());
+        writer.abort();
     }
 }
 
