@@ -36,7 +36,7 @@ impl Served {
 
     fn plan(&self, workload: Workload, span: Span) -> Plan {
         Plan {
-            server: self.address,
+            servers: [self.address; 3],
             clients: 20,
             connections: 3,
             shape: Shape { workload, key_order: KeyOrder::Sequential, keys: 1_000, value_bytes: 256, seed: 1 },
@@ -113,6 +113,6 @@ async fn a_server_that_refuses_gets_no_figures() {
 async fn a_server_that_is_not_there_is_an_error() {
     let served = Served::start().await;
     let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
-    let plan = Plan { server: free, ..served.plan(Workload::Put, Span::Count(1)) };
+    let plan = Plan { servers: [free; 3], ..served.plan(Workload::Put, Span::Count(1)) };
     assert!(matches!(run(&plan, |_| ()).await, Err(LoadError::Call(_))));
 }

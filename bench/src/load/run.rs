@@ -32,8 +32,8 @@ const VALUE_BYTES_MAX: usize = 1 << 20;
 /// What to run.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// The server's client port.
-    pub server: SocketAddr,
+    /// The client ports that connections take turns on; one server stands there three times.
+    pub servers: [SocketAddr; 3],
     /// How many requests are under way at most; each client has one.
     pub clients: usize,
     /// The TCP connections that the clients are spread over.
@@ -293,8 +293,8 @@ impl Work {
 /// Opens the connections, one after the other.
 async fn connect(plan: &Plan) -> Result<Vec<Caller>, CallError> {
     let mut callers = Vec::with_capacity(plan.connections);
-    for _ in 0..plan.connections {
-        callers.push(Caller::connect(plan.server).await?);
+    for server in plan.servers.into_iter().cycle().take(plan.connections) {
+        callers.push(Caller::connect(server).await?);
     }
     Ok(callers)
 }
@@ -371,7 +371,7 @@ mod tests {
 
     fn plan() -> Plan {
         Plan {
-            server: SocketAddr::from(([127, 0, 0, 1], 1)),
+            servers: [SocketAddr::from(([127, 0, 0, 1], 1)); 3],
             clients: 10,
             connections: 2,
             shape: Shape {

@@ -49,7 +49,7 @@ impl Stage<'_> {
         let quiet = run(&Plan { span: requests(window), ..plan }, |_| ()).await?;
 
         let disturber = Disturber::start(server.address(), disturbance).await?;
-        let mut meter = Meter::start(server.cpu_clock()?)?;
+        let mut meter = Meter::start([server.cpu_clock()?])?;
         let tolerant = Plan { span: requests(window), refusals_allowed: u64::MAX, ..plan };
         let (mut put, mut range, mut refused) = (Latency::default(), Latency::default(), 0);
         for number in 0..WINDOWS_MAX {

@@ -83,7 +83,7 @@ impl Dataset {
         let home = tempfile::Builder::new().prefix(&format!("{kind}-data-")).tempdir_in(parent)?;
         let (server, _) = Server::start_on(kind, program, parent, &home.path().join("data")).await?;
         let plan = Plan {
-            server: server.address(),
+            servers: [server.address(); 3],
             clients: FILL_CLIENTS,
             connections: FILL_CLIENTS.min(connections_max),
             shape: Shape {

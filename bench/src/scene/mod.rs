@@ -1,12 +1,13 @@
 //! One member in full: what the table of requests does not show.
 //!
 //! A *scene* is a server, something that goes on, and some figures of it: many watchers, leases, a large store, requests while
-//! something else disturbs. [`play`] and [`bulk`] are how each is played, [`stage`] what they share (datasets built once per
+//! something else disturbs. [`play`], [`bulk`] and [`cluster`] are how each is played, [`stage`] what they share (datasets built once per
 //! server, the rate that etcd can bear), [`page`] the section that is written.
 //!
 //! As in the table, nothing counts that was not answered well, and what a server does not serve has no figures.
 
 pub mod bulk;
+pub mod cluster;
 pub mod dataset;
 pub mod page;
 pub mod play;
@@ -32,6 +33,25 @@ pub enum Scene {
     Million,
     /// Requests at a rate, while something disturbs.
     Disturbed(Trouble),
+    /// Three members.
+    Cluster(ClusterScene),
+}
+
+/// What is played with three members.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum ClusterScene {
+    /// Puts of one client.
+    PutOne,
+    /// Puts of very many clients.
+    PutMany,
+    /// Linearizable reads of very many clients.
+    RangeMany,
+    /// Nothing at all.
+    Idle,
+    /// Leaders that are killed.
+    LeaderLost,
+    /// A member that was away.
+    CatchUp,
 }
 
 /// What disturbs.
@@ -77,6 +97,10 @@ const fn metric(name: &'static str, decimals: usize) -> Metric {
 
 const fn at_most_of_etcd(limit: f64, name: &'static str, decimals: usize) -> Metric {
     Metric { name, decimals, demand: Some(Demand::OfEtcd(Bound::AtMost(limit))) }
+}
+
+const fn at_least_of_etcd(limit: f64, name: &'static str, decimals: usize) -> Metric {
+    Metric { name, decimals, demand: Some(Demand::OfEtcd(Bound::AtLeast(limit))) }
 }
 
 const fn at_most(limit: f64, name: &'static str, decimals: usize) -> Metric {
@@ -127,10 +151,40 @@ const DISTURBED: &[Metric] = &[
     metric("one disturbance takes, s", 2),
     GENERATOR,
 ];
+const CLUSTER_PUT_ONE: &[Metric] = &[
+    metric("puts/s", 0),
+    at_most_of_etcd(0.7, "p50 ms", 2),
+    metric("p99 ms", 2),
+    at_most_of_etcd(1.0 / 3.0, "CPU µs/put, all members", 1),
+    GENERATOR,
+];
+const CLUSTER_PUT_MANY: &[Metric] = &[
+    at_least_of_etcd(2.5, "puts/s", 0),
+    metric("p50 ms", 2),
+    at_most_of_etcd(0.4, "p99 ms", 2),
+    at_most_of_etcd(1.0 / 3.0, "CPU µs/put, all members", 1),
+    GENERATOR,
+];
+const CLUSTER_RANGE_MANY: &[Metric] = &[
+    at_least_of_etcd(1.8, "ranges/s", 0),
+    metric("p50 ms", 2),
+    metric("p99 ms", 2),
+    metric("CPU µs/range, all members", 1),
+    GENERATOR,
+];
+const CLUSTER_IDLE: &[Metric] = &[at_most_of_etcd(0.25, "% of a core, all members", 2)];
+const CLUSTER_LEADER_LOST: &[Metric] =
+    &[at_most_of_etcd(1.0, "kill to next put, mean ms", 0), metric("kill to next put, longest ms", 0)];
+const CLUSTER_CATCH_UP: &[Metric] = &[
+    at_most_of_etcd(1.0 / 3.0, "start to level, s", 2),
+    metric("put p99 ms, quiet", 2),
+    metric("put p99 ms, meanwhile", 2),
+    at_most(1.5, "put p99, meanwhile / quiet", 2),
+];
 
 impl Scene {
     /// All of them, in the order of the page.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 18] = [
         Self::FanoutPrefix,
         Self::FanoutKeys,
         Self::WatchLatency,
@@ -143,6 +197,12 @@ impl Scene {
         Self::Disturbed(Trouble::StuckWatchers),
         Self::Disturbed(Trouble::LateWatcher),
         Self::Disturbed(Trouble::LargeRange),
+        Self::Cluster(ClusterScene::PutOne),
+        Self::Cluster(ClusterScene::PutMany),
+        Self::Cluster(ClusterScene::RangeMany),
+        Self::Cluster(ClusterScene::Idle),
+        Self::Cluster(ClusterScene::LeaderLost),
+        Self::Cluster(ClusterScene::CatchUp),
     ];
 
     /// Its name on the page and on the command line.
@@ -160,6 +220,12 @@ impl Scene {
             Self::Disturbed(Trouble::StuckWatchers) => "disturbed by stuck watchers",
             Self::Disturbed(Trouble::LateWatcher) => "disturbed by late watcher",
             Self::Disturbed(Trouble::LargeRange) => "disturbed by large range",
+            Self::Cluster(ClusterScene::PutOne) => "cluster put one",
+            Self::Cluster(ClusterScene::PutMany) => "cluster put many",
+            Self::Cluster(ClusterScene::RangeMany) => "cluster range",
+            Self::Cluster(ClusterScene::Idle) => "cluster idle",
+            Self::Cluster(ClusterScene::LeaderLost) => "cluster leader lost",
+            Self::Cluster(ClusterScene::CatchUp) => "cluster catch-up",
         }
     }
 
@@ -172,6 +238,12 @@ impl Scene {
             Self::Grant => GRANT,
             Self::Million => MILLION,
             Self::Disturbed(_) => DISTURBED,
+            Self::Cluster(ClusterScene::PutOne) => CLUSTER_PUT_ONE,
+            Self::Cluster(ClusterScene::PutMany) => CLUSTER_PUT_MANY,
+            Self::Cluster(ClusterScene::RangeMany) => CLUSTER_RANGE_MANY,
+            Self::Cluster(ClusterScene::Idle) => CLUSTER_IDLE,
+            Self::Cluster(ClusterScene::LeaderLost) => CLUSTER_LEADER_LOST,
+            Self::Cluster(ClusterScene::CatchUp) => CLUSTER_CATCH_UP,
         }
     }
 }
@@ -201,6 +273,10 @@ pub struct Scale {
     pub disturbed_ms: u64,
     /// How long a server that has been filled is left alone, in milliseconds.
     pub settle_ms: u64,
+    /// Very many clients of a cluster.
+    pub cluster_clients: usize,
+    /// Leaders that are killed.
+    pub leaders_lost: usize,
 }
 
 impl Scale {
@@ -219,6 +295,8 @@ impl Scale {
                 stuck: 100,
                 disturbed_ms: 10_000,
                 settle_ms: 5_000,
+                cluster_clients: 1_000,
+                leaders_lost: 5,
             },
             Size::Smoke => Self {
                 prefix_watchers: 20,
@@ -232,6 +310,8 @@ impl Scale {
                 stuck: 5,
                 disturbed_ms: 300,
                 settle_ms: 100,
+                cluster_clients: 50,
+                leaders_lost: 1,
             },
         }
     }

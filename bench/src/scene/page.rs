@@ -1,7 +1,7 @@
 //! The section of the page: what each scene is, its figures beside each other, and the verdicts.
 
 use super::stage::Played;
-use super::{Demand, Metric, Scale, Scene, Trouble};
+use super::{ClusterScene, Demand, Metric, Scale, Scene, Trouble};
 use crate::table::measure::Options;
 use crate::table::page::{bracketed, dash, times};
 use crate::table::rows::Bound;
@@ -9,7 +9,7 @@ use crate::table::server::Kind;
 use crate::table::stats::Spread;
 
 /// The heading of the section.
-pub const HEADING: &str = "## One member in full";
+pub const HEADING: &str = "## One member in full, and three";
 
 /// The section, line by line; nothing if nothing was played.
 pub fn section(options: &Options, all: &[Played]) -> Vec<String> {
@@ -85,6 +85,32 @@ fn about(scene: Scene, options: &Options) -> String {
             scale.disturbed_ms as f64 / 1e3,
             scale.disturbed_ms as f64 / 1e3,
             disturbing(trouble, scale.stuck),
+        ),
+        Scene::Cluster(scene) => about_cluster(scene, options, &scale),
+    }
+}
+
+fn about_cluster(scene: ClusterScene, options: &Options, scale: &Scale) -> String {
+    let Scale { cluster_clients, leaders_lost, clients, .. } = scale;
+    match scene {
+        ClusterScene::PutOne => {
+            "three members on this machine and one client of one of them. CPU is that of all members.".to_owned()
+        }
+        ClusterScene::PutMany => {
+            format!("{cluster_clients} clients put in a closed loop, their connections spread over all members.")
+        }
+        ClusterScene::RangeMany => {
+            format!("{cluster_clients} clients read single keys in the same way, confirmed by the quorum.")
+        }
+        ClusterScene::Idle => "three members that nobody asks for anything.".to_owned(),
+        ClusterScene::LeaderLost => format!(
+            "the leader is killed with SIGKILL, {leaders_lost} times in a round; from there to the first put that a survivor answers, tried \
+             every 5 ms. Timeouts are the defaults."
+        ),
+        ClusterScene::CatchUp => format!(
+            "a follower is killed, {} puts later it is started again; from there until it has applied what the leader had at that moment. \
+             Meanwhile {clients} clients of the others put at half of the rate that etcd's cluster can bear.",
+            options.dataset,
         ),
     }
 }

@@ -58,6 +58,7 @@ impl Stage<'_> {
                 self.million(kind).await
             }
             Scene::Disturbed(trouble) => self.disturbed(kind, trouble).await,
+            Scene::Cluster(scene) => self.clustered(kind, scene).await,
         }
     }
 
@@ -69,7 +70,7 @@ impl Stage<'_> {
         let shape = self.shape(Workload::StampedPut, keys, VALUE_BYTES);
         let pace = Pace::Scheduled { per_second: puts };
         let plan = Plan { pace, ..self.plan(&server, self.scale.clients, shape) };
-        let mut meter = Meter::start(server.cpu_clock()?)?;
+        let mut meter = Meter::start([server.cpu_clock()?])?;
         let (mut before, mut after) = (0, None);
         let report = run(&plan, |edge| match edge {
             Edge::Opened => {
@@ -97,7 +98,7 @@ impl Stage<'_> {
 
     async fn keep_alive(&self, kind: Kind) -> Result<Vec<f64>, SceneError> {
         let server = self.server(kind).await?;
-        let mut meter = Meter::start(server.cpu_clock()?)?;
+        let mut meter = Meter::start([server.cpu_clock()?])?;
         let mut cost = None;
         let times = (self.options.warm_up, self.options.measured);
         let kept = leases::keep_alive(server.address(), self.scale.clients, times, |edge| match edge {
@@ -116,7 +117,7 @@ impl Stage<'_> {
         let server = self.server(kind).await?;
         let (leases, seconds) = (self.scale.leases, self.scale.lease_seconds);
         let time_to_live = Duration::from_secs(seconds.unsigned_abs());
-        let mut meter = Meter::start(server.cpu_clock()?)?;
+        let mut meter = Meter::start([server.cpu_clock()?])?;
         let first_due = Instant::now() + time_to_live;
         let granted = leases::grant(server.address(), self.scale.clients, leases, seconds).await?;
         let last_due = Instant::now() + time_to_live;
@@ -156,6 +157,6 @@ pub(super) fn millis(latency: &Latency, part: f64) -> f64 {
 }
 
 /// A time in microseconds, for each.
-fn micros(time: Duration, of: u64) -> f64 {
+pub(super) fn micros(time: Duration, of: u64) -> f64 {
     time.as_secs_f64() * 1e6 / of as f64
 }

@@ -61,7 +61,7 @@ pub fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
 /// Reads the clocks of a server and of the generator at the ends of a stretch of time.
 #[derive(Debug)]
 pub struct Meter {
-    server: CpuClock,
+    servers: Vec<CpuClock>,
     generator: CpuClock,
     began: Result<Reading, Errno>,
 }
@@ -77,7 +77,7 @@ struct Reading {
 /// What a stretch of time cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
-    /// Processor time of the server.
+    /// Processor time of the server, or of all members of a cluster.
     pub server: Duration,
     /// Cores that the generator kept busy.
     pub generator: f64,
@@ -85,19 +85,20 @@ pub struct Cost {
 
 impl Meter {
     /// A meter that runs from now on.
-    pub fn start(server: CpuClock) -> Result<Self, Errno> {
-        let generator = CpuClock::of(std::process::id())?;
-        Ok(Self { server, generator, began: Reading::now(server, generator) })
+    pub fn start(servers: impl IntoIterator<Item = CpuClock>) -> Result<Self, Errno> {
+        let (servers, generator) = (servers.into_iter().collect::<Vec<_>>(), CpuClock::of(std::process::id())?);
+        let began = Reading::now(&servers, generator);
+        Ok(Self { servers, generator, began })
     }
 
     /// Forgets what was so far.
     pub fn restart(&mut self) {
-        self.began = Reading::now(self.server, self.generator);
+        self.began = Reading::now(&self.servers, self.generator);
     }
 
     /// The cost since the start.
     pub fn read(&self) -> Result<Cost, Errno> {
-        let (began, now) = (self.began?, Reading::now(self.server, self.generator)?);
+        let (began, now) = (self.began?, Reading::now(&self.servers, self.generator)?);
         let generator = now.generator.saturating_sub(began.generator).as_secs_f64();
         let server = now.server.saturating_sub(began.server);
         Ok(Cost { server, generator: generator / now.at.duration_since(began.at).as_secs_f64() })
@@ -105,8 +106,9 @@ impl Meter {
 }
 
 impl Reading {
-    fn now(server: CpuClock, generator: CpuClock) -> Result<Self, Errno> {
-        Ok(Self { at: Instant::now(), server: server.now()?, generator: generator.now()? })
+    fn now(servers: &[CpuClock], generator: CpuClock) -> Result<Self, Errno> {
+        let server = servers.iter().map(|clock| clock.now()).sum::<Result<Duration, Errno>>()?;
+        Ok(Self { at: Instant::now(), server, generator: generator.now()? })
     }
 }
 
@@ -153,7 +155,7 @@ mod tests {
     #[test]
     fn a_meter_counts_from_its_last_start() {
         let here = CpuClock::of(std::process::id()).expect("ourselves");
-        let mut meter = Meter::start(here).expect("ourselves");
+        let mut meter = Meter::start([here]).expect("ourselves");
         let until = Instant::now() + Duration::from_millis(60);
         while Instant::now() < until {
             std::hint::spin_loop();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -87,6 +88,7 @@ pub struct Stage<'a> {
     datasets: BTreeMap<(Kind, Contents), Dataset>,
     put_rate: Option<u64>,
     mixed_rate: Option<u64>,
+    cluster_rate: Option<u64>,
 }
 
 /// Half reads, half writes: one disturbance shows in both.
@@ -96,7 +98,7 @@ impl<'a> Stage<'a> {
     /// A stage without anything on it.
     pub fn new(options: &'a Options) -> Self {
         let scale = Scale::of(options.size);
-        Self { options, scale, datasets: BTreeMap::new(), put_rate: None, mixed_rate: None }
+        Self { options, scale, datasets: BTreeMap::new(), put_rate: None, mixed_rate: None, cluster_rate: None }
     }
 
     /// The program of a server that takes part.
@@ -133,8 +135,13 @@ impl<'a> Stage<'a> {
 
     /// A plan of so many clients for the measured time. Pace and span are for the caller to change.
     pub fn plan(&self, server: &Server, clients: usize, shape: Shape) -> Plan {
+        self.plan_for([server.address(); 3], clients, shape)
+    }
+
+    /// The same, for several servers.
+    pub fn plan_for(&self, servers: [SocketAddr; 3], clients: usize, shape: Shape) -> Plan {
         Plan {
-            server: server.address(),
+            servers,
             clients,
             connections: clients.min(self.options.connections_max),
             shape,
@@ -167,6 +174,17 @@ impl<'a> Stage<'a> {
         let shape = self.history_shape();
         let report = run(&self.plan(&server, self.scale.clients, shape), |_| ()).await?;
         Ok(*self.mixed_rate.insert(half(report.per_second())))
+    }
+
+    /// Half of the puts per second that etcd does for 100 clients as a cluster of three.
+    pub async fn cluster_rate(&mut self) -> Result<u64, SceneError> {
+        if let Some(rate) = self.cluster_rate {
+            return Ok(rate);
+        }
+        let cluster = self.cluster(self.yardstick()).await?;
+        let shape = self.shape(Workload::Put, self.options.keys, 256);
+        let report = run(&self.plan_for(cluster.addresses(), self.scale.clients, shape), |_| ()).await?;
+        Ok(*self.cluster_rate.insert(half(report.per_second())))
     }
 
     /// Reads and writes of the dataset with a history.

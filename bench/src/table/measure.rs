@@ -193,7 +193,7 @@ async fn fill(options: &Options, row: Row, kind: Kind, server: &Server) -> Resul
 
 fn row_plan(options: &Options, row: Row, server: &Server) -> Plan {
     Plan {
-        server: server.address(),
+        servers: [server.address(); 3],
         clients: row.clients,
         connections: row.clients.min(options.connections_max),
         shape: Shape {

@@ -9,5 +9,6 @@ pub mod machine;
 pub mod measure;
 pub mod page;
 pub mod rows;
+pub mod seat;
 pub mod server;
 pub mod stats;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::table::machine::Machine;
 use crate::table::measure::{Measured, VALUE_BYTES};
 use crate::table::rows::{Bar, Bound, Figure, bars};
-use crate::table::server::{COMMON_FLAGS, Kind};
+use crate::table::seat::COMMON_FLAGS;
+use crate::table::server::Kind;
 use crate::table::stats::Spread;
 
 /// What the figures were measured with.

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -24,6 +24,7 @@ use crate::load::client::{Answer, CallError, Caller};
 use crate::load::requests::Requests;
 use crate::load::{KeyOrder, Shape, Workload};
 use crate::table::cpu::CpuClock;
+use crate::table::seat::Seat;
 
 /// How long a server may take to answer its first put.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -165,15 +166,24 @@ impl Server {
         Self::spawn_on(kind, program, parent, None)
     }
 
+    /// Starts a member of a cluster on its directory, which stays. It is not waited for.
+    pub fn start_member(kind: Kind, program: &Path, parent: &Path, seat: &Seat) -> Result<Self, ServerError> {
+        let spawned = home(kind, parent).and_then(|home| Self::spawn_in(home, kind, program, seat));
+        spawned.map_err(|error| ServerError::Start { kind, error })
+    }
+
     fn spawn_on(kind: Kind, program: &Path, parent: &Path, data: Option<&Path>) -> io::Result<Self> {
-        fs::create_dir_all(parent)?;
-        let home = tempfile::Builder::new().prefix(&format!("{kind}-")).tempdir_in(parent)?;
-        let [address, peer] = free_addresses()?;
-        let log = File::create(home.path().join("log"))?;
+        let home = home(kind, parent)?;
         let data = data.map_or_else(|| home.path().join("data"), PathBuf::from);
+        Self::spawn_in(home, kind, program, &Seat::alone(data)?)
+    }
+
+    fn spawn_in(home: TempDir, kind: Kind, program: &Path, seat: &Seat) -> io::Result<Self> {
+        let log = File::create(home.path().join("log"))?;
+        let address = seat.client;
         let started = Instant::now();
         let child = Command::new(program)
-            .args(arguments(kind, &data, address, peer))
+            .args(seat.arguments(kind))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -224,38 +234,16 @@ impl Drop for Server {
     }
 }
 
+/// A directory for what a server writes, and for its data if it has no other.
+fn home(kind: Kind, parent: &Path) -> io::Result<TempDir> {
+    fs::create_dir_all(parent)?;
+    tempfile::Builder::new().prefix(&format!("{kind}-")).tempdir_in(parent)
+}
+
 /// The first line that the program prints when asked for its version.
 pub fn version(program: &Path) -> io::Result<String> {
     let output = Command::new(program).arg("--version").stdin(Stdio::null()).output()?;
     Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned())
-}
-
-/// What etcd and detcd are started with, apart from addresses and the directory.
-pub const COMMON_FLAGS: [&str; 3] =
-    ["--log-level=error", "--snapshot-count=100000", "--quota-backend-bytes=8589934592"];
-
-fn arguments(kind: Kind, data: &Path, client: SocketAddr, peer: SocketAddr) -> Vec<String> {
-    let data_dir = format!("--data-dir={}", data.display());
-    if kind == Kind::Floor {
-        return vec![data_dir, format!("--listen={client}")];
-    }
-    let mut arguments = vec![
-        data_dir,
-        format!("--listen-client-urls=http://{client}"),
-        format!("--advertise-client-urls=http://{client}"),
-        format!("--listen-peer-urls=http://{peer}"),
-        format!("--initial-advertise-peer-urls=http://{peer}"),
-        format!("--initial-cluster=default=http://{peer}"),
-    ];
-    arguments.extend(COMMON_FLAGS.map(str::to_owned));
-    arguments
-}
-
-/// Two addresses of the loopback interface that nobody listens on.
-fn free_addresses() -> io::Result<[SocketAddr; 2]> {
-    let client = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let peer = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    Ok([client.local_addr()?, peer.local_addr()?])
 }
 
 /// Whether `/readyz` answers that all is well.
@@ -274,24 +262,13 @@ async fn put_once(server: SocketAddr) -> Result<Answer, CallError> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn shell(kind: Kind) -> io::Result<Server> {
         // `/bin/sh --data-dir=…` ends at once with a complaint about its option.
         Server::spawn(kind, Path::new("/bin/sh"), &std::env::temp_dir())
-    }
-
-    #[test]
-    fn etcd_and_detcd_are_started_alike() {
-        let [client, peer] = free_addresses().expect("free ports");
-        assert_ne!(client, peer);
-        let data = Path::new("d");
-        let etcd = arguments(Kind::Etcd, data, client, peer);
-        assert_eq!(etcd, arguments(Kind::Detcd, data, client, peer));
-        assert!(etcd.contains(&format!("--initial-cluster=default=http://{peer}")));
-        assert!(etcd.contains(&"--snapshot-count=100000".to_owned()));
-        let floor = arguments(Kind::Floor, data, client, peer);
-        assert_eq!(floor, ["--data-dir=d".to_owned(), format!("--listen={client}")]);
     }
 
     #[tokio::test]
