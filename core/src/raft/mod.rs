@@ -7,14 +7,14 @@
 //!
 //! What the shell must do: carry out `Append` effects in order, and say `Persisted` with their number once those that
 //! need a sync are synced; start timers anew when they are armed; hand `Apply` batches to the state machine and say
-//! `Applied`. Messages may be lost, doubled and reordered.
+//! `Applied`. Messages may be lost, doubled and reordered, and [`gather`]ed.
 //!
 //! What the engine promises: an effect that exists is already allowed. Votes and acknowledgements wait inside for the
 //! writes before them; a leader's appends do not wait for its own disk, but its own copy counts only once it is there;
 //! entries reach the state machine when they are committed and on the local disk.
 //!
 //! Reading order: [`entry`], [`message`], [`input`], [`effect`] (the words); [`role`], `elect` and [`transfer`] (who leads);
-//! `replicate` and [`progress`] (the leader's side), `follow` (the other side), [`snapshot`] (both); [`log`] and [`durable`] (what is kept);
+//! `replicate` and [`progress`] (the leader's side), `follow` (the other side), [`snapshot`] and [`gather`] (both); [`log`] and [`durable`] (what is kept);
 //! `commit` and [`quorum`] (when it counts); [`member`] and `change` (who counts); [`read`] and `forward` (clients of any member); `check` (what always holds).
 
 mod change;
@@ -27,6 +27,7 @@ mod elect;
 pub mod entry;
 mod follow;
 mod forward;
+mod gather;
 pub mod input;
 pub mod log;
 pub mod member;
@@ -46,6 +47,7 @@ pub use config::Mutant;
 pub use config::{Config, Delay, Limits, Ticks};
 pub use effect::{Effect, Effects, Ignored, Refusal, Sync, Write};
 pub use entry::{Entry, EntryKind, HardState, Mark};
+pub use gather::gather;
 pub use input::{Input, Timer};
 pub use member::{Change, Configuration};
 pub use message::{Cause, Message, Proposal};

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use detcd_core::ids::{Index, MemberId};
 use detcd_core::raft::role::Role;
-use detcd_core::raft::{Effect, Effects, Input, Message, Raft, Refusal};
+use detcd_core::raft::{Effect, Effects, Input, Limits, Message, Raft, Refusal, gather};
 use tokio::sync::{mpsc, oneshot};
 
 use self::ask::{Ask, Asker, Gauges, Progress, Tickets, Unanswered};
@@ -407,6 +407,7 @@ impl<B: Backend> Driver<B> {
     fn carry_out_once(&mut self) -> Result<(), Fault> {
         let now = Instant::now();
         let mut effects = std::mem::take(&mut self.effects);
+        gather(&mut effects, Limits::DEFAULT.append_bytes_max);
         let mut lost = Vec::new();
         for effect in effects.drain(..) {
             match effect {
