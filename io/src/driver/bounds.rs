@@ -14,6 +14,8 @@ pub const KEEPER_ASKS_MAX: usize = 512;
 pub const COMPLETIONS_MAX: usize = 64;
 /// Batches on their way to the log writer. Full: the driver takes up no new proposals until one is taken.
 pub const LOG_BATCHES_MAX: usize = 4;
+/// Commit indexes that wait for a write to go with. Full: they go alone.
+pub const LAZY_WRITES_MAX: usize = 64;
 /// Committed entries not yet applied. Beyond it: `too many requests` (etcd's own limit).
 pub const UNAPPLIED_MAX: u64 = 5_000;
 /// Commands applied between two looks at timers and messages.

@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use detcd_core::ids::Index;
-use detcd_core::raft::{Configuration, Mark, Raft, Write};
+use detcd_core::raft::{Configuration, Mark, Raft, Sync, Write};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 
 use super::ask::Ask;
-use super::{Lines, Settings};
+use super::{Lines, Settings, bounds};
 use crate::clock::Instant;
 use crate::committer::{Completion, Job};
 use crate::fault::Fault;
@@ -94,7 +94,16 @@ impl<B: Backend> Durable<B> {
 
     /// Whether the log writer keeps up, so that new requests may be taken.
     pub(super) fn takes_proposals(&self) -> bool {
-        self.outgoing.writes.is_empty() && self.outgoing.mark.is_none()
+        !self.has_pressing_writes()
+    }
+
+    /// Whether something waits for the log writer that is worth waking it. A commit index alone is not: it goes with the next
+    /// write that must be synced, since a crash may lose it anyway.
+    fn has_pressing_writes(&self) -> bool {
+        let wal::Batch { writes, mark } = &self.outgoing;
+        mark.is_some()
+            || bounds::LAZY_WRITES_MAX <= writes.len()
+            || writes.iter().any(|write| write.sync == Sync::Required)
     }
 
     /// Whether the disk has no room for more.
@@ -179,7 +188,7 @@ impl<B: Backend> Durable<B> {
 
     /// Hands on what gathered: writes to the log, a batch to the committer if it is time.
     pub(super) fn hand_on(&mut self, raft: &Raft) -> Result<(), Fault> {
-        if !self.takes_proposals() {
+        if self.has_pressing_writes() {
             match self.lines.log.try_reserve().map(|permit| permit.send(std::mem::take(&mut self.outgoing))) {
                 Ok(()) | Err(TrySendError::Full(())) => {}
                 Err(TrySendError::Closed(())) => return Err(self.last_words_of_log_writer()),
@@ -266,6 +275,8 @@ impl<B: Backend> Durable<B> {
 
     /// An orderly end: what is applied is committed, so that the next start has little to replay. Its absence loses nothing.
     pub(super) async fn finish(mut self) -> Result<(), Fault> {
+        // A full queue drops no more than a crash would.
+        let _ = self.lines.log.try_send(std::mem::take(&mut self.outgoing));
         let patience = tokio::time::sleep(FINISH_PATIENCE);
         tokio::pin!(patience);
         loop {
