@@ -56,6 +56,8 @@ pub struct Data {
     pub places: Places,
     /// Committed entries between two snapshot files.
     pub snapshot_entries: u64,
+    /// Entries that stay in memory for slow members.
+    pub catch_up_entries: u64,
     /// Log segments kept; 0 for all.
     pub wals_max: u64,
     /// Snapshot files kept; 0 for all.

@@ -111,6 +111,11 @@ impl<B: Backend> Durable<B> {
         self.store_full || self.log_room == Room::None
     }
 
+    /// Entries that stay in memory for slow members.
+    pub(super) const fn catch_up_entries(&self) -> u64 {
+        self.settings.catch_up_entries
+    }
+
     /// Whether the overlay may grow.
     pub(super) fn has_room_to_apply(&self) -> bool {
         let (operations, bytes) = self.store.pending();

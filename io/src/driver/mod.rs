@@ -55,6 +55,8 @@ pub struct Settings {
     pub overlay_max: OverlayMax,
     /// Applied entries between two log snapshots.
     pub snapshot_entries: u64,
+    /// Entries that stay in memory behind the applied index for slow members.
+    pub catch_up_entries: u64,
     /// The base of the log at start: the newest mark.
     pub marked: Index,
     /// The seed of request ids.
@@ -483,8 +485,9 @@ impl<B: Backend> Driver<B> {
 
     /// Lets the engine forget entries far behind, a good many at a time.
     fn trim(&mut self, applied: Index) {
-        let upto = Index(applied.0.saturating_sub(bounds::CATCH_UP_ENTRIES));
-        if upto.distance_from(self.durable.trimmed) >= bounds::CATCH_UP_ENTRIES {
+        let kept = self.durable.catch_up_entries();
+        let upto = Index(applied.0.saturating_sub(kept));
+        if self.durable.trimmed.plus(kept.max(1)) <= upto {
             self.durable.trimmed = upto;
             self.raft.step(Input::Trimmed { upto }, &mut self.effects);
         }

@@ -158,6 +158,7 @@ fn data(settings: &Settings, name: &str, lines: &mut Vec<Line>) -> Data {
     Data {
         places: Places::new(PathBuf::from(data_dir), wal_dir),
         snapshot_entries: settings.unsigned("snapshot-count"),
+        catch_up_entries: settings.unsigned("snapshot-catchup-entries"),
         wals_max: settings.unsigned("max-wals"),
         snapshots_max: settings.unsigned("max-snapshots"),
     }

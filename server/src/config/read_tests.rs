@@ -219,7 +219,7 @@ fn sources_set_what_they_say() {
         |config| format!("{:?}", config.urls.listen_client.iter().map(ToString::to_string).collect::<Vec<_>>());
     let kept: Fact = |config| {
         let data = &config.data;
-        format!("{} {} {}", data.snapshot_entries, data.wals_max, data.snapshots_max)
+        format!("{} {} {} {}", data.snapshot_entries, data.catch_up_entries, data.wals_max, data.snapshots_max)
     };
     let compaction: Fact = |config| format!("{:?} {:?}", config.store.retention, config.store.sweeps);
     let votes: Fact = |config| format!("{}", config.raft.pre_vote);
@@ -248,7 +248,7 @@ fn sources_set_what_they_say() {
         ),
         ("", "", "", logging, "Logging { threshold: Info, format: Json, output: Stderr }"),
         ("", "", "", client, "[\"http://localhost:2379\"]"),
-        ("", "", "", kept, "10000 5 5"),
+        ("", "", "", kept, "10000 5000 5 5"),
         ("", "", "", votes, "true"),
         ("--name a", "", "", cluster, "a=http://localhost:2380"),
         ("--name=", "", "", cluster, "default=http://localhost:2380"),
@@ -277,7 +277,7 @@ fn sources_set_what_they_say() {
             logging,
             "Logging { threshold: Debug, format: Console, output: Stdout }",
         ),
-        ("--snapshot-count 1 --max-wals 2 --max-snapshots 3", "", "", kept, "1 2 3"),
+        ("--snapshot-count 1 --snapshot-catchup-entries 7 --max-wals 2 --max-snapshots 3", "", "", kept, "1 7 2 3"),
         ("--pre-vote=false", "", "", votes, "false"),
         (
             "--listen-client-urls http://[::1]:2,http://1.1.1.1:1,http://[::1]:2 --advertise-client-urls http://a:1",
@@ -293,7 +293,7 @@ fn sources_set_what_they_say() {
         ("", "ETCD_PRE_VOTE=F ETCD_MAX_WALS=0x10", "", votes, "false"),
         ("--config-file=f", "", "name: n", name, "n"),
         ("", "ETCD_CONFIG_FILE=f", "name: n", name, "n"),
-        ("--config-file=f --name a --max-wals 1", "ETCD_NAME=e", "max-wals: 3", kept, "10000 3 5"),
+        ("--config-file=f --name a --max-wals 1", "ETCD_NAME=e", "max-wals: 3", kept, "10000 5000 3 5"),
         ("--config-file=f --name a", "ETCD_NAME=e", "", name, "default"),
         ("--config-file=f", "", "name: 12", name, "12"),
         ("--config-file=f", "", "{\"name\": \"n\", \"data-dir\": \"/n\"}", dirs, "/n /n/member/wal"),

@@ -279,7 +279,7 @@ pub const FLAGS: &[Flag] = &[
     later("memory-mlock", Bool, "false", Tuning, "keep the process in memory"),
     later("bootstrap-defrag-threshold-megabytes", Uint, "0", Tuning, "defragment at start if it frees as much"),
     later("max-learners", Int, "1", Tuning, "most learners of a cluster"),
-    later("snapshot-catchup-entries", Uint64, "5000", Tuning, "entries kept for a slow member after a compaction of the log"),
+    built("snapshot-catchup-entries", Uint64, "5000", Tuning, "entries kept for a slow member after a compaction of the log"),
     never("unsafe-no-fsync", Bool, "false", Unsafe, "never: a write that was acknowledged is on the disk"),
     later("force-new-cluster", Bool, "false", Unsafe, "give up all other members"),
     later("feature-gates", Gates, "", Tuning, "name=bool,name=bool"),
