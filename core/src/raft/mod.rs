@@ -55,7 +55,7 @@ pub use restored::{Malformed, Restored};
 pub use snapshot::Snapshot;
 
 use crate::ids::{Index, MemberId, Term};
-use durable::Durable;
+use durable::{Ballot, Durable};
 use log::Log;
 use replicate::Say;
 use role::{Follower, Role};
@@ -237,6 +237,12 @@ impl Raft {
     #[must_use]
     pub const fn persisted(&self) -> Index {
         self.durable.last()
+    }
+
+    /// The term and the vote that are on this member's disk.
+    #[must_use]
+    pub const fn ballot(&self) -> Ballot {
+        self.durable.ballot()
     }
 
     /// The newest entry that the state machine has carried out.
