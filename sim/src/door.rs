@@ -80,6 +80,12 @@ impl Door {
         *self.lock() = Some(Open { services: Arc::new(services), node });
     }
 
+    /// Whether a member serves.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.lock().is_some()
+    }
+
     /// No member serves.
     pub fn close(&self) {
         *self.lock() = None;

@@ -7,7 +7,7 @@
 //! Needs `--cfg madsim`, under which `tokio` and `tonic` are their simulated twins; without it this package is an empty library.
 //!
 //! Reading order: [`options`] (a run from a seed), [`machine`] (numbered calls, crashes, faults), [`disk`] and [`store`] (what a power cut leaves),
-//! [`world`] (a member and who looks after it), `life` (the second composition root), [`cluster`] (several members), [`gate`] (slow readers), [`door`] (runs without a network), [`gauges`] (how full things are), [`clients`], [`record`] (history and trace), [`leases`] (with time), [`check`] (the promises), [`run`], [`sweep`], [`mutants`], [`command`].
+//! [`world`] (a member and who looks after it), `life` (the second composition root), [`cluster`] (several members), `orders` (what an operator does with its machine), [`gate`] (slow readers), [`door`] (runs without a network), [`gauges`] (how full things are), [`clients`], [`record`] (history and trace), [`leases`] (with time), [`check`] (the promises), [`run`], [`sweep`], [`mutants`], [`command`].
 
 #[cfg(madsim)]
 pub mod check;
@@ -37,6 +37,8 @@ pub mod machine;
 pub mod mutants;
 #[cfg(madsim)]
 pub mod options;
+#[cfg(madsim)]
+pub(crate) mod orders;
 #[cfg(madsim)]
 pub(crate) mod pauses;
 #[cfg(madsim)]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use detcd_io::boot::execute::{BootError, Booted, Start, boot};
 use detcd_io::boot::inspect::Claim;
-use detcd_io::clock::wall_millis;
 use detcd_io::driver::{Ended, Peers};
 use detcd_io::entropy::Entropy;
 use detcd_io::fault::Fault;
@@ -52,6 +51,8 @@ pub(crate) enum News {
     Stopped,
     /// A leader sent it a store, on which it starts again.
     Installing,
+    /// It was removed from its cluster.
+    Removed,
 }
 
 /// What all lives of a member share.
@@ -68,6 +69,8 @@ pub(crate) struct Given {
 /// What a life is given besides the machine and the configuration.
 pub(crate) struct Running {
     pub(crate) seed: u64,
+    /// What the wall clock shows.
+    pub(crate) wall_millis: u64,
     pub(crate) given: Given,
     pub(crate) node: NodeHandle,
     pub(crate) stopped: oneshot::Receiver<()>,
@@ -116,14 +119,14 @@ fn assemble_on(
     life: &Life,
     booted: Booted<SimDisk, SimBackend>,
     config: &Config,
-    (seed, given, node): (u64, &Given, &NodeHandle),
+    ((seed, wall_millis), given, node): ((u64, u64), &Given, &NodeHandle),
 ) -> (Member<SimBackend>, Parts) {
     let (spool, spooler) = spool(SimDisk::new(life.clone()), &config.data.places.snap());
     let line: (Peers, Arc<dyn Forward>) = match &given.seat {
         None => (Peers::alone(booted.metadata.cluster, booted.metadata.member), Arc::new(Nobody)),
-        Some(seat) => seat.line(booted.metadata, spooler),
+        Some(seat) => seat.line(booted.metadata, spooler, &booted.others),
     };
-    let assembled = assemble(booted, config, Entropy::seeded(seed), wall_millis(), line);
+    let assembled = assemble(booted, config, Entropy::seeded(seed), wall_millis, line);
     let Assembled { driver, writer, committer, carriers: Carriers { copier, installer, shipper }, .. } = assembled;
     let Assembled { sweeper, fanout, keeper, member, stop, faults, claim, .. } = assembled;
     let others = [
@@ -145,14 +148,14 @@ fn assemble_on(
 
 /// One life of the member, as the binary lives it: boot, run the parts, publish, serve, end in order.
 pub(crate) async fn live(life: Life, start: Start, config: Config, running: Running) -> News {
-    let Running { seed, given, node, mut stopped, tell } = running;
+    let Running { seed, wall_millis, given, node, mut stopped, tell } = running;
     let disk = SimDisk::new(life.clone());
     let opening = |directory: PathBuf| SimBackend::open(life.clone(), directory);
     let booted = match boot(&disk, &start, opening).await {
         Ok(booted) => booted,
         Err(error) => return News::Refused(error),
     };
-    let (member, mut parts) = assemble_on(&life, booted, &config, (seed, &given, &node));
+    let (member, mut parts) = assemble_on(&life, booted, &config, ((seed, wall_millis), &given, &node));
     let urls: Vec<String> = config.urls.advertise_client.iter().map(ToString::to_string).collect();
     let (closing, closed) = oneshot::channel::<()>();
     let mut closed = Some(closed);
@@ -194,7 +197,8 @@ pub(crate) async fn live(life: Life, start: Start, config: Config, running: Runn
     };
     let news = match ended.expect("a panic ends the run") {
         Ok(Ended::Installing) => News::Installing,
-        Ok(Ended::Stopped | Ended::Removed) => News::Stopped,
+        Ok(Ended::Stopped) => News::Stopped,
+        Ok(Ended::Removed) => News::Removed,
         Err(fault) => return News::Faulted(fault),
     };
     for part in parts.others {

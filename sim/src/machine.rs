@@ -187,8 +187,13 @@ impl Machine {
 
     /// Crashes now, if a member lives.
     pub fn crash(&self, crash: Crash) {
+        self.strike(crash);
+    }
+
+    /// The same; says whether one lived.
+    pub(crate) fn strike(&self, crash: Crash) -> bool {
         let mut inner = self.look();
-        let Some(node) = inner.node.take() else { return };
+        let Some(node) = inner.node.take() else { return false };
         inner.life += 1;
         inner.point = None;
         inner.trace.line(|| format!("crash: {crash:?}"));
@@ -202,6 +207,16 @@ impl Machine {
         drop(inner);
         Handle::current().kill(node);
         self.crashed.notify_one();
+        true
+    }
+
+    /// Another machine takes its place, with an empty disk. Nobody lives on it.
+    pub fn replace(&self) {
+        let mut inner = self.look();
+        assert!(inner.node.is_none(), "nobody lives here");
+        inner.trace.line(|| "replaced".to_owned());
+        (inner.image, inner.stores) = (Image::default(), Stores::default());
+        (inner.trouble.failing_syncs, inner.trouble.room) = (0, None);
     }
 
     /// The member ended by itself: its locks are free, nothing else changes.

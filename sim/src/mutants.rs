@@ -135,7 +135,7 @@ mod with {
     ];
 
     /// Bugs that take several members to show, and some of the above that look different there.
-    const BETWEEN_MEMBERS: [(Mutant, &str); 16] = [
+    const BETWEEN_MEMBERS: [(Mutant, &str); 21] = [
         (Mutant::Raft(raft::Mutant::VoteBeforeDurable), "a vote leaves before it is on disk"),
         (Mutant::Raft(raft::Mutant::VoteTwice), "a second candidate gets a vote in the same term"),
         (Mutant::Raft(raft::Mutant::VoteWithoutLogCheck), "a vote is given without a look at the candidate's log"),
@@ -148,6 +148,14 @@ mod with {
         (Mutant::Raft(raft::Mutant::ReadWithoutQuorum), "a leader answers reads without asking whether it leads"),
         (Mutant::Raft(raft::Mutant::ReadTokenReused), "an old answer proves a new round of reads (etcd 20418)"),
         (Mutant::Raft(raft::Mutant::SnapshotBeforeDurable), "a snapshot is acknowledged before it is on disk"),
+        (Mutant::Raft(raft::Mutant::SnapshotWithoutConfiguration), "a snapshot leaves the configuration as it was"),
+        (Mutant::Raft(raft::Mutant::LearnerCounts), "a learner's copy counts for the commit index"),
+        (
+            Mutant::Raft(raft::Mutant::TwoChangesInFlight),
+            "a change of the membership is appended before the last one is applied",
+        ),
+        (Mutant::Raft(raft::Mutant::CampaignBeforeChange), "a member campaigns without committed changes"),
+        (Mutant::Raft(raft::Mutant::TransferWhileBehind), "an heir is told to campaign before it has the whole log"),
         (Mutant::Io(io::Mutant::ReportBeforeSync), "a write counts as durable before its sync"),
         (Mutant::Io(io::Mutant::HardStateNotWritten), "terms and votes are not written"),
         (Mutant::Lease(lease::Mutant::RenewedUnproved), "a deposed leader renews leases (etcd 15247)"),

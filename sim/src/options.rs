@@ -81,6 +81,8 @@ pub struct MemberOptions {
     pub segment_bytes: u64,
     /// Applied entries between two log snapshots.
     pub snapshot_entries: u64,
+    /// Entries that stay in memory for slow members.
+    pub catch_up_entries: u64,
     /// Log files that stay.
     pub wals_max: u64,
     /// The longest that a change waits for its commit, in milliseconds.
@@ -259,6 +261,7 @@ impl MemberOptions {
         Self {
             segment_bytes: pick(dice, &[4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20]),
             snapshot_entries: pick(dice, &[20, 100, 500, 3_000]),
+            catch_up_entries: 5_000,
             wals_max: dice.draw(2, 5),
             batch_millis: pick(dice, &[5, 20, 100, 400]),
             batch_operations: pick(dice, &[10, 200, 10_000]),

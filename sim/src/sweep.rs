@@ -39,6 +39,7 @@ pub fn scenario(log_apart: bool) -> Options {
         member: MemberOptions {
             segment_bytes: 4 << 10,
             snapshot_entries: 12,
+            catch_up_entries: 5_000,
             wals_max: 2,
             batch_millis: 10,
             batch_operations: 10,

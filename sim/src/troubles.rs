@@ -70,7 +70,9 @@ impl Troubles {
     /// The first violation that the world saw.
     pub(crate) async fn reign(mut self, world: &mut World) -> Result<(), Violation> {
         while Instant::now() < self.end {
-            if !world.is_up() {
+            if !world.is_wanted() {
+                self.next.restart = None;
+            } else if !world.is_up() {
                 let pause = Duration::from_millis(self.dice.draw(0, self.faults.restart_millis));
                 let at = *self.next.restart.get_or_insert_with(|| Instant::now() + pause);
                 if at <= Instant::now() {

@@ -11,9 +11,10 @@ use detcd_core::ids::MemberId;
 use detcd_core::raft;
 use detcd_io::boot::execute::{BootError, Start};
 use detcd_io::boot::machine::Machine as Hardware;
+use detcd_io::boot::refusal::Refusal;
+use detcd_io::clock::wall_millis;
 use detcd_io::entropy::Entropy;
 use detcd_io::fault::Fault;
-use detcd_io::store::overlay::OverlayMax;
 use detcd_io::wal::WalError;
 use detcd_server::compose::lease_rules;
 use detcd_server::config::{self, Config};
@@ -28,7 +29,8 @@ use crate::leases::LeaseRecorder;
 use crate::life::{Given, News, Running, live};
 use crate::machine::{Crash, Machine};
 use crate::mutants::Mutant;
-use crate::options::{MemberOptions, Options, WatchLoad};
+use crate::options::{MemberOptions, Options, chance};
+use crate::orders::{Order, Standing};
 
 /// The data directory.
 pub const DATA_DIR: &str = "/data";
@@ -42,6 +44,8 @@ pub const ADDRESS: &str = "10.0.0.1:2379";
 pub const LEASE_TTL_MIN: i64 = 2;
 /// How often a long lease is remembered, in milliseconds: often enough for a run of a minute.
 pub const CHECKPOINT_MILLIS: u64 = 3_000;
+/// In a thousand members that were removed, how many are started again.
+const AGAIN: u64 = 300;
 /// How long a member may take from its start to its first served request when nothing is wrong.
 const READY_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -58,10 +62,11 @@ pub fn configure(options: &MemberOptions) -> Config {
 }
 
 /// The same for a member that these words describe.
-fn configure_as(options: &MemberOptions, who: &[String]) -> Config {
+pub(crate) fn configure_as(options: &MemberOptions, who: &[String]) -> Config {
     let mut words: Vec<String> = [
         format!("--data-dir={DATA_DIR}"),
         format!("--snapshot-count={}", options.snapshot_entries),
+        format!("--snapshot-catchup-entries={}", options.catch_up_entries),
         format!("--max-wals={}", options.wals_max),
         format!("--compaction-batch-limit={}", options.sweep_rows),
         format!("--backend-batch-interval={}ms", options.batch_millis),
@@ -85,30 +90,59 @@ fn configure_as(options: &MemberOptions, who: &[String]) -> Config {
     }
 }
 
-/// The same, with what the options say and no flag sets.
-fn limited(mut config: Config, load: &WatchLoad, overlay_max: OverlayMax) -> Config {
+/// The same, with what the options say and no flag sets. The clock of the member at `place` may go wrong: its heartbeats, and with them all its patience, are shorter or longer than others'.
+pub(crate) fn limited(mut config: Config, options: &Options, place: usize) -> Config {
+    let load = &options.watch;
     config.watch.limits = load.limits;
-    config.store.overlay_max = overlay_max;
+    config.store.overlay_max = options.member.overlay_max;
+    let drift = options.cluster.clocks.drift;
+    if drift > 0 {
+        let mut dice = Entropy::seeded(options.seed ^ 0x6472_6966_7400 ^ place as u64);
+        let micros = config.raft.heartbeat.as_micros() as u64;
+        config.raft.heartbeat = Duration::from_micros(micros * dice.draw(1_000 - drift, 1_000 + drift) / 1_000);
+    }
     config.watch.progress_interval = Duration::from_millis(load.progress_millis);
     config
 }
 
+fn founded_again() -> Violation {
+    let what = "a member that lost its disk serves again under its old name".to_owned();
+    Violation::new(Promise::Recovery, what)
+}
+
 /// The member and whoever looks after it.
 pub struct World {
-    machine: Machine,
-    config: Config,
-    segment_bytes: u64,
-    given: Given,
+    pub(crate) machine: Machine,
+    pub(crate) config: Config,
+    pub(crate) options: Options,
+    pub(crate) given: Given,
     node: NodeHandle,
     dice: Entropy,
-    news: mpsc::UnboundedReceiver<News>,
-    tell: mpsc::UnboundedSender<News>,
+    talk: Talk,
     stop: Option<oneshot::Sender<()>>,
     state: State,
+    pub(crate) standing: Standing,
     /// What happens to leases, and to the member as far as that matters to them.
     pub leases: LeaseRecorder,
     /// The first violation that was seen while the run went on.
     violation: Option<Violation>,
+}
+
+/// What is said to whoever looks after the member.
+struct Talk {
+    /// By the member.
+    news: mpsc::UnboundedReceiver<News>,
+    tell: mpsc::UnboundedSender<News>,
+    /// By an operator.
+    orders: mpsc::UnboundedReceiver<Order>,
+    operator: mpsc::UnboundedSender<Order>,
+}
+
+/// What ended a wait.
+enum Woken {
+    Crashed,
+    News(News),
+    Order(Order),
 }
 
 /// Where the member stands.
@@ -130,6 +164,8 @@ impl World {
     #[must_use]
     pub fn seated(options: &Options, machine: Machine, mutant: Option<Mutant>, seat: Option<Seat>) -> Self {
         let (tell, news) = mpsc::unbounded_channel();
+        let (operator, orders) = mpsc::unbounded_channel();
+        let is_idle = seat.as_ref().is_some_and(|seat| seat.founders <= seat.place);
         let gauges = Gauges::new(machine.look().recorder.clone());
         let (node, config, salt) = match &seat {
             None => {
@@ -141,15 +177,15 @@ impl World {
         let (name, ip) = node;
         Self {
             machine,
-            config: limited(config, &options.watch, options.member.overlay_max),
-            segment_bytes: options.member.segment_bytes,
+            config: limited(config, options, usize::try_from(salt).expect("a cluster is small")),
+            options: options.clone(),
             given: Given { mutant, kind: options.kind, ways: Ways::default(), gauges, seat },
             node: Handle::current().create_node().name(name).ip(ip).build(),
             dice: Entropy::seeded(options.seed ^ 0x0077_6f72_6c64 ^ salt << 40),
-            news,
-            tell,
+            talk: Talk { news, tell, orders, operator },
             stop: None,
             state: State::Down,
+            standing: if is_idle { Standing::Idle } else { Standing::Wanted },
             leases: LeaseRecorder::default(),
             violation: None,
         }
@@ -195,6 +231,23 @@ impl World {
         self.state == State::Serving
     }
 
+    /// The way of orders.
+    pub(crate) fn operator(&self) -> mpsc::UnboundedSender<Order> {
+        self.talk.operator.clone()
+    }
+
+    /// Its place in a cluster.
+    #[must_use]
+    pub fn place(&self) -> Option<usize> {
+        self.given.seat.as_ref().map(|seat| seat.place)
+    }
+
+    /// Whether it shall run.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.standing != Standing::Idle
+    }
+
     /// Whether it was started and did not end.
     #[must_use]
     pub fn is_up(&self) -> bool {
@@ -223,22 +276,31 @@ impl World {
     pub fn start(&mut self) {
         assert!(self.state == State::Down, "one life at a time");
         // Whatever an earlier life had to say is old.
-        while self.news.try_recv().is_ok() {}
+        while self.talk.news.try_recv().is_ok() {}
         Handle::current().restart(self.node.id());
         self.node = Handle::current().get_node(self.node.id()).expect("the node was made");
         let life = self.machine.begin_life(self.node.id());
         self.machine.look().trace.line(|| "start".to_owned());
         let (stop, stopped) = oneshot::channel();
         let settings = self.settings();
-        let (config, tell, seed) = (self.config.clone(), self.tell.clone(), self.dice.draw(0, u64::MAX));
+        let (config, tell, seed) = (self.config.clone(), self.talk.tell.clone(), self.dice.draw(0, u64::MAX));
         let (given, node) = (self.given.clone(), self.node.clone());
+        let wall_millis = self.wall_millis();
         self.node.spawn(async move {
-            let running = Running { seed, given, node, stopped, tell: tell.clone() };
+            let running = Running { seed, wall_millis, given, node, stopped, tell: tell.clone() };
             let news = live(life, settings, config, running).await;
             let _ = tell.send(news);
         });
         self.stop = Some(stop);
         self.state = State::Starting;
+    }
+
+    /// What the wall clock shows at a start: it may have been set, in either direction.
+    fn wall_millis(&mut self) -> u64 {
+        match self.options.cluster.clocks.jump_millis {
+            0 => wall_millis(),
+            jump => (wall_millis() + self.dice.draw(0, 2 * jump)).saturating_sub(jump),
+        }
     }
 
     fn settings(&self) -> Start {
@@ -250,7 +312,7 @@ impl World {
             places: self.config.data.places.clone(),
             asked: self.config.asked.clone(),
             machine: Hardware { arch: "amd64".to_owned(), unsupported_arch: None, fd_limit: 65_536 },
-            segment_bytes: self.segment_bytes,
+            segment_bytes: self.options.member.segment_bytes,
             raft,
             leases,
             #[cfg(mutants)]
@@ -264,18 +326,23 @@ impl World {
         let waited = tokio::time::timeout(patience, async {
             tokio::select! {
                 biased;
-                () = self.machine.crashed() => None,
-                news = self.news.recv() => news,
+                () = self.machine.crashed() => Woken::Crashed,
+                Some(news) = self.talk.news.recv() => Woken::News(news),
+                Some(order) = self.talk.orders.recv() => Woken::Order(order),
             }
         });
         match waited.await {
             Err(_) => {}
-            Ok(None) => {
-                self.on_down();
-                self.after_crash();
-            }
-            Ok(Some(news)) => self.on_news(news),
+            Ok(Woken::Crashed) => self.on_crashed(),
+            Ok(Woken::News(news)) => self.on_news(news),
+            Ok(Woken::Order(order)) => self.carry_out(order).await,
         }
+    }
+
+    /// The member is gone, and what is on its disk must fit together.
+    pub(crate) fn on_crashed(&mut self) {
+        self.on_down();
+        self.after_crash();
     }
 
     fn on_news(&mut self, news: News) {
@@ -285,6 +352,7 @@ impl World {
         }
         self.machine.look().trace.line(|| format!("news: {news:?}"));
         let violation = match news {
+            News::Ready if self.standing == Standing::OnTrial => Some(founded_again()),
             News::Ready => {
                 self.state = State::Serving;
                 if self.given.seat.is_none() {
@@ -293,6 +361,13 @@ impl World {
                 return;
             }
             News::Stopped | News::Installing => None,
+            News::Removed | News::Refused(BootError::Refused(Refusal::Removed)) => self.on_removed(),
+            News::Refused(BootError::Refused(Refusal::AlreadyBootstrapped { .. }))
+                if self.standing == Standing::OnTrial =>
+            {
+                self.standing = Standing::Idle;
+                None
+            }
             News::Refused(BootError::Fault(fault) | BootError::Wal(WalError::Fault(fault))) | News::Faulted(fault) => {
                 self.judge_fault(&fault)
             }
@@ -318,6 +393,19 @@ impl World {
         }
     }
 
+    /// It says that it was removed, for good. Some are started again, and must say so again.
+    fn on_removed(&mut self) -> Option<Violation> {
+        let seat = self.given.seat.as_ref()?;
+        if !seat.ledger.has_removed(seat.net.id_at(seat.place)) {
+            let what = "a member that nobody removed ends as one that was".to_owned();
+            return Some(Violation::new(Promise::Consensus, what));
+        }
+        if !chance(&mut self.dice, AGAIN) {
+            self.standing = Standing::Idle;
+        }
+        None
+    }
+
     /// A member may end with a fault of the disk, if the disk failed in its life.
     fn judge_fault(&self, fault: &Fault) -> Option<Violation> {
         let is_disk = matches!(fault, Fault::Disk { .. } | Fault::AfterFault { .. });
@@ -337,7 +425,7 @@ impl World {
     /// Everything is healed: brings the member up. Says whether it serves in time.
     pub async fn recover(&mut self) -> Result<(), Violation> {
         let begin = madsim::time::Instant::now();
-        while !self.is_serving() {
+        while !self.is_serving() && self.is_wanted() {
             if !self.is_up() {
                 self.start();
             }

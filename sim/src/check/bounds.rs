@@ -32,7 +32,7 @@ fn within(what: &str, found: u64, max: u64) -> Result<(), Violation> {
 /// Its bounds, and beyond each what one turn of apply may add: everybody has one request under way, a holder besides the end of its lease. Who has fallen behind others
 /// applies as much as a turn takes.
 fn overlay_max(options: &Options, rows: &Rows) -> (u64, u64) {
-    let requests = match options.cluster.members {
+    let requests = match options.cluster.places() {
         1 => options.load.clients + 2 * options.load.holders + 2,
         _ => bounds::APPLY_COMMANDS_PER_TURN as u64,
     };

@@ -35,7 +35,7 @@ pub fn judge(
     let rows = Rows::read(&replayed.history)?;
     let history = recorder.history();
     durability::check(&history, &rows)?;
-    linear::check(&history, &rows, members.len())?;
+    linear::check(&history, &rows, ledger.members())?;
     let end = leases.lives.last().map_or(Duration::ZERO, |life| life.1);
     let foremost = machines.iter().max_by_key(|machine| replay::applied(machine)).expect("there is a member");
     lease::check(leases, foremost.look().tables(), &rows, end)?;

@@ -3,15 +3,23 @@
 //! Each entry that any log ever held has a digest of itself and of everything before it. So that two logs agree up to a place is one comparison: *log matching* says that a term and an
 //! index have one digest, *leader completeness* that a new leader's log has the digest of what was committed before its term, *state-machine safety* that a committed place has one.
 //! *Election safety* and *leader append-only* are what they say. The committed entries that gather here are what the oracles of the run's end replay.
+//!
+//! Behind them stand the rules that make them true, each looked at where it could be broken first: a vote and an acknowledgement are on the disk before they are said, and a member
+//! votes once per term, over all its lives; a leader is elected, and an entry of its term committed, by a majority of voters that have it on their disks, learners not among
+//! them; who belongs to the cluster is what the committed changes make of it ([`roster`]), and no log holds two that are not known to be committed.
+
+pub mod roster;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use detcd_core::ids::{Index, Term};
-use detcd_core::raft::{Entry, EntryKind, Mark, Raft};
+use detcd_core::ids::{Index, MemberId, Term};
+use detcd_core::raft::role::Role;
+use detcd_core::raft::{Configuration, Entry, EntryKind, Mark, Message, Raft};
 use detcd_io::driver::Probe;
 
+use self::roster::Roster;
 use super::{Promise, Violation};
 use crate::leases::{Span, now};
 use crate::record::Trace;
@@ -23,7 +31,10 @@ pub struct Ledger {
 }
 
 struct Inner {
-    members: Vec<Seen>,
+    members: BTreeMap<MemberId, Seen>,
+    /// Votes that were on the disk, by their voters and terms.
+    votes: BTreeMap<(MemberId, Term), MemberId>,
+    roster: Roster,
     /// What every place that ever was stands for.
     digests: BTreeMap<Mark, u64>,
     leaderships: Vec<Leadership>,
@@ -39,19 +50,29 @@ struct Inner {
 /// One member, as it was last seen.
 #[derive(Default)]
 struct Seen {
+    place: usize,
+    /// Whether that life is over. What was on the disk counts until the next one has read it.
+    is_over: bool,
     base: Mark,
     /// Term and digest of each place after the base.
     log: VecDeque<(Term, u64)>,
+    /// The membership changes among them.
+    changes: VecDeque<Index>,
     commit: Index,
+    /// The newest entry on its disk, and the newest term.
+    persisted: Index,
+    ballot: Term,
     term: Term,
     /// The term in which it leads.
     leading: Option<Term>,
+    configuration: Configuration,
 }
 
 /// One member's time as a leader.
 #[derive(Clone, Copy, Debug)]
 struct Leadership {
     term: Term,
+    member: MemberId,
     place: usize,
     from: Duration,
     until: Option<Duration>,
@@ -78,11 +99,13 @@ impl Probe for Eye {
 }
 
 impl Ledger {
-    /// Nothing was seen of so many members.
+    /// Nothing was seen yet.
     #[must_use]
-    pub fn new(members: usize, trace: Trace) -> Self {
+    pub fn new(trace: Trace) -> Self {
         let inner = Inner {
-            members: (0..members).map(|_| Seen::default()).collect(),
+            members: BTreeMap::new(),
+            votes: BTreeMap::new(),
+            roster: Roster::default(),
             digests: BTreeMap::new(),
             leaderships: Vec::new(),
             committed: Vec::new(),
@@ -102,22 +125,56 @@ impl Ledger {
         self.lock().violation.clone().map_or(Ok(()), Err)
     }
 
-    /// A life of the member at `place` begins.
-    pub fn begin(&self, place: usize) {
-        self.end(place);
-    }
-
-    /// It is over.
+    /// The life of the member at `place` is over, if there is one.
     pub fn end(&self, place: usize) {
         let mut inner = self.lock();
-        inner.resign(place);
-        inner.members[place] = Seen::default();
+        let here = inner.members.iter_mut().filter(|(_, seen)| seen.place == place && !seen.is_over);
+        let ended: Vec<MemberId> = here.map(|(id, seen)| (*id, seen.is_over = true).0).collect();
+        ended.into_iter().for_each(|id| inner.resign(id));
     }
 
     /// Whether the member at `place` takes itself for the leader.
     #[must_use]
     pub fn leads(&self, place: usize) -> bool {
-        self.lock().members[place].leading.is_some()
+        self.lock().members.values().any(|seen| seen.place == place && seen.leading.is_some())
+    }
+
+    /// Whether this member was removed, as far as anybody knows.
+    #[must_use]
+    pub fn has_removed(&self, id: MemberId) -> bool {
+        self.lock().roster.has_removed(id)
+    }
+
+    /// How many members there ever were.
+    #[must_use]
+    pub fn members(&self) -> usize {
+        self.lock().members.len()
+    }
+
+    /// A member says this to another one: a vote and an acknowledgement are promises about its disk.
+    pub fn on_said(&self, from: MemberId, to: MemberId, message: &Message) {
+        let mut inner = self.lock();
+        let Some(seen) = inner.members.get(&from) else { return };
+        let broken = match message {
+            Message::VoteGranted { term } if seen.ballot < *term => {
+                format!("says that it votes for {to} in term {term}, which is not on its disk")
+            }
+            // Several votes may reach the disk at once, of which only the last was seen there.
+            Message::VoteGranted { term } => match *inner.votes.entry((from, *term)).or_insert(to) {
+                vote if vote == to => return,
+                vote => format!("says that it votes for {to} in term {term}, and has voted for {vote}"),
+            },
+            // What was written in an older term may have been overwritten since: nobody counts it any more.
+            Message::AppendAccepted { term, index } if *term == seen.term && seen.persisted < *index => {
+                format!("says that it has {index}, and only {} is on its disk", seen.persisted)
+            }
+            // One that leads no more may have been in a hurry.
+            Message::TimeoutNow { term } if seen.leading == Some(*term) && !inner.has_all_of(to, seen) => {
+                format!("makes room for {to}, which does not have its whole log on its disk")
+            }
+            _ => return,
+        };
+        inner.break_off(from, broken);
     }
 
     /// The leader of the newest term that has one.
@@ -152,14 +209,31 @@ impl Inner {
         if self.violation.is_none()
             && let Err(what) = self.take(place, raft)
         {
-            self.trace.line(|| format!("member {place}: {what}"));
-            self.violation = Some(Violation::new(Promise::Consensus, format!("member {place}: {what}")));
+            self.break_off(raft.id(), what);
         }
     }
 
+    /// Whether a member has the whole log of another one on its disk.
+    fn has_all_of(&self, member: MemberId, other: &Seen) -> bool {
+        let (last, whole) = (other.last(), other.log.back().map(|(_, digest)| *digest));
+        let digest = whole.or_else(|| self.digests.get(&other.base).copied()).unwrap_or_default();
+        self.members.get(&member).is_some_and(|seen| seen.holds(last, digest))
+    }
+
+    fn break_off(&mut self, member: MemberId, what: String) {
+        let place = self.members.get(&member).map_or(0, |seen| seen.place);
+        let what = format!("member {place} ({member}): {what}");
+        self.trace.line(|| what.clone());
+        self.violation.get_or_insert(Violation::new(Promise::Consensus, what));
+    }
+
     fn take(&mut self, place: usize, raft: &Raft) -> Result<(), String> {
-        let (term, commit) = (raft.term(), raft.commit());
-        let seen = &self.members[place];
+        let (id, term, commit) = (raft.id(), raft.term(), raft.commit());
+        let seen = self.members.entry(id).or_default();
+        if seen.is_over {
+            *seen = Seen::default();
+        }
+        seen.place = place;
         if term < seen.term {
             return Err(format!("its term goes back from {} to {term}", seen.term));
         }
@@ -167,35 +241,91 @@ impl Inner {
             return Err(format!("its commit index goes back from {} to {commit}", seen.commit));
         }
         let led = seen.leading;
-        let kept = self.follow_log(place, raft)?;
+        let kept = self.follow_log(raft)?;
         if let Some((kept, last)) = kept.filter(|_| raft.is_leader() && led == Some(term)) {
             return Err(format!("a leader keeps only {kept} of {last} entries"));
         }
-        self.members[place].term = term;
+        let seen = self.members.get_mut(&id).expect("it was just made");
+        (seen.term, seen.persisted, seen.ballot) = (term, raft.persisted(), raft.ballot().term);
+        self.take_ballot(raft)?;
         match raft.is_leader().then_some(term) {
-            Some(term) if led != Some(term) => self.on_leader(place, term)?,
+            Some(term) if led != Some(term) => self.on_leader(id, term, raft.configuration())?,
             Some(_) => {}
-            None if led.is_some() => self.resign(place),
+            None if led.is_some() => self.resign(id),
             None => {}
         }
-        if self.members[place].commit < commit {
-            self.on_commit(place, raft, commit)?;
+        if self.members[&id].commit < commit {
+            if led == Some(term) && raft.is_leader() {
+                self.check_commit(raft)?;
+            }
+            self.on_commit(id, raft, commit)?;
         }
-        Ok(())
+        self.check_changes(raft)
+    }
+
+    /// A vote that is on the disk stays what it is.
+    fn take_ballot(&mut self, raft: &Raft) -> Result<(), String> {
+        let ballot = raft.ballot();
+        let Some(vote) = ballot.vote else { return Ok(()) };
+        match *self.votes.entry((raft.id(), ballot.term)).or_insert(vote) {
+            before if before == vote => Ok(()),
+            before => Err(format!("votes for {vote} in term {}, and has voted for {before}", ballot.term)),
+        }
+    }
+
+    /// A leader commits entries of its own term, once a majority has them (Raft paper, section 5.4.2). Which one counts may have changed in this very turn.
+    fn check_commit(&self, raft: &Raft) -> Result<(), String> {
+        let (commit, seen) = (raft.commit(), &self.members[&raft.id()]);
+        let Some((term, digest)) = seen.at(commit) else { return Ok(()) };
+        if term != raft.term() {
+            return Err(format!("commits {commit} of term {term}, counting copies in term {}", raft.term()));
+        }
+        let has = |voter: &MemberId| self.members.get(voter).is_some_and(|seen| seen.holds(commit, digest));
+        if is_majority(raft.configuration(), has) || is_majority(&seen.configuration, has) {
+            return Ok(());
+        }
+        let who: Vec<_> = self.members.iter().filter(|(id, _)| has(id)).map(|(id, _)| id.to_string()).collect();
+        Err(format!("commits {commit}, which is on the disks of {who:?} alone, as a leader {}", raft.configuration()))
+    }
+
+    /// Who belongs to the cluster is what was committed; at most one change is not known to be; and nobody campaigns without one that is.
+    fn check_changes(&mut self, raft: &Raft) -> Result<(), String> {
+        let (commit, applied) = (raft.commit(), raft.applied().max(raft.log().base().index));
+        let configuration = raft.configuration();
+        if !self.roster.knows(configuration, applied, commit) {
+            return Err(format!(
+                "is a member of a cluster {configuration}, which nobody made, at {applied} to {commit}"
+            ));
+        }
+        let seen = self.members.get_mut(&raft.id()).expect("it was just made");
+        if seen.configuration != *configuration {
+            seen.configuration = configuration.clone();
+        }
+        if seen.changes.iter().filter(|index| commit < **index).count() > 1 {
+            return Err(format!("has changes at {:?} in its log, and {commit} is committed", seen.changes));
+        }
+        let stands = matches!(raft.role(), Role::PreCandidate(_) | Role::Candidate(_));
+        match seen.changes.iter().find(|index| applied < **index && **index <= commit) {
+            Some(index) if stands => Err(format!("campaigns, and has not applied the change at {index}")),
+            _ => Ok(()),
+        }
     }
 
     /// Takes over what changed of a log. Says which place was the last that stayed, and which had been the last, if something went.
-    fn follow_log(&mut self, place: usize, raft: &Raft) -> Result<Option<(Index, Index)>, String> {
+    fn follow_log(&mut self, raft: &Raft) -> Result<Option<(Index, Index)>, String> {
         let (log, last) = (raft.log(), raft.last());
-        let seen = &mut self.members[place];
+        let seen = self.members.get_mut(&raft.id()).expect("it was just made");
         if seen.is_new() || seen.last() < log.base().index {
             let base = log.base();
-            if base != Mark::ZERO && !self.digests.contains_key(&base) {
-                return Err(format!("its log begins at {base}, where nobody ever wrote"));
+            let committed = base.index.0.checked_sub(1).and_then(|at| self.committed_digests.get(at as usize));
+            if base != Mark::ZERO && self.digests.get(&base).is_none_or(|digest| Some(digest) != committed) {
+                return Err(format!("its log begins at {base}, which nobody committed"));
             }
             seen.log.clear();
+            seen.changes.clear();
             seen.base = base;
         }
+        seen.changes.retain(|index| log.base().index < *index);
         while seen.base.index < log.base().index {
             let (term, _) = seen.log.pop_front().expect("the base is within the log");
             seen.base = Mark::new(seen.base.index.next(), term);
@@ -209,6 +339,7 @@ impl Inner {
             return Err(format!("{} is committed, and its log changes after {agreed}", seen.commit));
         }
         seen.log.truncate(agreed.distance_from(seen.base.index) as usize);
+        seen.changes.retain(|index| *index <= agreed);
         let mut digest = match seen.log.back() {
             Some((_, digest)) => *digest,
             None => self.digests.get(&seen.base).copied().unwrap_or_default(),
@@ -221,22 +352,30 @@ impl Inner {
                 return Err(format!("another log holds {} and something else there or before", entry.mark()));
             }
             seen.log.push_back((entry.term, digest));
+            if entry.kind != EntryKind::Normal {
+                seen.changes.push_back(agreed);
+            }
         }
         let kept = before.min(last.index);
         Ok((kept < before).then_some((kept, before)))
     }
 
-    fn on_leader(&mut self, place: usize, term: Term) -> Result<(), String> {
-        self.resign(place);
-        if let Some(other) = self.leaderships.iter().find(|each| each.term == term && each.place != place) {
-            return Err(format!("leads in term {term}, and so does member {}", other.place));
+    fn on_leader(&mut self, id: MemberId, term: Term, configuration: &Configuration) -> Result<(), String> {
+        self.resign(id);
+        if let Some(other) = self.leaderships.iter().find(|each| each.term == term && each.member != id) {
+            return Err(format!("leads in term {term}, and so does {}", other.member));
         }
+        let place = self.members[&id].place;
         self.trace.note(&[place as u64, term.0], || format!("member {place} leads in term {term}"));
-        self.members[place].leading = Some(term);
-        self.leaderships.push(Leadership { term, place, from: now(), until: None });
+        self.members.get_mut(&id).expect("it was just made").leading = Some(term);
+        self.leaderships.push(Leadership { term, member: id, place, from: now(), until: None });
+        let voted = |voter: &MemberId| self.votes.get(&(*voter, term)) == Some(&id);
+        let seen = &self.members[&id];
+        if !is_majority(configuration, voted) && !is_majority(&seen.configuration, voted) {
+            return Err(format!("leads in term {term} a cluster {configuration}, without the votes for it"));
+        }
         let committed = self.commits.range(..term).map(|(_, index)| *index).max().unwrap_or_default();
         if let Some(at) = committed.0.checked_sub(1) {
-            let seen = &self.members[place];
             let is_there =
                 seen.digest_at(committed).is_some_and(|digest| digest == self.committed_digests[at as usize]);
             if !is_there && seen.base.index < committed {
@@ -246,8 +385,8 @@ impl Inner {
         Ok(())
     }
 
-    fn on_commit(&mut self, place: usize, raft: &Raft, commit: Index) -> Result<(), String> {
-        let seen = &mut self.members[place];
+    fn on_commit(&mut self, id: MemberId, raft: &Raft, commit: Index) -> Result<(), String> {
+        let seen = self.members.get_mut(&id).expect("it was just made");
         seen.commit = commit;
         let known = self.committed.len() as u64;
         for index in (known.min(commit.0)..=commit.0).map(Index) {
@@ -257,6 +396,7 @@ impl Inner {
                 Some(_) => return Err(format!("commits another entry at {index} than was committed there")),
                 None if self.committed.len() as u64 + 1 == index.0 => {
                     let entry = raft.log().entry(index).expect("it was just taken over");
+                    self.roster.on_committed(entry)?;
                     self.committed.push(entry.clone());
                     self.committed_digests.push(digest);
                 }
@@ -268,11 +408,18 @@ impl Inner {
         Ok(())
     }
 
-    fn resign(&mut self, place: usize) {
-        self.members[place].leading = None;
-        let open = self.leaderships.iter_mut().filter(|each| each.place == place && each.until.is_none());
+    fn resign(&mut self, id: MemberId) {
+        if let Some(seen) = self.members.get_mut(&id) {
+            seen.leading = None;
+        }
+        let open = self.leaderships.iter_mut().filter(|each| each.member == id && each.until.is_none());
         open.for_each(|each| each.until = Some(now()));
     }
+}
+
+/// Whether this is so of more than half of the voters.
+fn is_majority(configuration: &Configuration, is_so: impl Fn(&MemberId) -> bool) -> bool {
+    configuration.voters.len() < 2 * configuration.voters.iter().filter(|voter| is_so(voter)).count()
 }
 
 impl Seen {
@@ -295,6 +442,11 @@ impl Seen {
 
     fn digest_at(&self, index: Index) -> Option<u64> {
         self.at(index).map(|(_, digest)| digest)
+    }
+
+    /// Whether this place, with all before it, is on its disk.
+    fn holds(&self, index: Index, digest: u64) -> bool {
+        index <= self.persisted && (index <= self.base.index || self.digest_at(index) == Some(digest))
     }
 }
 

@@ -89,6 +89,12 @@ pub fn covers(machine: &Machine, dir: &Path) -> Result<(), Violation> {
     }
 }
 
+/// Whether there is a log.
+#[must_use]
+pub fn has_log(machine: &Machine, dir: &Path) -> bool {
+    !matches!(read_log(machine, dir, Files::Present), Ok(None))
+}
+
 /// Where a machine's store stands in the log.
 #[must_use]
 pub fn applied(machine: &Machine) -> u64 {

@@ -118,9 +118,28 @@ impl Drop for Visit<'_> {
     }
 }
 
+/// Whether a member refused what another one may do: it is not there, or it is a learner.
+fn is_elsewhere(status: &Status) -> bool {
+    let text = status.message();
+    text.contains("connection refused") || text.contains("rpc not supported for learner")
+}
+
 /// A message, by way of its bytes.
 fn wire<T: Message + Default>(message: &T) -> Result<T, Status> {
     T::decode(message.encode_to_vec().as_slice()).map_err(|error| Status::data_loss(error.to_string()))
+}
+
+/// Visits the member, or, where nobody is or nobody may answer, the next one.
+macro_rules! somewhere {
+    ($doors:expr, $visiting:expr) => {{
+        let mut others = $doors.doors.len() - 1;
+        loop {
+            match $doors.visit($visiting).await {
+                Err(status) if others > 0 && is_elsewhere(&status) => others -= 1,
+                answered => break answered,
+            }
+        }
+    }};
 }
 
 /// Methods with one request and one response.
@@ -135,13 +154,12 @@ macro_rules! unary {
                 Self::Network(channel, _) => {
                     wire($client::new(channel.clone()).$name(wire(request)?).await?.get_ref())
                 }
-                Self::Doors(doors) => {
+                Self::Doors(doors) => somewhere!(doors, {
                     let request = Request::new(request.clone());
-                    let asking = async |door: &Door| {
+                    async |door: &Door| {
                         door.ask(|services| async move { services.$service.$name(request).await }).await
-                    };
-                    doors.visit(asking).await
-                }
+                    }
+                }),
             }
         }
     )*};
@@ -176,11 +194,12 @@ impl Link {
                 Ok(Streaming::from_stream(Box::pin(by_wire)))
             }
             Self::Doors(doors) => {
-                let request = Request::new(request.clone());
-                let asking = async |door: &Door| {
-                    door.ask(|services| async move { services.kv.range_stream(request).await }).await
-                };
-                let stream = doors.visit(asking).await?;
+                let stream = somewhere!(doors, {
+                    let request = Request::new(request.clone());
+                    async |door: &Door| {
+                        door.ask(|services| async move { services.kv.range_stream(request).await }).await
+                    }
+                })?;
                 Ok(Streaming::from_stream(Box::pin(stream)))
             }
         }
@@ -198,11 +217,12 @@ impl Link {
                 Ok(Streaming::from_stream(Box::pin(by_wire)))
             }
             Self::Doors(doors) => {
-                let request = Request::new(*request);
-                let asking = async |door: &Door| {
-                    door.ask(|services| async move { services.maintenance.snapshot(request).await }).await
-                };
-                let stream = doors.visit(asking).await?;
+                let stream = somewhere!(doors, {
+                    let request = Request::new(*request);
+                    async |door: &Door| {
+                        door.ask(|services| async move { services.maintenance.snapshot(request).await }).await
+                    }
+                })?;
                 Ok(Streaming::from_stream(Box::pin(stream)))
             }
         }
@@ -223,12 +243,14 @@ impl Link {
                 answers.message().await?.map(|answer| wire(&answer)).transpose()
             }
             Self::Doors(doors) => {
-                let asking = |services: Arc<crate::door::Services>| async move {
-                    let requests = Streaming::from_stream(Box::pin(tokio_stream::iter([Ok(request)])));
-                    let mut answers = services.lease.lease_keep_alive(Request::new(requests)).await?.into_inner();
-                    Ok(Response::new(answers.next().await.transpose()?))
-                };
-                doors.visit(async |door: &Door| door.ask(asking).await).await
+                somewhere!(doors, {
+                    let asking = move |services: Arc<crate::door::Services>| async move {
+                        let requests = Streaming::from_stream(Box::pin(tokio_stream::iter([Ok(request)])));
+                        let mut answers = services.lease.lease_keep_alive(Request::new(requests)).await?.into_inner();
+                        Ok(Response::new(answers.next().await.transpose()?))
+                    };
+                    async move |door: &Door| door.ask(asking).await
+                })
             }
         }
     }
@@ -251,6 +273,9 @@ impl Link {
             Self::Doors(doors) => {
                 // A stream that ended, or that its client had enough of, is followed by one of another member.
                 doors.move_on();
+                for _ in doors.doors.iter().skip(1).filter(|_| !doors.door().is_open()) {
+                    doors.move_on();
+                }
                 doors.door().watch(requests, appetite).map(Watching::Door)
             }
         }

@@ -1,7 +1,12 @@
 //! The network between members: what is sent arrives late, twice, out of order or not at all, as the seed has it.
 //!
+//! A place is an address; who is reached there changes with the membership. Each member sends to the addresses that it was told of, as the real transport does, and a message for somebody
+//! who is not there any more ends there. Whoever was removed hears of it from those whom it still talks to.
+//!
 //! Messages travel as the bytes of the wire. One task carries everything; it decides at the moment of sending what will happen to a message, and at the moment of arrival
 //! whether somebody is there. As from the real transport, a sender hears of some of what was lost, not of all. Bounded: a way that holds too much takes no more.
+
+mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -12,25 +17,27 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use detcd_core::ids::MemberId;
+use detcd_core::membership;
 use detcd_core::raft::Message;
 use detcd_io::boot::asked::parse_members;
 use detcd_io::boot::identity::founders;
 use detcd_io::clock::Instant;
-use detcd_io::copier::Copied;
 use detcd_io::driver::Peers;
 use detcd_io::entropy::Entropy;
 use detcd_io::peer::bounds::STREAM_MESSAGES_MAX;
-use detcd_io::peer::codec::{self, Envelope, Received};
+use detcd_io::peer::codec::{self, Received};
 use detcd_io::peer::spool::Spooler;
-use detcd_io::peer::{Directory, Inbox, Incoming, Peer, Transport, inbox};
+use detcd_io::peer::{Directory, Inbox, Incoming, Peer, Standing, inbox};
 use detcd_io::wal::Metadata;
 use detcd_server::member::Member;
 use madsim::runtime::NodeHandle;
 use prost::Message as _;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
+use self::wire::Wire;
 use super::options::Weather;
 use super::seat::{initial_cluster, peer_url};
+use crate::check::consensus::Ledger;
 use crate::check::{Promise, Violation};
 use crate::leases::now;
 use crate::options::chance;
@@ -45,23 +52,20 @@ const HEARD_OF: u64 = 300;
 const STRAY_MILLIS_MAX: u64 = 4_000;
 /// By how much longer the way of an overtaken message is at most, in microseconds.
 const REORDER_MICROS_MAX: u64 = 30_000;
-
-/// How long the way of a snapshot may take.
-const SHIPPING_PATIENCE: Duration = Duration::from_secs(20);
-/// Bytes of a snapshot that travel together.
-const PIECE_BYTES: usize = 64 << 10;
+/// The pause between two attempts of a member to hear others that do not speak to it.
+const DIAL_PAUSE: Duration = Duration::from_millis(500);
 
 /// The network. Clones share it.
 #[derive(Clone)]
 pub struct Net {
     inner: Arc<Mutex<Inner>>,
     changed: Arc<Notify>,
+    ledger: Ledger,
 }
 
 struct Inner {
     weather: Weather,
     dice: Entropy,
-    places: BTreeMap<MemberId, usize>,
     sockets: Vec<Socket>,
     cut: BTreeSet<(usize, usize)>,
     /// When the newest message of each way arrives, and how many are under way.
@@ -81,6 +85,9 @@ struct Socket {
     is_paused: bool,
     held: Vec<Parcel>,
     spooler: Option<Spooler>,
+    /// Where it reaches whom.
+    peers: BTreeMap<MemberId, usize>,
+    directory: Option<Directory>,
     housed: Option<(Member<SimBackend>, NodeHandle)>,
 }
 
@@ -90,10 +97,17 @@ struct Way {
     under_way: usize,
 }
 
+/// A member at its place.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct End {
+    place: usize,
+    id: MemberId,
+}
+
 /// Something on its way.
 struct Parcel {
-    from: usize,
-    to: usize,
+    from: End,
+    to: End,
     content: Content,
 }
 
@@ -101,6 +115,8 @@ enum Content {
     Bytes(Bytes),
     /// The own machine tells that something did not reach this member.
     Unreachable(MemberId),
+    /// Another one tells that the receiver was removed.
+    Removed,
     /// It tells how the way of a snapshot to this member ended.
     SnapshotEnded(MemberId, bool),
 }
@@ -115,25 +131,17 @@ enum Fate {
     Full,
     Held,
     Arrived,
+    Removed,
 }
 
 impl Net {
-    /// A network of so many members that nobody has joined yet.
+    /// A network of so many places where nobody is yet.
     #[must_use]
-    pub fn new(members: usize, seed: u64, trace: Trace) -> Self {
-        let named = parse_members(&initial_cluster(members)).expect("these URLs are lawful");
-        let ids = founders(&named, TOKEN);
-        let place_of = |url: &str| (0..members).find(|place| peer_url(*place) == url).expect("one of these");
-        let places: BTreeMap<_, _> = ids.iter().map(|each| (each.id, place_of(each.peer_urls[0].as_str()))).collect();
-        let mut sockets: Vec<Socket> = (0..members).map(|_| Socket::default()).collect();
-        for (id, place) in &places {
-            sockets[*place].id = *id;
-        }
+    pub fn new(places: usize, seed: u64, ledger: Ledger, trace: Trace) -> Self {
         let inner = Inner {
             weather: Weather::FAIR,
             dice: Entropy::seeded(seed ^ 0x006e_6574),
-            places,
-            sockets,
+            sockets: (0..places).map(|_| Socket::default()).collect(),
             cut: BTreeSet::new(),
             ways: BTreeMap::new(),
             queue: BTreeMap::new(),
@@ -141,29 +149,41 @@ impl Net {
             trace,
             violation: None,
         };
-        Self { inner: Arc::new(Mutex::new(inner)), changed: Arc::new(Notify::new()) }
+        Self { inner: Arc::new(Mutex::new(inner)), changed: Arc::new(Notify::new()), ledger }
     }
 
     fn look(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many members there are.
+    /// How many places there are.
     #[must_use]
-    pub fn members(&self) -> usize {
+    pub fn places(&self) -> usize {
         self.look().sockets.len()
     }
 
-    /// Their ids, by their places.
+    /// Who is there, or was there last.
     #[must_use]
     pub fn ids(&self) -> Vec<MemberId> {
-        self.look().sockets.iter().map(|socket| socket.id).collect()
+        self.look().sockets.iter().map(|socket| socket.id).filter(|id| id.0 != 0).collect()
+    }
+
+    /// Who is at `place`, or was there last; zero for nobody.
+    #[must_use]
+    pub fn id_at(&self, place: usize) -> MemberId {
+        self.look().sockets[place].id
+    }
+
+    /// Whether the member at `place` was told of nobody else.
+    #[must_use]
+    pub fn knows_nobody(&self, place: usize) -> bool {
+        self.look().sockets[place].peers.is_empty()
     }
 
     /// Where the member of this URL has its place.
     #[must_use]
     pub fn place_of(&self, url: &str) -> Option<usize> {
-        (0..self.members()).find(|place| peer_url(*place) == url)
+        (0..self.places()).find(|place| peer_url(*place) == url)
     }
 
     /// The first thing that a member said which no member may say.
@@ -174,17 +194,20 @@ impl Net {
         self.look().violation.clone().map_or(Ok(()), Err)
     }
 
-    /// A new life of the member at `place`: its line. The stores that others send go to `spooler`.
+    /// A new life of the member at `place`: its line. The stores that others send go to `spooler`; `others` are those whom one that joins was told of.
     #[must_use]
-    pub fn join(&self, place: usize, who: Metadata, spooler: Spooler) -> Peers {
+    pub fn join(&self, place: usize, who: Metadata, spooler: Spooler, others: &[membership::Member]) -> Peers {
         let (inbox, arrivals) = inbox();
+        let directory = Directory::new(who.cluster, who.member);
         let mut inner = self.look();
         let socket = &mut inner.sockets[place];
-        assert!(socket.id == who.member, "members compute each other's ids");
+        *socket = Socket { id: who.member, is_paused: socket.is_paused, ..Socket::default() };
         (socket.inbox, socket.spooler, socket.since) = (Some(inbox), Some(spooler), Some(Instant::now()));
+        socket.directory = Some(directory.clone());
         drop(inner);
-        let transport = Arc::new(Wire { net: self.clone(), place });
-        Peers { transport, arrivals, directory: Directory::new(who.cluster, who.member), first: Vec::new() }
+        let transport = Arc::new(Wire::new(self.clone(), place));
+        let first = others.iter().map(|other| Peer { id: other.id, urls: other.peer_urls.clone() }).collect();
+        Peers { transport, arrivals, directory, first }
     }
 
     /// Others may ask the member at `place`.
@@ -262,84 +285,91 @@ impl Net {
 
     fn send(&self, from: usize, to: MemberId, message: &Message) {
         let mut inner = self.look();
-        let Some(place) = inner.places.get(&to).copied() else { return };
-        let own = inner.sockets[from].id;
-        let bytes = Bytes::from(codec::wire(own, to, message).encode_to_vec());
-        let fate = inner.fate((from, place));
+        let from = inner.end(from);
+        self.ledger.on_said(from.id, to, message);
+        let Some(to) = inner.route(from.place, to) else { return };
+        let bytes = Bytes::from(codec::wire(from.id, to.id, message).encode_to_vec());
+        let fate = inner.fate((from.place, to.place));
         inner.sent += 1;
-        let facts = [inner.sent, from as u64, place as u64, fate as u64, u64::from(crc32c::crc32c(&bytes))];
-        inner.trace.note(&facts, || format!("{from} -> {place} {}: {fate:?} {message}", facts[0]));
+        let crc = u64::from(crc32c::crc32c(&bytes));
+        let facts = [inner.sent, from.place as u64, to.place as u64, fate as u64, crc];
+        inner.trace.note(&facts, || format!("{} -> {} {}: {fate:?} {message}", from.place, to.place, facts[0]));
         match fate {
-            Fate::Sent => inner.dispatch(from, place, &bytes, message),
-            Fate::Held | Fate::Arrived => unreachable!("that is decided at the other end"),
+            Fate::Sent => inner.dispatch(from, to, &bytes, message),
+            Fate::Held | Fate::Arrived | Fate::Removed => unreachable!("that is decided at the other end"),
             Fate::Lost | Fate::Cut if !chance(&mut inner.dice, HEARD_OF) => return,
             Fate::Lost | Fate::Cut | Fate::NobodyThere | Fate::Full => {
                 let delay = inner.draw_delay();
-                inner.put(Parcel { from, to: from, content: Content::Unreachable(to) }, now() + delay);
+                inner.put(Parcel { from, to: from, content: Content::Unreachable(to.id) }, now() + delay);
             }
         }
         drop(inner);
         self.changed.notify_one();
     }
 
-    /// Takes a copy of a store to another member, piece by piece. `None`: it did not arrive, or is not taken.
-    async fn ship(&self, (from, to): (usize, MemberId), message: &Message, copy: Copied) -> Option<()> {
-        let (own, place, spooler) = {
-            let inner = self.look();
-            let place = *inner.places.get(&to)?;
-            (inner.sockets[from].id, place, inner.sockets[place].spooler.clone()?)
-        };
-        let bytes = Bytes::from(codec::wire(own, to, message).encode_to_vec());
-        self.look().trace.line(|| format!("{from} -> {place}: {message}, {} bytes", copy.size_bytes()));
-        let Message::Snapshot { snapshot, .. } = message else { return None };
-        let mut file = spooler.begin(snapshot.mark.index)?;
-        let mut sent = 0;
-        while sent < copy.size_bytes() {
-            let piece = copy.read(sent, PIECE_BYTES).await.ok()?;
-            self.cross(from, place).await?;
-            sent += piece.len() as u64;
-            file.write(piece).await.ok()?;
-        }
-        let (path, _turn) = file.finish().await.ok()?;
-        let Ok(Received::Message(Envelope { message, .. })) = codec::read(bytes) else { return None };
-        let inbox = self.look().sockets[place].inbox.clone()?;
-        let (answer, answered) = oneshot::channel();
-        inbox.deliver(Incoming::Snapshot { from: own, message, path, answer }).await.ok()?;
-        let answered = answered.await.ok()?;
-        self.look().trace.line(|| format!("{from} -> {place}: the snapshot: {answered:?}"));
-        self.cross(place, from).await?;
-        answered.ok()
-    }
-
     /// Tells the member at `place` something about its own doings, a little later.
     fn tell(&self, place: usize, content: Content) {
         let mut inner = self.look();
-        let at = now() + inner.draw_delay();
-        inner.put(Parcel { from: place, to: place, content }, at);
+        let (at, own) = (now() + inner.draw_delay(), inner.end(place));
+        inner.put(Parcel { from: own, to: own, content }, at);
         drop(inner);
         self.changed.notify_one();
     }
 
     /// Carries what is under way, for ever.
     pub async fn run(self) {
+        let mut dial = now() + DIAL_PAUSE;
         loop {
+            let at = now();
             let next = {
                 let mut inner = self.look();
-                let at = now();
                 while let Some(entry) = inner.queue.first_entry().filter(|entry| entry.key().0 <= at) {
                     let parcel = entry.remove();
                     inner.arrive(parcel);
                 }
-                inner.queue.first_key_value().map(|(key, _)| key.0.saturating_sub(at))
+                if dial <= at {
+                    inner.dial();
+                    dial = at + DIAL_PAUSE;
+                }
+                inner.queue.first_key_value().map_or(dial, |(key, _)| key.0.min(dial))
             };
             // A zero would come back at once, for ever, if the clock of the queue were ahead by less than a tick.
-            let pause = next.map_or(Duration::from_secs(3_600), |pause| pause.max(Duration::from_nanos(1)));
+            let pause = next.saturating_sub(at).max(Duration::from_nanos(1));
             let _ = tokio::time::timeout(pause, self.changed.notified()).await;
         }
     }
 }
 
 impl Inner {
+    fn end(&self, place: usize) -> End {
+        End { place, id: self.sockets[place].id }
+    }
+
+    /// Where a member is reached from `place`: at the address that it was told, or, if it was told none, where it was heard from.
+    fn route(&self, place: usize, to: MemberId) -> Option<End> {
+        let heard = || self.sockets.iter().position(|socket| socket.id == to);
+        let place = self.sockets[place].peers.get(&to).copied().or_else(heard)?;
+        Some(End { place, id: to })
+    }
+
+    /// Everybody tries to hear whom it knows, and who was removed is told so.
+    fn dial(&mut self) {
+        for place in 0..self.sockets.len() {
+            let (own, socket) = (self.end(place), &self.sockets[place]);
+            if socket.is_paused || socket.inbox.is_none() {
+                continue;
+            }
+            let tells = |other: &usize| {
+                let is_open = !self.cut.contains(&(place, *other)) && !self.cut.contains(&(*other, place));
+                is_open && !self.sockets[*other].is_paused && self.sockets[*other].has_removed(own.id)
+            };
+            if let Some(teller) = socket.peers.values().copied().find(tells) {
+                let (from, at) = (self.end(teller), now() + self.draw_delay());
+                self.put(Parcel { from, to: own, content: Content::Removed }, at);
+            }
+        }
+    }
+
     fn fate(&mut self, way: (usize, usize)) -> Fate {
         let is_cut = self.cut.contains(&way);
         let is_lost = chance(&mut self.dice, self.weather.loss);
@@ -359,7 +389,7 @@ impl Inner {
     }
 
     /// Sends a message on its way, or two.
-    fn dispatch(&mut self, from: usize, to: usize, bytes: &Bytes, message: &Message) {
+    fn dispatch(&mut self, from: End, to: End, bytes: &Bytes, message: &Message) {
         // A proposal that came twice would be carried out twice: no transport, ours or etcd's, sends one again.
         let may_repeat = !matches!(message, Message::Propose { .. });
         let copies = 1 + u64::from(chance(&mut self.dice, self.weather.repeat) && may_repeat);
@@ -370,7 +400,7 @@ impl Inner {
             } else if copy > 0 || chance(&mut self.dice, self.weather.reorder) {
                 at += Duration::from_micros(self.dice.draw(1, REORDER_MICROS_MAX));
             } else {
-                let way = self.ways.entry((from, to)).or_default();
+                let way = self.ways.entry((from.place, to.place)).or_default();
                 at = at.max(way.newest);
                 way.newest = at;
             }
@@ -379,52 +409,69 @@ impl Inner {
     }
 
     fn put(&mut self, parcel: Parcel, at: Duration) {
-        self.ways.entry((parcel.from, parcel.to)).or_default().under_way += 1;
+        self.ways.entry((parcel.from.place, parcel.to.place)).or_default().under_way += 1;
         self.sent += 1;
         self.queue.insert((at, self.sent), parcel);
     }
 
     fn arrive(&mut self, parcel: Parcel) {
-        let Parcel { from, to, .. } = parcel;
-        if let Some(way) = self.ways.get_mut(&(from, to)) {
+        let (from, to) = (parcel.from, parcel.to);
+        let way = (from.place, to.place);
+        if let Some(way) = self.ways.get_mut(&way) {
             way.under_way -= 1;
         }
-        let is_cut = self.cut.contains(&(from, to));
+        let is_cut = self.cut.contains(&way);
         let holds = self.weather.holds_paused;
-        let socket = &mut self.sockets[to];
+        let socket = &mut self.sockets[to.place];
         if socket.is_paused {
             let has_room = socket.held.len() < STREAM_MESSAGES_MAX;
             if holds && has_room && !is_cut {
                 socket.held.push(parcel);
             }
-            return self.note(from, to, Fate::Held);
+            return self.note(way, Fate::Held);
         }
-        let Some(inbox) = socket.inbox.clone().filter(|_| !is_cut) else {
-            return self.note(from, to, if is_cut { Fate::Cut } else { Fate::NobodyThere });
+        let is_here = socket.id == to.id;
+        let Some(inbox) = socket.inbox.clone().filter(|_| !is_cut && is_here) else {
+            return self.note(way, if is_cut { Fate::Cut } else { Fate::NobodyThere });
         };
         let incoming = match parcel.content {
             Content::Unreachable(member) => Incoming::Unreachable { member },
             Content::SnapshotEnded(to, is_received) => Incoming::SnapshotSent { to, is_received },
-            Content::Bytes(bytes) => {
-                let (remote, local) = (self.sockets[from].id, self.sockets[to].id);
-                match said(bytes, remote, local) {
-                    Ok(message) => Incoming::Message { from: remote, message },
-                    Err(why) => {
-                        let broken = Violation::new(Promise::Consensus, format!("member {from} said {why} to {to}"));
-                        self.violation.get_or_insert(broken);
-                        return;
-                    }
+            Content::Removed => Incoming::Removed { by: from.id },
+            // Whoever was removed is not listened to; it is told so when it asks for a stream.
+            Content::Bytes(_) if socket.has_removed(from.id) => return self.note(way, Fate::Removed),
+            Content::Bytes(bytes) => match said(bytes, from.id, to.id) {
+                Ok(message) => Incoming::Message { from: from.id, message },
+                Err(why) => {
+                    let what = format!("member {} said {why} to {}", from.place, to.place);
+                    self.violation.get_or_insert(Violation::new(Promise::Consensus, what));
+                    return;
                 }
-            }
+            },
         };
         // Who takes nothing up any more loses what comes: the real one leaves it to the sender's queue, which is bounded.
         let is_in = at_once(inbox.deliver(incoming)).is_some();
-        self.note(from, to, if is_in { Fate::Arrived } else { Fate::Full });
+        self.note(way, if is_in { Fate::Arrived } else { Fate::Full });
     }
 
-    fn note(&self, from: usize, to: usize, fate: Fate) {
+    fn note(&self, (from, to): (usize, usize), fate: Fate) {
         self.trace.note(&[from as u64, to as u64, fate as u64], || format!("{from} -> {to}: {fate:?}"));
     }
+}
+
+impl Socket {
+    fn has_removed(&self, id: MemberId) -> bool {
+        self.directory.as_ref().is_some_and(|directory| directory.standing(id) == Standing::Removed)
+    }
+}
+
+/// The ids of the founders, by their places.
+#[must_use]
+pub fn founding_ids(members: usize) -> Vec<MemberId> {
+    let named = parse_members(&initial_cluster(members)).expect("these URLs are lawful");
+    let ids = founders(&named, TOKEN);
+    let id_at = |place: usize| ids.iter().find(|each| each.peer_urls[0].as_str() == peer_url(place));
+    (0..members).map(|place| id_at(place).expect("each has its place").id).collect()
 }
 
 /// What these bytes say, if a member could have said it.
@@ -439,36 +486,5 @@ fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => Some(value),
         Poll::Pending => None,
-    }
-}
-
-/// One member's transport.
-struct Wire {
-    net: Net,
-    place: usize,
-}
-
-impl Transport for Wire {
-    fn send(&self, to: MemberId, message: Message) {
-        self.net.send(self.place, to, &message);
-    }
-
-    fn send_snapshot(&self, to: MemberId, message: Message, copy: Copied) {
-        let (net, place) = (self.net.clone(), self.place);
-        // A task of the sender's node: it ends with the sender.
-        drop(tokio::spawn(async move {
-            let shipping = tokio::time::timeout(SHIPPING_PATIENCE, net.ship((place, to), &message, copy));
-            let is_received = shipping.await.ok().flatten().is_some();
-            net.tell(place, Content::SnapshotEnded(to, is_received));
-        }));
-    }
-
-    /// Everybody reaches everybody: no run changes who belongs to the cluster.
-    fn set_peers(&self, _: &[Peer]) {}
-
-    fn active_since(&self, member: MemberId) -> Option<Instant> {
-        let inner = self.net.look();
-        let place = *inner.places.get(&member)?;
-        inner.sockets[place].since.filter(|_| !inner.cut.contains(&(place, self.place)))
     }
 }

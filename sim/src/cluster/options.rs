@@ -1,9 +1,12 @@
 //! What a cluster run is, besides what every run is.
 
 use detcd_io::entropy::Entropy;
+use detcd_io::store::copying::Chunk;
 
 use crate::options::{Options, chance, pick};
 
+/// Entries that stay in memory for slow members: so many that no run forgets any, as by default, and so few that members need stores, but more than are written while one is on its way.
+const CATCH_UP: [u64; 4] = [5_000, 5_000, 1_000, 200];
 /// Entries that no run has: nobody takes a snapshot of its log, so that nobody needs one of another member.
 const NO_SNAPSHOTS: u64 = 1_000_000;
 
@@ -22,6 +25,41 @@ pub struct ClusterOptions {
     pub pre_vote: bool,
     /// The mean of milliseconds between two requests to move the leadership; zero for none.
     pub move_millis: u64,
+    /// What is wrong with clocks.
+    pub clocks: Clocks,
+    /// What an operator does to the membership.
+    pub operations: Operations,
+}
+
+/// Clocks of members.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Clocks {
+    /// By how many thousandths a member's heartbeats are off at most.
+    pub drift: u64,
+    /// By how many milliseconds the wall clock is off at most when a member starts.
+    pub jump_millis: u64,
+}
+
+impl Clocks {
+    /// They are right.
+    pub const RIGHT: Self = Self { drift: 0, jump_millis: 0 };
+
+    fn draw(dice: &mut Entropy) -> Self {
+        Self { drift: pick(dice, &[0, 0, 50]), jump_millis: pick(dice, &[0, 1_000, 3_600_000]) }
+    }
+}
+
+/// Changes of the membership.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Operations {
+    /// The mean of milliseconds between two of them; zero for none.
+    pub change_millis: u64,
+    /// In a thousand, to how many another one is added at the same moment.
+    pub at_once: u64,
+    /// Voters that are left at least when one is removed.
+    pub voters_min: usize,
+    /// Machines for members that join.
+    pub spares: usize,
 }
 
 /// What may happen to any message. Chances are in a thousand.
@@ -37,6 +75,8 @@ pub struct Weather {
     pub reorder: u64,
     /// How many arrive seconds later, if at all.
     pub stray: u64,
+    /// How many stores arrive cut short, or as something else.
+    pub spoil: u64,
     /// Whether what is sent to a paused member waits for it.
     pub holds_paused: bool,
 }
@@ -57,7 +97,7 @@ pub struct Storms {
 impl Weather {
     /// Messages arrive soon, once, and in order.
     pub const FAIR: Self =
-        Self { delay_micros: (50, 800), loss: 0, repeat: 0, reorder: 0, stray: 0, holds_paused: true };
+        Self { delay_micros: (50, 800), loss: 0, repeat: 0, reorder: 0, stray: 0, spoil: 0, holds_paused: true };
 
     fn draw(dice: &mut Entropy) -> Self {
         Self {
@@ -66,6 +106,7 @@ impl Weather {
             repeat: pick(dice, &[0, 0, 10, 100]),
             reorder: pick(dice, &[0, 0, 20, 200]),
             stray: pick(dice, &[0, 0, 2, 20]),
+            spoil: pick(dice, &[0, 200]),
             holds_paused: chance(dice, 500),
         }
     }
@@ -91,6 +132,20 @@ impl Storms {
     }
 }
 
+impl Operations {
+    /// Nobody comes or goes.
+    pub const NONE: Self = Self { change_millis: 0, at_once: 0, voters_min: 0, spares: 0 };
+
+    fn draw(dice: &mut Entropy) -> Self {
+        Self {
+            change_millis: pick(dice, &[500, 2_000, 5_000]),
+            at_once: pick(dice, &[0, 300]),
+            voters_min: pick(dice, &[1, 2, 3]),
+            spares: pick(dice, &[1, 2]),
+        }
+    }
+}
+
 impl ClusterOptions {
     /// A member that is alone.
     pub const ONE: Self = Self {
@@ -100,7 +155,17 @@ impl ClusterOptions {
         blackout_millis: 0,
         pre_vote: true,
         move_millis: 0,
+        clocks: Clocks::RIGHT,
+        operations: Operations::NONE,
     };
+}
+
+impl ClusterOptions {
+    /// Machines for all members that there may be at once.
+    #[must_use]
+    pub const fn places(&self) -> usize {
+        self.members + self.operations.spares
+    }
 }
 
 /// Makes a run of one member one of several.
@@ -113,8 +178,16 @@ pub(crate) fn widen(options: &mut Options) {
         blackout_millis: pick(&mut dice, &[0, 0, 0, 8_000]),
         pre_vote: chance(&mut dice, 800),
         move_millis: pick(&mut dice, &[0, 0, 2_000, 6_000]),
+        clocks: Clocks::draw(&mut dice),
+        operations: Operations::NONE,
     };
+    if chance(&mut dice, 400) {
+        options.cluster.operations = Operations::draw(&mut dice);
+    }
     options.member.snapshot_entries = pick(&mut dice, &[20, 100, 500, NO_SNAPSHOTS]);
+    options.member.catch_up_entries = pick(&mut dice, &CATCH_UP);
+    // Stores for others are made fast enough for them.
+    options.member.copy_chunk = Chunk::USUAL;
     options.member.quota_bytes = 0;
     options.load.upkeep_millis = 0;
     options.load.clients = options.load.clients.max(4);

@@ -10,9 +10,11 @@ use madsim::time::Instant;
 
 use super::mover::Mover;
 use super::net::Net;
+use super::operator::Operator;
 use super::seat::Seat;
 use super::storm::{Blackouts, Storm};
 use crate::check::consensus::Ledger;
+use crate::check::replay::has_log;
 use crate::check::{Promise, Violation, cluster};
 use crate::clients::link::Ways;
 use crate::clients::watcher::Finish;
@@ -23,10 +25,14 @@ use crate::options::Options;
 use crate::record::{Recorder, Trace, Watches};
 use crate::run::{newest, note_end, start_clients, start_holders, start_watchers};
 use crate::troubles::Troubles;
-use crate::world::World;
+use crate::world::{World, log_dir};
 
 /// How long after healing operations may still be in doubt: a request that was lost before waits so long for its answer.
 const SETTLE: Duration = Duration::from_secs(3);
+/// How long everything may take to be in order once it is healed: the operator's last doubts, a store on its way, an election.
+const RECOVERY_PATIENCE: Duration = Duration::from_secs(45);
+/// The time between two looks at that.
+const LOOK: Duration = Duration::from_millis(250);
 /// How long members may take to come to the same place in the log once nobody writes.
 const LEVEL_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -54,32 +60,47 @@ pub(crate) async fn play(
     let is_over = Arc::new(AtomicBool::new(false));
     let mut clients = start_clients(options, &ways, (trace, recorder), &is_over);
     clients.extend(start_holders(options, (&ways, &cluster.leases), (trace, recorder), &is_over));
-    let mover = Mover::new(ways.link(options.kind), cluster.net.ids(), options, trace.clone());
-    let is_healed = Arc::new(AtomicBool::new(false));
+    let mover = Mover::new(ways.link(options.kind), cluster.net.clone(), options, trace.clone());
+    let (is_healed, is_settled) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let orders = cluster.worlds.iter().map(|world| world.operator()).collect();
+    let operator = Operator::new(options, cluster.net.clone(), orders, trace.clone());
+    let operating = operator.run(Arc::clone(&is_healed), Arc::clone(&is_settled));
+    clients.push(Handle::current().create_node().name("operator").build().spawn(operating));
     clients.push(Handle::current().create_node().name("mover").build().spawn(mover.run(Arc::clone(&is_healed))));
     let (watches, finish) = (Watches::default(), Finish::default());
     let watchers = start_watchers(options, &ways, (&watches, trace), &finish);
     cluster.suffer(options).await?;
     trace.line(|| "healed".to_owned());
     is_healed.store(true, Ordering::Relaxed);
-    cluster.each(|mut world| async { (world.recover().await, world) }).await?;
+    cluster.recover(&is_settled).await?;
     cluster.rest(SETTLE).await?;
     let healed = recorder.begin();
     cluster.rest(Duration::from_secs(options.calm_seconds)).await?;
     is_over.store(true, Ordering::Relaxed);
-    for client in clients {
-        client.await.expect("a panic ends the run");
+    let (recorded, is_done) = (recorder.clone(), Arc::new(AtomicBool::new(false)));
+    let done = Arc::clone(&is_done);
+    let last_words = tokio::spawn(async move {
+        for client in clients {
+            client.await.expect("a panic ends the run");
+        }
+        finish.at(recorded.history().operations.iter().map(newest).max().unwrap_or(1));
+        for watcher in watchers {
+            watcher.await.expect("a panic ends the run");
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    while !is_done.load(Ordering::Relaxed) {
+        cluster.rest(LOOK).await?;
     }
-    finish.at(recorder.history().operations.iter().map(newest).max().unwrap_or(1));
-    for watcher in watchers {
-        watcher.await.expect("a panic ends the run");
-    }
+    last_words.await.expect("a panic ends the run");
     cluster.level().await?;
     cluster.each(|mut world| async { (world.stop().await, world) }).await?;
     for world in &cluster.worlds {
         note_end(world.machine(), trace);
     }
-    let members: Vec<_> = cluster.worlds.iter().map(|world| (world.machine(), world.gauges().fullest())).collect();
+    let dir = log_dir(&options.member);
+    let used = cluster.worlds.iter().filter(|world| world.is_wanted() || has_log(world.machine(), &dir));
+    let members: Vec<_> = used.map(|world| (world.machine(), world.gauges().fullest())).collect();
     let mut leases = cluster.leases.history();
     (leases.lives, leases.is_of_several) = (cluster.ledger.reigns(), true);
     cluster::judge(options, &members, (recorder, &watches), &leases, (&cluster.ledger, healed))
@@ -87,19 +108,21 @@ pub(crate) async fn play(
 
 impl Cluster {
     fn new(options: &Options, mutant: Option<Mutant>, trace: &Trace) -> Self {
-        let members = options.cluster.members;
-        let net = Net::new(members, options.seed, trace.clone());
-        let ledger = Ledger::new(members, trace.clone());
+        let founders = options.cluster.members;
+        let places = options.cluster.places();
+        let ledger = Ledger::new(trace.clone());
+        let net = Net::new(places, options.seed, ledger.clone(), trace.clone());
         let leases = LeaseRecorder::default();
         let world = |place: usize| {
             let seed = seed_of(options, place);
             let machine = Machine::new(seed, seed ^ 0x6661_7465, trace.of_member(place));
-            let seat = Seat { place, pre_vote: options.cluster.pre_vote, net: net.clone(), ledger: ledger.clone() };
+            let (net, ledger) = (net.clone(), ledger.clone());
+            let seat = Seat { place, founders, pre_vote: options.cluster.pre_vote, net, ledger };
             let mut world = World::seated(options, machine, mutant, Some(seat));
             world.leases = leases.of_member(place + 1);
             world
         };
-        let worlds = (0..members).map(world).collect();
+        let worlds = (0..places).map(world).collect();
         Handle::current().create_node().name("network").build().spawn(net.clone().run());
         Self { worlds, net, ledger, leases }
     }
@@ -133,12 +156,47 @@ impl Cluster {
         Ok(())
     }
 
+    /// Waits until everything is in order: whoever belongs to the cluster serves, and nobody else runs.
+    async fn recover(&mut self, is_settled: &AtomicBool) -> Result<(), Violation> {
+        let end = Instant::now() + RECOVERY_PATIENCE;
+        loop {
+            self.rest(LOOK).await?;
+            self.dismiss_forlorn().await;
+            let is_late = |world: &&World| world.is_wanted() != world.is_serving() || self.is_removed(world);
+            let late: Vec<usize> =
+                self.worlds.iter().enumerate().filter(|(_, world)| is_late(world)).map(|(place, _)| place).collect();
+            let is_settled = is_settled.load(Ordering::Relaxed);
+            if late.is_empty() && is_settled {
+                return Ok(());
+            }
+            if end < Instant::now() {
+                let what =
+                    format!("after {RECOVERY_PATIENCE:?} members {late:?} are not in order (operator: {is_settled})");
+                return Err(Violation::new(Promise::Progress, what));
+            }
+        }
+    }
+
+    /// Ends members that joined, started again before they had heard of anybody, and were removed meanwhile: nobody talks to them, and they know nobody to ask. etcd's wait for ever, too.
+    async fn dismiss_forlorn(&mut self) {
+        for place in 0..self.worlds.len() {
+            if self.is_removed(&self.worlds[place]) && self.net.knows_nobody(place) {
+                self.worlds[place].dismiss().await;
+            }
+        }
+    }
+
+    /// Whether somebody is up who was removed.
+    fn is_removed(&self, world: &World) -> bool {
+        world.place().is_some_and(|place| world.is_up() && self.ledger.has_removed(self.net.id_at(place)))
+    }
+
     /// Lets time pass. Who met trouble at the last moment may end after it, and is started again.
     async fn rest(&mut self, time: Duration) -> Result<(), Violation> {
         let end = Instant::now() + time;
         self.each(|mut world| async move {
             while Instant::now() < end {
-                if !world.is_up() {
+                if !world.is_up() && world.is_wanted() {
                     world.start();
                 }
                 world.watch(end.saturating_duration_since(Instant::now())).await;
@@ -149,11 +207,12 @@ impl Cluster {
     }
 
     /// Waits until all members have applied the same.
-    async fn level(&self) -> Result<(), Violation> {
+    async fn level(&mut self) -> Result<(), Violation> {
         let end = Instant::now() + LEVEL_PATIENCE;
         loop {
             let applied = |place| self.net.housed(place).map(|(member, _)| member.asker().gauges().applied());
-            let places: Vec<_> = (0..self.worlds.len()).map(applied).collect();
+            let wanted = (0..self.worlds.len()).filter(|place| self.worlds[*place].is_wanted());
+            let places: Vec<_> = wanted.map(applied).collect();
             if places.iter().all(|place| *place == places[0]) {
                 return Ok(());
             }
@@ -161,7 +220,7 @@ impl Cluster {
                 let what = format!("members stay at different places of the log: {places:?}");
                 return Err(Violation::new(Promise::Progress, what));
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            self.rest(Duration::from_millis(20)).await?;
         }
     }
 

@@ -3,12 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use detcd_core::membership::Member;
 use detcd_io::driver::{Driver, Peers};
 use detcd_io::peer::spool::Spooler;
 use detcd_io::store::backend::Backend;
 use detcd_io::wal::Metadata;
 use detcd_server::forward::Forward;
-use detcd_server::member::Member;
+use detcd_server::member;
 use madsim::runtime::NodeHandle;
 
 use super::forward::SimForward;
@@ -22,6 +23,8 @@ use crate::store::SimBackend;
 pub struct Seat {
     /// Counted from zero.
     pub place: usize,
+    /// How many members found the cluster: those at the first places.
+    pub founders: usize,
     /// Whether members ask before they stand for election.
     pub pre_vote: bool,
     /// What is between the members.
@@ -68,12 +71,27 @@ impl Seat {
         ip(self.place)
     }
 
-    /// The flags that tell it who it is.
+    /// The flags that tell it who it is, as a founder.
     #[must_use]
     pub fn words(&self) -> Vec<String> {
+        // Whoever comes later is told other flags when it comes.
+        let founders = self.founders.max(self.place + 1);
+        self.words_of(&initial_cluster(founders), "new")
+    }
+
+    /// The flags of one that joins these members, itself among them.
+    #[must_use]
+    pub fn joining_words(&self, members: &[Member]) -> Vec<String> {
+        let urls = members.iter().filter_map(|member| member.peer_urls.first());
+        let named = urls.filter_map(|url| Some(format!("{}={url}", name(self.net.place_of(url)?))));
+        self.words_of(&named.collect::<Vec<_>>().join(","), "existing")
+    }
+
+    fn words_of(&self, cluster: &str, state: &str) -> Vec<String> {
         [
             format!("--name={}", self.name()),
-            format!("--initial-cluster={}", initial_cluster(self.net.members())),
+            format!("--initial-cluster={cluster}"),
+            format!("--initial-cluster-state={state}"),
             format!("--initial-advertise-peer-urls={}", peer_url(self.place)),
             format!("--listen-peer-urls={}", peer_url(self.place)),
             format!("--pre-vote={}", self.pre_vote),
@@ -81,17 +99,22 @@ impl Seat {
         .into()
     }
 
-    /// A new life's line to the others; the stores that they send go to `spooler`.
+    /// A new life's line to the others; the stores that they send go to `spooler`. One that joins was told of `others`.
     #[must_use]
-    pub fn line(&self, who: Metadata, spooler: Spooler) -> (Peers, Arc<dyn Forward>) {
-        let peers = self.net.join(self.place, who, spooler);
-        self.ledger.begin(self.place);
+    pub fn line(&self, who: Metadata, spooler: Spooler, others: &[Member]) -> (Peers, Arc<dyn Forward>) {
+        let peers = self.net.join(self.place, who, spooler, others);
+        self.ledger.end(self.place);
         (peers, Arc::new(SimForward::new(self.net.clone(), self.place)))
     }
 
     /// The member is there, on `node`: others may ask it, and its engine is looked at.
     #[must_use]
-    pub fn take<B: Backend>(&self, driver: Driver<B>, member: &Member<SimBackend>, node: &NodeHandle) -> Driver<B> {
+    pub fn take<B: Backend>(
+        &self,
+        driver: Driver<B>,
+        member: &member::Member<SimBackend>,
+        node: &NodeHandle,
+    ) -> Driver<B> {
         self.net.house(self.place, member.clone(), node.clone());
         driver.with_probe(Arc::new(Eye::new(self.place, self.ledger.clone())))
     }

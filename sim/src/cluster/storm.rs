@@ -94,7 +94,7 @@ impl Storm {
         if !self.weather.is_fair() {
             self.leases.trouble();
         }
-        while self.storms.cut_millis > 0 && self.net.members() > 1 {
+        while self.storms.cut_millis > 0 && self.net.places() > 1 {
             self.rest(1, 2 * self.storms.cut_millis, end).await;
             if end <= Instant::now() {
                 break;
@@ -134,7 +134,7 @@ impl Storm {
     /// The ways that the next cut closes.
     fn draw(&mut self) -> Vec<(usize, usize)> {
         use Shape::{Alone, Bridge, Deaf, Halves, Mute, OneWay};
-        let members = self.net.members();
+        let members = self.net.places();
         let shape = pick(&mut self.dice, &[Alone, Alone, Deaf, Mute, Halves, OneWay, Bridge]);
         let any = self.dice.draw(0, members as u64 - 1) as usize;
         let is_leader = chance(&mut self.dice, self.storms.at_leader);
