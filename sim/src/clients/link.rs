@@ -119,7 +119,7 @@ impl Drop for Visit<'_> {
 }
 
 /// Whether a member refused what another one may do: it is not there, or it is a learner.
-fn is_elsewhere(status: &Status) -> bool {
+pub(crate) fn is_elsewhere(status: &Status) -> bool {
     let text = status.message();
     text.contains("connection refused") || text.contains("rpc not supported for learner")
 }

@@ -18,7 +18,7 @@ use detcd_proto::etcdserverpb as pb;
 use madsim::time::Instant;
 use tonic::{Code, Status};
 
-use self::link::Link;
+use self::link::{Link, is_elsewhere};
 use self::workload::Workload;
 use crate::options::{Load, Options, PATIENCE_MILLIS, chance};
 use crate::record::{Answer, Ask, NO_SPACE, Outcome, Recorder, Trace};
@@ -149,13 +149,15 @@ fn failed_under(has_quota: bool, status: &Status) -> Outcome {
 
 fn failed(status: &Status) -> Outcome {
     let text = status.message().to_owned();
+    if is_elsewhere(status) {
+        return Outcome::Refused(text);
+    }
     match status.code() {
         Code::InvalidArgument | Code::OutOfRange | Code::NotFound | Code::FailedPrecondition | Code::Unimplemented => {
             Outcome::Rejected(status.code(), text)
         }
         Code::ResourceExhausted => Outcome::Refused(text),
         Code::Unknown if text == "etcdserver: too many requests" => Outcome::Refused(text),
-        _ if text.contains("connection refused") => Outcome::Refused(text),
         _ => Outcome::Uncertain(text),
     }
 }

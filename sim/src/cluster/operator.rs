@@ -184,14 +184,15 @@ impl Operator {
             let _ = self.ask(member.clone(), asked, Update, id, voters[0].peer_urls[0].clone());
         }
         let deed = pick(&mut self.dice, &deeds);
+        // One more may be gone than is known here.
+        let doubtful = usize::from(Instant::now() < self.doubt);
+        let may_remove = voters.len() > self.operations.voters_min + doubtful;
         let any = voters[self.dice.draw(0, voters.len() as u64 - 1) as usize];
         let (id, url) = match (deed, vacant) {
             (AddVoter | AddLearner, Some(place)) => (MemberId(0), peer_url(place)),
             (Promote, _) if !learners.is_empty() => (learners[0].id, String::new()),
-            (Remove, _) if voters.len() > self.operations.voters_min => (any.id, String::new()),
-            (RemoveLeader, _) if voters.len() > self.operations.voters_min => {
-                (member.asker().gauges().leader().unwrap_or(any.id), String::new())
-            }
+            (Remove, _) if may_remove => (any.id, String::new()),
+            (RemoveLeader, _) if may_remove => (member.asker().gauges().leader().unwrap_or(any.id), String::new()),
             (Lose, _) if voters.len() > 2 => return self.lose(any.id, &table, member.identity().cluster),
             (Update, _) => (any.id, any.peer_urls[0].clone()),
             _ => return,

@@ -56,7 +56,7 @@ pub struct Operations {
     pub change_millis: u64,
     /// In a thousand, to how many another one is added at the same moment.
     pub at_once: u64,
-    /// Voters that are left at least when one is removed.
+    /// Voters that are left at least when one is removed. At least two: if the last of two voters does not hear that the other one's removal is committed, it waits for it for ever.
     pub voters_min: usize,
     /// Machines for members that join.
     pub spares: usize,
@@ -140,7 +140,7 @@ impl Operations {
         Self {
             change_millis: pick(dice, &[500, 2_000, 5_000]),
             at_once: pick(dice, &[0, 300]),
-            voters_min: pick(dice, &[1, 2, 3]),
+            voters_min: pick(dice, &[2, 2, 3]),
             spares: pick(dice, &[1, 2]),
         }
     }
