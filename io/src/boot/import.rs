@@ -57,7 +57,7 @@ where
         check_marker(disk, places).await?;
         return finish(disk, places).await;
     }
-    let source = Source::open(disk, places.etcd_store()).await?;
+    let source = fitness::choose(disk, places).await?;
     fitness::check(disk, places, &source).await?;
     let staged = places.staged_store();
     discard(disk, &staged).await?;
@@ -75,7 +75,7 @@ where
     sync(disk, &places.member()).await?;
     let Imported { digest, keys, revision, applied } = imported;
     tracing::info!(
-        from = %places.etcd_store().display(), into = %places.store().display(), rows = digest.rows(), hash = format!("{:x}", digest.hash()), keys, revision,
+        from = %source.path().display(), into = %places.store().display(), rows = digest.rows(), hash = format!("{:x}", digest.hash()), keys, revision,
         applied = applied.0, "imported the database of etcd"
     );
     finish(disk, places).await
@@ -203,13 +203,13 @@ async fn discard<D: Disk>(disk: &D, staged: &Path) -> Result<(), Fault> {
 }
 
 /// The database must still be the one that was imported: an etcd may have run on it between two starts of ours.
-async fn check_marker<D: Disk>(disk: &D, places: &Places) -> Result<(), Fault> {
+async fn check_marker<D: Disk>(disk: &D, places: &Places) -> Result<(), BootError> {
     if !exists(disk, &places.etcd_store()).await.map_err(Fault::disk("look for", &places.etcd_store()))? {
         return Ok(());
     }
     let marker = places.store().join(MARKER);
     let told = read_all(disk, &marker, MARKER_BYTES_MAX).await.map_err(Fault::disk("read", &marker))?;
-    let source = Source::open(disk, places.etcd_store()).await?;
+    let source = fitness::choose(disk, places).await?;
     if told == source.identity().as_bytes() {
         return Ok(());
     }
@@ -217,7 +217,7 @@ async fn check_marker<D: Disk>(disk: &D, places: &Places) -> Result<(), Fault> {
         "is an unfinished import of an earlier state of {}; move it away to import the database as it is now",
         source.path().display()
     );
-    Err(Fault::Unfit { path: places.store(), cause })
+    Err(Fault::Unfit { path: places.store(), cause }.into())
 }
 
 /// Gives the database its other name, and only then lets the store be one like any other.

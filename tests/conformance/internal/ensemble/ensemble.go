@@ -74,16 +74,20 @@ func (c *Cluster) member(kind Kind) (*Member, error) {
 	if err != nil {
 		return nil, err
 	}
-	name, binary := "etcd", c.binaries.Etcd
-	if kind == Detcd {
-		name, binary = "detcd", c.binaries.Detcd
-	}
+	name, binary := c.program(kind)
 	id := fmt.Sprintf("m%d", c.made)
 	c.made++
 	member := &Member{Member: process.New(name+" "+id, binary, filepath.Join(c.dir, id)), Kind: kind}
 	member.Place = &process.Place{Name: id, Peer: ports[0]}
 	c.Members = append(c.Members, member)
 	return member, nil
+}
+
+func (c *Cluster) program(kind Kind) (name, binary string) {
+	if kind == Detcd {
+		return "detcd", c.binaries.Detcd
+	}
+	return "etcd", c.binaries.Etcd
 }
 
 func (c *Cluster) initial() string {
@@ -271,6 +275,14 @@ func (c *Cluster) Join(ctx context.Context, by *Member, kind Kind, isLearner boo
 		return err
 	})
 	return joining, errors.Join(err, <-started)
+}
+
+// Exchange lets a program of another kind go on in the place of a stopped member, on the directory that it left.
+func (c *Cluster) Exchange(member *Member, kind Kind, dataDir string) error {
+	name, binary := c.program(kind)
+	member.Kind = kind
+	member.Become(name+" "+member.Place.Name, binary, dataDir)
+	return member.Restart()
 }
 
 // Remove takes a member out by way of another; it must end by itself.

@@ -3,6 +3,8 @@ package mixed
 import (
 	"context"
 	"fmt"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 
@@ -23,6 +25,7 @@ var stories = []story{
 	{"founded-by-one-etcd-and-two-detcd", "edd", founded},
 	{"detcd-joins-etcd", "e", func(ctx context.Context, p *play) error { return takeOver(ctx, p, ensemble.Detcd, etcdKeeps) }},
 	{"etcd-joins-detcd", "d", func(ctx context.Context, p *play) error { return takeOver(ctx, p, ensemble.Etcd, detcdKeeps) }},
+	{"exchanged-in-place", "eee", exchanged},
 }
 
 // Entries that a leader may keep for members that are behind; with more, a new one needs a snapshot.
@@ -48,6 +51,81 @@ func founded(ctx context.Context, p *play) error {
 		}
 	}
 	return p.sweep(ctx)
+}
+
+// exchanged turns one etcd after the other into detcd, on the directory that it left when it was stopped or killed, and one of them back
+// into etcd by an export.
+func exchanged(ctx context.Context, p *play) error {
+	share := p.config.Ops / 6
+	if err := p.operate(ctx, share); err != nil {
+		return err
+	}
+	for i, member := range p.Members {
+		if err := p.lead(ctx, p.Members[(i+1)%len(p.Members)], share/2); err != nil {
+			return err
+		}
+		if err := p.exchange(ctx, member, ensemble.Detcd, i == 1, member.DataDir()); err != nil {
+			return err
+		}
+		if err := p.lead(ctx, member, share/2); err != nil {
+			return err
+		}
+	}
+	if _, err := p.join(ctx, p.Members[0], ensemble.Etcd, true); err != nil {
+		return err
+	}
+	back := p.Members[0]
+	exported := back.DataDir() + "-exported"
+	export := func() error {
+		tool := filepath.Join(filepath.Dir(p.config.Binaries.Detcd), "detcdutl")
+		out, err := exec.CommandContext(ctx, tool, "export", "--data-dir", back.DataDir(), "--output-dir", exported).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("export: %w\n%s", err, out)
+		}
+		return nil
+	}
+	if err := p.exchangeAfter(ctx, back, ensemble.Etcd, true, exported, export); err != nil {
+		return err
+	}
+	if err := p.lead(ctx, back, share); err != nil {
+		return err
+	}
+	return p.sweep(ctx)
+}
+
+func (p *play) exchange(ctx context.Context, member *ensemble.Member, kind ensemble.Kind, isKilled bool, dataDir string) error {
+	return p.exchangeAfter(ctx, member, kind, isKilled, dataDir, func() error { return nil })
+}
+
+// exchangeAfter ends a member, goes on without it, and lets the other kind take its place on a directory that was made ready.
+func (p *play) exchangeAfter(
+	ctx context.Context, member *ensemble.Member, kind ensemble.Kind, isKilled bool, dataDir string, ready func() error,
+) error {
+	p.note("%s ends, killed: %v", member.Name, isKilled)
+	p.forget(member)
+	if isKilled {
+		member.Kill()
+	} else if _, err := member.Stop(); err != nil {
+		return err
+	}
+	if err := p.Settle(ctx); err != nil {
+		return fmt.Errorf("without %s: %w", member.Name, err)
+	}
+	if err := p.operate(ctx, p.config.Ops/20); err != nil {
+		return fmt.Errorf("without %s: %w", member.Name, err)
+	}
+	if err := ready(); err != nil {
+		return err
+	}
+	if err := p.Exchange(member, kind, dataDir); err != nil {
+		return err
+	}
+	p.note("%s takes its place", member.Name)
+	if err := p.Settle(ctx); err != nil {
+		return err
+	}
+	p.passed++
+	return p.Agree(ctx)
 }
 
 // takeOver lets members of another kind join, first by a snapshot and then as a learner, and removes the one that was there first.

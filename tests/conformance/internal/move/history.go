@@ -32,6 +32,8 @@ type history struct {
 	write func(context.Context, *maker) error
 	// end stops etcd, or not so gently; what comes behind it changes files.
 	end []func(context.Context, *maker) error
+	// first are the flags of the first start on the directory.
+	first []string
 	// refused is what detcd says of the directory; empty means that it starts.
 	refused string
 	// walApart puts the log into a directory of its own.
@@ -66,10 +68,11 @@ var histories = []history{
 		refused: "importing a store with authentication enabled is not built yet in detcd"},
 	{name: "auth-in-log", why: "authentication was enabled just before a kill", write: auth, end: steps(kill, forget),
 		refused: "importing authentication (entry"},
-	{name: "learner", why: "a learner was added", write: add(true), end: steps(stop), golden: true,
-		refused: "importing a learner is not built yet in detcd"},
-	{name: "two-members", why: "a second member was added", write: add(false), end: steps(kill),
-		refused: "importing a member of a cluster of 2 is not built yet in detcd"},
+	{name: "learner", why: "a learner was added", write: add(true), end: steps(stop), golden: true},
+	{name: "two-members", why: "a second member was added and never came: the first goes on alone", write: add(false), end: steps(kill),
+		first: []string{"--force-new-cluster"}},
+	{name: "lost-learner", why: "a learner was added, and is given up", write: add(true), end: steps(kill),
+		first: []string{"--force-new-cluster"}},
 }
 
 func steps(all ...func(context.Context, *maker) error) []func(context.Context, *maker) error {

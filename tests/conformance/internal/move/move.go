@@ -64,7 +64,7 @@ func (j *journey) travel(ctx context.Context) (int, error) {
 	if j.kind.refused != "" {
 		return 1, j.refusal(source)
 	}
-	etcd, err := j.start("etcd", j.Etcd, source)
+	etcd, err := j.start("etcd", j.Etcd, source, j.kind.first...)
 	if err != nil {
 		return 0, err
 	}
@@ -72,7 +72,7 @@ func (j *journey) travel(ctx context.Context) (int, error) {
 	if err := errors.Join(err, end(etcd)); err != nil {
 		return 0, err
 	}
-	detcd, err := j.start("detcd", j.Detcd, source)
+	detcd, err := j.start("detcd", j.Detcd, source, j.kind.first...)
 	if err != nil {
 		return 0, err
 	}
@@ -174,8 +174,9 @@ func (j *journey) same(ctx context.Context, where string, expected *facts, membe
 }
 
 // start starts a server on a copy of a directory.
-func (j *journey) start(name, binary, directory string) (*process.Member, error) {
+func (j *journey) start(name, binary, directory string, flags ...string) (*process.Member, error) {
 	member := process.New(name, binary, filepath.Join(j.dir, name))
+	member.Flags = flags
 	if err := copyTree(directory, member.DataDir()); err != nil {
 		return nil, err
 	}
@@ -183,7 +184,7 @@ func (j *journey) start(name, binary, directory string) (*process.Member, error)
 		if err := copyTree(walApart(directory), walApart(member.DataDir())); err != nil {
 			return nil, err
 		}
-		member.Flags = []string{"--wal-dir", walApart(member.DataDir())}
+		member.Flags = append(member.Flags, "--wal-dir", walApart(member.DataDir()))
 	}
 	return member, member.Start()
 }

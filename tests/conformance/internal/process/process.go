@@ -41,6 +41,7 @@ type Member struct {
 	Place  *Place
 	binary string
 	dir    string
+	data   string // where it is not in dir
 	starts int
 
 	client  string
@@ -75,6 +76,11 @@ func New(name, binary, dir string) *Member {
 	return &Member{Name: name, binary: binary, dir: dir}
 }
 
+// Become lets another program go on with the directory of a member that is stopped.
+func (m *Member) Become(name, binary, dataDir string) {
+	m.Name, m.binary, m.data = name, binary, dataDir
+}
+
 // Addr is where the running member serves clients.
 func (m *Member) Addr() string { return m.client }
 
@@ -82,7 +88,12 @@ func (m *Member) Addr() string { return m.client }
 func (m *Member) PeerAddr() string { return m.peer }
 
 // DataDir is the member's data directory.
-func (m *Member) DataDir() string { return filepath.Join(m.dir, "data") }
+func (m *Member) DataDir() string {
+	if m.data != "" {
+		return m.data
+	}
+	return filepath.Join(m.dir, "data")
+}
 
 // WALDir is where the member's write-ahead log lies.
 func (m *Member) WALDir() string { return filepath.Join(m.DataDir(), "member", "wal") }
