@@ -67,11 +67,12 @@ pub enum ConfChangeKind {
 }
 
 /// The cluster's members, those that left, and the version all agree on.
-#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Membership {
     members: BTreeMap<MemberId, Member>,
     removed: BTreeSet<MemberId>,
     cluster_version: Option<Version>,
+    learners_max: usize,
 }
 
 /// Learners of one cluster: etcd's default.
@@ -84,7 +85,8 @@ impl Membership {
         removed: impl IntoIterator<Item = MemberId>,
         cluster_version: Option<Version>,
     ) -> Option<Self> {
-        let mut restored = Self { members: BTreeMap::new(), removed: removed.into_iter().collect(), cluster_version };
+        let removed = removed.into_iter().collect();
+        let mut restored = Self { removed, cluster_version, ..Self::default() };
         for member in members {
             if restored.removed.contains(&member.id) || restored.members.insert(member.id, member).is_some() {
                 return None;
@@ -108,6 +110,17 @@ impl Membership {
     #[must_use]
     pub fn learners(&self) -> usize {
         self.members.values().filter(|member| member.is_learner).count()
+    }
+
+    /// How many members may only listen. Not of the log: all members have to be started with the same limit, as in etcd.
+    #[must_use]
+    pub const fn learners_max(&self) -> usize {
+        self.learners_max
+    }
+
+    /// Sets how many members may only listen.
+    pub const fn limit_learners(&mut self, learners_max: usize) {
+        self.learners_max = learners_max;
     }
 
     /// Whether the id left for good.
@@ -153,6 +166,13 @@ impl Membership {
             | Write::Lease(_)
             | Write::LeaseRemoved(_) => {}
         }
+    }
+}
+
+impl Default for Membership {
+    fn default() -> Self {
+        let (members, removed) = (BTreeMap::new(), BTreeSet::new());
+        Self { members, removed, cluster_version: None, learners_max: LEARNERS_MAX }
     }
 }
 

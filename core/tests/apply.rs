@@ -263,6 +263,12 @@ fn a_membership_change_can_be_refused() {
         let refused = Outcome { reply: Err(rejected), writes: vec![], events: vec![] };
         assert_eq!(change(&store, node, kind.clone()), refused, "{node}: {kind:?}");
     }
+    // The limit on learners is the member's own.
+    let mut membership = store.membership.clone();
+    membership.limit_learners(2);
+    let wider = Store { membership, ..Store::default() };
+    let added = change(&wider, 6, ConfChangeKind::AddLearner(member(6, "http://z")));
+    assert!(matches!(added.reply, Ok(Reply::Members(members)) if members.len() == 3));
     let stranger =
         ConfChange { id: Ticket(1), node: MemberId(9), kind: ConfChangeKind::AddVoter(member(8, "http://z")) };
     let step = advance_to_end(&store, Application::begin_conf_change(stranger), &[1]);

@@ -41,14 +41,7 @@ impl<B: Backend> Member<B> {
         let id = identity::member_id(&urls, &seconds);
         let peer_urls = urls.iter().map(ToString::to_string).collect();
         let added = membership::Member { id, peer_urls, is_learner, ..membership::Member::default() };
-        let now = self.store().membership();
-        if !is_learner && !may_add_voter(&now) {
-            return Err(Refused::NotEnoughStarted.into());
-        }
-        let voters = voters(&now);
-        if 1 < voters.len() && self.connected(&voters) < quorum(voters.len() + 1) {
-            return Err(Refused::Unhealthy.into());
-        }
+        self.check_addition(is_learner)?;
         let change = if is_learner { Proposed::AddLearner(&added) } else { Proposed::AddVoter(&added) };
         let members = self.change_members(id, change).await?;
         Ok((added, members))
@@ -59,17 +52,7 @@ impl<B: Backend> Member<B> {
     /// # Errors
     /// etcd's status.
     pub async fn remove_member(&self, id: MemberId) -> Result<Vec<membership::Member>, Status> {
-        let now = self.store().membership();
-        if !now.get(id).is_some_and(|member| member.is_learner) {
-            if !may_remove_voter(&now, id) {
-                return Err(Refused::NotEnoughStarted.into());
-            }
-            let is_down = id != self.identity().member && self.transport().active_since(id).is_none();
-            let voters = voters(&now);
-            if !is_down && self.connected(&voters) < 2 + (voters.len() - 1) / 2 {
-                return Err(Refused::Unhealthy.into());
-            }
-        }
+        self.check_removal(id)?;
         self.change_members(id, Proposed::Remove).await
     }
 
@@ -118,7 +101,7 @@ impl<B: Backend> Member<B> {
         if u128::from(matched.0) * 100 < u128::from(progress.own.0) * u128::from(READY_PERCENT) {
             return Err(Refused::LearnerNotReady.into());
         }
-        if !may_promote(&self.store().membership()) {
+        if self.limits().strict_reconfig && !may_promote(&self.store().membership()) {
             return Err(Refused::NotEnoughStarted.into());
         }
         self.change_members(id, Proposed::Promote).await
@@ -172,6 +155,39 @@ impl<B: Backend> Member<B> {
                 None => tokio::time::sleep(AGAIN).await,
             }
         }
+    }
+
+    /// Whether the majority survives that one more member joins and does not come.
+    fn check_addition(&self, is_learner: bool) -> Result<(), Refused> {
+        let now = self.store().membership();
+        if !self.limits().strict_reconfig {
+            return Ok(());
+        }
+        if !is_learner && !may_add_voter(&now) {
+            return Err(Refused::NotEnoughStarted);
+        }
+        let voters = voters(&now);
+        if 1 < voters.len() && self.connected(&voters) < quorum(voters.len() + 1) {
+            return Err(Refused::Unhealthy);
+        }
+        Ok(())
+    }
+
+    /// Whether the majority survives without this member. Nobody counts on one that is down, nor on a learner.
+    fn check_removal(&self, id: MemberId) -> Result<(), Refused> {
+        let now = self.store().membership();
+        if !self.limits().strict_reconfig || now.get(id).is_some_and(|member| member.is_learner) {
+            return Ok(());
+        }
+        if !may_remove_voter(&now, id) {
+            return Err(Refused::NotEnoughStarted);
+        }
+        let is_down = id != self.identity().member && self.transport().active_since(id).is_none();
+        let voters = voters(&now);
+        if !is_down && self.connected(&voters) < 2 + (voters.len() - 1) / 2 {
+            return Err(Refused::Unhealthy);
+        }
+        Ok(())
     }
 
     async fn change_members(&self, id: MemberId, change: Proposed<'_>) -> Result<Vec<membership::Member>, Status> {

@@ -245,6 +245,7 @@ fn limits<D: Disk, B: Backend>(config: &Config, booted: &Booted<D, B>) -> Reques
     let request_bytes_max = usize::try_from(config.limits.request_bytes_max).unwrap_or(usize::MAX);
     let cut = config.watch.limits.fragment_bytes;
     RequestLimits {
+        strict_reconfig: config.limits.strict_reconfig,
         request_bytes_max,
         txn_ops_max: usize::try_from(config.limits.txn_ops_max).unwrap_or(usize::MAX),
         timeout: Duration::from_secs(5) + 2 * config.raft.election,

@@ -56,7 +56,7 @@ pub struct Data {
     pub places: Places,
     /// Committed entries between two snapshot files.
     pub snapshot_entries: u64,
-    /// Entries that stay in memory for slow members.
+    /// Entries kept in memory for slow members.
     pub catch_up_entries: u64,
     /// Log segments kept; 0 for all.
     pub wals_max: u64,
@@ -93,6 +93,8 @@ pub struct Raft {
 /// What a client may ask for.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Limits {
+    /// Whether changes of the membership that endanger the majority are refused.
+    pub strict_reconfig: bool,
     /// Operations of one transaction.
     pub txn_ops_max: u64,
     /// Bytes of one request.

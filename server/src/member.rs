@@ -51,6 +51,8 @@ pub struct Identity {
 /// What one request may ask for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RequestLimits {
+    /// Whether changes of the membership that endanger the majority are refused.
+    pub strict_reconfig: bool,
     /// Bytes of an encoded request.
     pub request_bytes_max: usize,
     /// Operations in one transaction.

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use detcd_core::ids::MemberId;
 use detcd_core::raft;
-use detcd_io::boot::asked::Asked;
+use detcd_io::boot::asked::{Asked, Recovery};
 use detcd_io::boot::execute::{BootError, Booted, Start, boot};
 use detcd_io::boot::found::{Found, Presence};
 use detcd_io::boot::inspect::inspect;
@@ -121,11 +121,14 @@ impl Counters {
 
 /// Runs a member until a signal or a failure ends it: one life, or several if leaders send their store.
 pub(crate) fn run(config: &Config, log: &Log) -> Result<Ended, Failure> {
+    let mut config = config.clone();
     loop {
-        match run_once(config, log)? {
+        match run_once(&config, log)? {
             Ended::Installing => tracing::info!("starting again"),
             ended => return Ok(ended),
         }
+        // Those who sent the store have come since: they are not to be given up.
+        config.asked.recovery = Recovery::Ordinary;
     }
 }
 

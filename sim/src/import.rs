@@ -115,6 +115,7 @@ fn asked() -> Start {
             token: String::new(),
             state: ClusterState::New,
             advertise_peer_urls: Vec::new(),
+            learners_max: 1,
             recovery: Recovery::Ordinary,
             others: None,
             resolved: BTreeMap::new(),

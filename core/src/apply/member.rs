@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use super::{Outcome, Step, Write};
 use crate::command::ClusterMemberAttrSetRequest;
 use crate::ids::MemberId;
-use crate::membership::{ConfChange, ConfChangeKind, LEARNERS_MAX, Member, Membership};
+use crate::membership::{ConfChange, ConfChangeKind, Member, Membership};
 use crate::reply::{Rejected, Reply};
 
 /// Carries out a membership change, with the checks that etcd makes once more when it is applied.
@@ -26,7 +26,7 @@ pub(super) fn conf_change(membership: &Membership, change: ConfChange) -> Step {
         ConfChangeKind::AddLearner(member) => {
             // An id or a URL that is taken is the better reason.
             match add(membership, Member { is_learner: true, ..member }) {
-                Step::Done(outcome) if outcome.reply.is_ok() && LEARNERS_MAX <= membership.learners() => {
+                Step::Done(outcome) if outcome.reply.is_ok() && membership.learners_max() <= membership.learners() => {
                     Step::refuse(Rejected::TooManyLearners)
                 }
                 step => step,

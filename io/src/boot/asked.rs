@@ -25,7 +25,7 @@ pub enum ClusterState {
 pub enum Recovery {
     /// All of it: the ordinary start.
     Ordinary,
-    /// `--force-new-cluster`: only this member.
+    /// `--force-new-cluster`: only this member. A member that has never run is founded as always.
     ForceNewCluster,
 }
 
@@ -42,6 +42,8 @@ pub struct Asked {
     pub state: ClusterState,
     /// `--initial-advertise-peer-urls`.
     pub advertise_peer_urls: Vec<Url>,
+    /// `--max-learners`: how many members may only listen.
+    pub learners_max: usize,
     /// Whether the rest of the cluster is given up.
     pub recovery: Recovery,
     /// What members of the initial cluster say that run already. Asked only where nothing is on the disk.
@@ -131,6 +133,7 @@ mod tests {
             token: "t".to_owned(),
             state: ClusterState::New,
             advertise_peer_urls: url::parse_list(advertise).unwrap(),
+            learners_max: 1,
             recovery: Recovery::Ordinary,
             resolved: BTreeMap::new(),
             others: None,

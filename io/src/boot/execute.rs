@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::path::{Path, PathBuf};
 
-use detcd_core::ids::{Index, Term, Ticket};
+use detcd_core::ids::{Index, MemberId, Term, Ticket};
 use detcd_core::membership::{ConfChangeKind, Member};
 use detcd_core::raft::{
     Change, Config, Configuration, Entry, EntryKind, HardState, Malformed, Mark, Raft, Restored, Sync, Write,
@@ -14,7 +14,8 @@ use detcd_core::raft::{
 use detcd_proto::raftpb;
 use prost::Message as _;
 
-use super::asked::Asked;
+use super::asked::{Asked, Recovery};
+use super::forced;
 use super::found::Presence;
 use super::import::import;
 use super::inspect::{Claim, Places, claim, inspect, settle};
@@ -142,7 +143,7 @@ where
     make_dir(disk, &start.places.snap()).await?;
     make_dir(disk, &start.places.store()).await?;
     let believed = snap::newest_name(disk, &start.places.snap()).await?.unwrap_or(Mark::ZERO);
-    let (wal, recovered, base) = Wal::open_newest(disk.clone(), options, believed).await?;
+    let (mut wal, mut recovered, base) = Wal::open_newest(disk.clone(), options, believed).await?;
     let directory = start.places.store();
     let backend = open(directory.clone()).await?;
     if !mutated!(start, StoreNameNotSynced) {
@@ -154,12 +155,13 @@ where
     store.infect(start.mutant)?;
     check_applied(store.applied(), base, &recovered.entries)
         .map_err(|cause| Fault::Unfit { path: directory, cause })?;
+    let metadata = recovered.metadata;
+    check_membership(&store, metadata.member, start.asked.learners_max)?;
+    if start.asked.recovery == Recovery::ForceNewCluster && !matches!(plan, Plan::Create(_)) {
+        forced::force(&mut wal, &mut recovered, base, &store).await?;
+    }
     let applied = store.applied().index;
     let configuration = configuration(&store, &recovered.entries, recovered.hard_state.commit)?;
-    let metadata = recovered.metadata;
-    if store.membership().is_removed(metadata.member) {
-        return Err(Refusal::Removed.into());
-    }
     let restored =
         Restored { hard_state: recovered.hard_state, base, configuration, entries: recovered.entries, applied };
     let raft =
@@ -176,6 +178,16 @@ where
         #[cfg(mutants)]
         mutant: start.mutant,
     })
+}
+
+/// Whether this member may still be one, and the others are as many as it takes.
+fn check_membership<B: Backend>(store: &Store<B>, own: MemberId, learners_max: usize) -> Result<(), Refusal> {
+    let membership = store.membership();
+    if membership.is_removed(own) {
+        return Err(Refusal::Removed);
+    }
+    store.limit_learners(learners_max);
+    if learners_max < membership.learners() { Err(Refusal::TooManyLearners) } else { Ok(()) }
 }
 
 /// What the log no longer holds was in the store alone. Nothing is made in its place.

@@ -15,6 +15,7 @@
 
 pub mod asked;
 pub mod execute;
+mod forced;
 pub mod found;
 pub mod fuzz;
 pub mod identity;

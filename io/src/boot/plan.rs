@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use detcd_core::ids::MemberId;
 use detcd_core::membership::Member;
 
-use super::asked::{Asked, ClusterState, Members, Recovery, cluster_of_one, parse_members};
+use super::asked::{Asked, ClusterState, Members, cluster_of_one, parse_members};
 use super::found::{Found, MemberFound, Presence};
 use super::identity::{ClusterId, Founder, Founding, cluster_id, founders, founding_entries};
 use super::machine::{FDS_RESERVED, Gate, Machine};
@@ -138,9 +138,6 @@ pub fn plan(found: &Found, asked: &Asked, machine: &Machine) -> Result<Planned, 
     if machine.fd_limit <= FDS_RESERVED {
         return Err(Refusal::FdLimit { limit: machine.fd_limit });
     }
-    if let Recovery::ForceNewCluster = asked.recovery {
-        return Err(Refusal::NotBuilt { what: "--force-new-cluster".to_owned(), reason: "force_new_cluster" });
-    }
     let plan = match found {
         Found::Absent | Found::Empty => create(asked)?,
         Found::Foreign { names } => {
@@ -212,6 +209,9 @@ fn create(asked: &Asked) -> Result<Plan, Refusal> {
 /// Joins a cluster that runs. It knows this member already: by its peer URLs, under an id that was made when it was added.
 fn join(asked: &Asked, named: &Members) -> Result<Plan, Refusal> {
     let Some(others) = &asked.others else { return Err(Refusal::NobodyToJoin) };
+    if asked.learners_max < others.members.iter().filter(|member| member.is_learner).count() {
+        return Err(Refusal::TooManyLearners);
+    }
     if named.len() != others.members.len() {
         return Err(Refusal::JoinMismatch { cause: "member count is unequal".to_owned() });
     }

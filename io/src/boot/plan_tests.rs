@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::asked::Others;
+use super::super::asked::{Others, Recovery};
 use super::*;
 
 /// Others say that these are the members of cluster 5.
@@ -26,6 +26,7 @@ fn asked() -> Asked {
         token: "etcd-cluster".to_owned(),
         state: ClusterState::New,
         advertise_peer_urls: url::parse_list("http://localhost:2380").unwrap(),
+        learners_max: 1,
         recovery: Recovery::Ordinary,
         others: None,
         resolved: BTreeMap::new(),
@@ -253,6 +254,17 @@ fn flags_decide_only_where_there_is_no_log() {
             "refuse join: error validating peerURLs: unmatched member while checking PeerURLs (b=http://2.2.2.2:2380)",
         ),
         (
+            Asked {
+                learners_max: 0,
+                others: Some(Others {
+                    cluster: ClusterId(5),
+                    members: vec![Member { id: MemberId(7), is_learner: true, ..Member::default() }],
+                }),
+                ..existing(cluster("a", "a=http://1.1.1.1:2380", default_url))
+            },
+            "refuse too_many_learners: membership: too many learner members in cluster",
+        ),
+        (
             // The id that its URL and the token give, and it has published where clients reach it.
             known(cluster("a", many, "http://1.1.1.1:2380"), &[(0x9cb2_31a5_02b0_f225, &["http://1.1.1.1:2380"])]),
             "refuse already_bootstrapped: member 9cb231a502b0f225 has already been bootstrapped",
@@ -265,20 +277,15 @@ fn flags_decide_only_where_there_is_no_log() {
             existing(cluster("c", many, default_url)),
             "refuse initial_cluster: couldn't find local name \"c\" in the initial cluster configuration",
         ),
-        (
-            Asked { recovery: Recovery::ForceNewCluster, ..asked() },
-            "refuse force_new_cluster: --force-new-cluster is not built yet in detcd",
-        ),
+        (Asked { recovery: Recovery::ForceNewCluster, ..asked() }, DEFAULT),
     ];
     let log = member(true, true, false);
     for (asked, expected) in rows {
         for fresh in [Found::Absent, Found::Empty, member(false, false, false)] {
             assert_eq!(told(&plan(&fresh, &asked, &machine("amd64"))), expected, "{asked:?}");
         }
-        if asked.recovery == Recovery::Ordinary {
-            let again = told(&plan(&log, &asked, &machine("amd64")));
-            assert_eq!(again, "restart, store Present", "a member that exists does not look at {asked:?}");
-        }
+        let again = told(&plan(&log, &asked, &machine("amd64")));
+        assert_eq!(again, "restart, store Present", "a member that exists does not look at {asked:?}");
     }
 }
 

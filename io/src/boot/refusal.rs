@@ -105,6 +105,9 @@ pub enum Refusal {
         "the member has been permanently removed from the cluster; the data-dir used by this member must be removed"
     )]
     Removed,
+    /// More learners than this member was told to take.
+    #[error("membership: too many learner members in cluster")]
+    TooManyLearners,
     /// Something etcd can do and detcd cannot yet.
     #[error("{what} is not built yet in detcd")]
     NotBuilt {
@@ -133,6 +136,7 @@ impl Refusal {
             Self::NobodyToJoin | Self::JoinMismatch { .. } => "join",
             Self::AlreadyBootstrapped { .. } => "already_bootstrapped",
             Self::Removed => "removed",
+            Self::TooManyLearners => "too_many_learners",
             Self::NotBuilt { reason, .. } => reason,
         }
     }
@@ -172,6 +176,7 @@ impl Refusal {
             }
             Self::JoinMismatch { .. } => "--initial-cluster must name exactly the members that 'member list' shows, this one among them".to_owned(),
             Self::Removed => "a removed member cannot come back: add a new one, with an empty data directory".to_owned(),
+            Self::TooManyLearners => "--max-learners must be the same for all members".to_owned(),
             Self::NotBuilt { .. } => String::new(),
         }
     }

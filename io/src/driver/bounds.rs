@@ -26,6 +26,10 @@ pub const APPLY_KEYS_PER_TURN: usize = 4_096;
 pub const OVERLAY_BYTES_MAX: usize = 64 << 20;
 /// Changes applied and not yet durable. Beyond it: apply waits for the committer.
 pub const OVERLAY_OPERATIONS_MAX: usize = 100_000;
+/// Entries kept in memory behind the applied index for slow members, if nothing else is asked for (etcd's catch-up entries).
+pub const CATCH_UP_ENTRIES: u64 = 5_000;
+/// Entries beyond those kept that gather until the engine forgets them, however many are kept.
+pub const TRIM_ENTRIES_MOST: u64 = CATCH_UP_ENTRIES;
 /// Bytes of replies that are being prepared or that their clients have not taken yet, all clients together. Beyond it requests wait, then get `too many requests`.
 pub const REPLY_BYTES_MAX: usize = 512 << 20;
 /// Keys that a read looks at between two yields to others.

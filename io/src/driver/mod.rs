@@ -55,7 +55,7 @@ pub struct Settings {
     pub overlay_max: OverlayMax,
     /// Applied entries between two log snapshots.
     pub snapshot_entries: u64,
-    /// Entries that stay in memory behind the applied index for slow members.
+    /// Entries kept in memory behind the applied index for slow members.
     pub catch_up_entries: u64,
     /// The base of the log at start: the newest mark.
     pub marked: Index,
@@ -487,7 +487,7 @@ impl<B: Backend> Driver<B> {
     fn trim(&mut self, applied: Index) {
         let kept = self.durable.catch_up_entries();
         let upto = Index(applied.0.saturating_sub(kept));
-        if self.durable.trimmed.plus(kept.max(1)) <= upto {
+        if self.durable.trimmed.plus(kept.clamp(1, bounds::TRIM_ENTRIES_MOST)) <= upto {
             self.durable.trimmed = upto;
             self.raft.step(Input::Trimmed { upto }, &mut self.effects);
         }

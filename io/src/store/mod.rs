@@ -114,6 +114,11 @@ impl<B: Backend> Store<B> {
         Arc::clone(&self.read().membership)
     }
 
+    /// Sets how many members may only listen.
+    pub fn limit_learners(&self, learners_max: usize) {
+        Arc::make_mut(&mut self.write().membership).limit_learners(learners_max);
+    }
+
     /// Which alarms are raised now.
     #[must_use]
     pub fn alarms(&self) -> Arc<Alarms> {

@@ -173,6 +173,11 @@ impl<D: Disk> Wal<D> {
         &self.stats
     }
 
+    /// The directory it is in.
+    pub fn dir(&self) -> &Path {
+        &self.options.dir
+    }
+
     /// Whose log it is.
     pub const fn metadata(&self) -> Metadata {
         self.metadata

@@ -82,6 +82,7 @@ pub(crate) fn start(data_dir: &Path) -> Start {
             token: String::new(),
             state: ClusterState::New,
             advertise_peer_urls: Vec::new(),
+            learners_max: 1,
             recovery: Recovery::Ordinary,
             others: None,
             resolved: BTreeMap::new(),

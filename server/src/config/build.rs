@@ -9,6 +9,7 @@ use std::time::Duration;
 use detcd_io::boot::asked::{Asked, ClusterState, Recovery, cluster_of_one};
 use detcd_io::boot::inspect::Places;
 use detcd_io::boot::url::{Scheme, Url};
+use detcd_io::driver::bounds;
 use detcd_io::store::copying::Chunk;
 use detcd_io::store::overlay::OverlayMax;
 use detcd_io::sweeper::Pace;
@@ -52,6 +53,7 @@ pub fn build(settings: &Settings, lines: &mut Vec<Line>) -> Result<Config, Refus
         },
         raft: raft(settings),
         limits: Limits {
+            strict_reconfig: settings.switch("strict-reconfig-check"),
             txn_ops_max: settings.unsigned("max-txn-ops"),
             request_bytes_max: settings.unsigned("max-request-bytes"),
             streams_max: u32::try_from(settings.unsigned("max-concurrent-streams")).unwrap_or(u32::MAX),
@@ -140,7 +142,8 @@ fn asked(settings: &Settings, advertise_peer_urls: Vec<Url>) -> Asked {
         token: settings.text("initial-cluster-token").to_owned(),
         state,
         advertise_peer_urls,
-        recovery: Recovery::Ordinary,
+        learners_max: usize::try_from(settings.signed("max-learners")).unwrap_or(0),
+        recovery: if settings.switch("force-new-cluster") { Recovery::ForceNewCluster } else { Recovery::Ordinary },
         others: None,
         resolved: BTreeMap::new(),
     }
@@ -158,7 +161,10 @@ fn data(settings: &Settings, name: &str, lines: &mut Vec<Line>) -> Data {
     Data {
         places: Places::new(PathBuf::from(data_dir), wal_dir),
         snapshot_entries: settings.unsigned("snapshot-count"),
-        catch_up_entries: settings.unsigned("snapshot-catchup-entries"),
+        catch_up_entries: match settings.unsigned("snapshot-catchup-entries") {
+            0 => bounds::CATCH_UP_ENTRIES,
+            entries => entries,
+        },
         wals_max: settings.unsigned("max-wals"),
         snapshots_max: settings.unsigned("max-snapshots"),
     }

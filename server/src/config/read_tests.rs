@@ -178,7 +178,6 @@ fn what_is_not_built_is_refused_by_name_and_taken_at_its_default() {
         ("--discovery-srv=d", "--discovery-srv is not built yet in detcd"),
         ("--discovery-endpoints=e --discovery-token=t", "--discovery-endpoints is not built yet in detcd"),
         ("--feature-gates=InitialCorruptCheck=true", "--feature-gates is not built yet in detcd"),
-        ("--force-new-cluster", "--force-new-cluster is not built yet in detcd"),
         ("--raft-read-timeout=6s", "--raft-read-timeout is not built yet in detcd"),
         ("--listen-peer-urls=https://1.1.1.1:1", "the scheme https in --listen-peer-urls is not built yet in detcd"),
         (
@@ -221,6 +220,7 @@ fn sources_set_what_they_say() {
         let data = &config.data;
         format!("{} {} {} {}", data.snapshot_entries, data.catch_up_entries, data.wals_max, data.snapshots_max)
     };
+    let alone: Fact = |config| format!("{} {:?}", config.asked.learners_max, config.asked.recovery);
     let compaction: Fact = |config| format!("{:?} {:?}", config.store.retention, config.store.sweeps);
     let votes: Fact = |config| format!("{}", config.raft.pre_vote);
     let rows: Vec<(&str, &str, &str, Fact, &str)> = vec![
@@ -244,7 +244,7 @@ fn sources_set_what_they_say() {
             "",
             "",
             limits,
-            "Limits { txn_ops_max: 128, request_bytes_max: 1572864, streams_max: 4294967295, quota_bytes: 2147483648 }",
+            "Limits { strict_reconfig: true, txn_ops_max: 128, request_bytes_max: 1572864, streams_max: 4294967295, quota_bytes: 2147483648 }",
         ),
         ("", "", "", logging, "Logging { threshold: Info, format: Json, output: Stderr }"),
         ("", "", "", client, "[\"http://localhost:2379\"]"),
@@ -264,11 +264,11 @@ fn sources_set_what_they_say() {
         ("--listen-client-urls= --advertise-client-urls=http://a:1", "", "", client, "[\"http://localhost:2379\"]"),
         ("--backend-batch-interval 5ms --backend-batch-limit 7", "", "", batch, "5ms 7"),
         (
-            "--max-txn-ops 1 --max-request-bytes 2 --max-concurrent-streams 3 --quota-backend-bytes -4",
+            "--strict-reconfig-check=false --max-txn-ops 1 --max-request-bytes 2 --max-concurrent-streams 3 --quota-backend-bytes -4",
             "",
             "",
             limits,
-            "Limits { txn_ops_max: 1, request_bytes_max: 2, streams_max: 3, quota_bytes: -4 }",
+            "Limits { strict_reconfig: false, txn_ops_max: 1, request_bytes_max: 2, streams_max: 3, quota_bytes: -4 }",
         ),
         (
             "--log-level debug --log-format console --log-outputs stdout",
@@ -277,7 +277,11 @@ fn sources_set_what_they_say() {
             logging,
             "Logging { threshold: Debug, format: Console, output: Stdout }",
         ),
-        ("--snapshot-count 1 --snapshot-catchup-entries 7 --max-wals 2 --max-snapshots 3", "", "", kept, "1 7 2 3"),
+        ("--snapshot-count 1 --snapshot-catchup-entries 4 --max-wals 2 --max-snapshots 3", "", "", kept, "1 4 2 3"),
+        ("--snapshot-catchup-entries 0", "", "", kept, "10000 5000 5 5"),
+        ("", "", "", alone, "1 Ordinary"),
+        ("--force-new-cluster --max-learners 3", "", "", alone, "3 ForceNewCluster"),
+        ("--max-learners=-1", "", "", alone, "0 Ordinary"),
         ("--pre-vote=false", "", "", votes, "false"),
         (
             "--listen-client-urls http://[::1]:2,http://1.1.1.1:1,http://[::1]:2 --advertise-client-urls http://a:1",

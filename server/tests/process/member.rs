@@ -68,6 +68,11 @@ impl Home {
         self.args = vec![format!("--initial-cluster-state={state}")];
     }
 
+    /// From now on the member is started to go on alone.
+    pub(crate) fn force(&mut self) {
+        self.args.push("--force-new-cluster".to_owned());
+    }
+
     /// The same with more arguments.
     pub(crate) fn with(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(|arg| (*arg).to_owned()));

@@ -1,5 +1,6 @@
 //! Clusters of real processes on loopback: killed, stopped, grown, wiped and cut, under a load that is checked afterwards.
 
+mod forced;
 mod growth;
 mod kills;
 mod leadership;
