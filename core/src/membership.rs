@@ -37,6 +37,15 @@ pub struct Version {
     pub patch: u64,
 }
 
+/// The way of a cluster to an older version.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Downgrade {
+    /// Whether the cluster is on it.
+    pub enabled: bool,
+    /// Where it leads; empty if the cluster is not on it.
+    pub target: String,
+}
+
 /// A committed change of the membership.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct ConfChange {
@@ -72,6 +81,7 @@ pub struct Membership {
     members: BTreeMap<MemberId, Member>,
     removed: BTreeSet<MemberId>,
     cluster_version: Option<Version>,
+    downgrade: Downgrade,
     learners_max: usize,
 }
 
@@ -140,6 +150,12 @@ impl Membership {
         self.cluster_version
     }
 
+    /// Whether the cluster is on its way to an older version.
+    #[must_use]
+    pub const fn downgrade(&self) -> &Downgrade {
+        &self.downgrade
+    }
+
     /// Whether some member is reached at this peer URL.
     #[must_use]
     pub fn has_peer_url(&self, url: &str) -> bool {
@@ -158,6 +174,7 @@ impl Membership {
                 self.removed.insert(*id);
             }
             Write::ClusterVersion(version) => self.cluster_version = Some(*version),
+            Write::Downgrade(downgrade) => self.downgrade = downgrade.clone(),
             Write::Row { .. }
             | Write::Tombstone { .. }
             | Write::Compacted(_)
@@ -172,7 +189,7 @@ impl Membership {
 impl Default for Membership {
     fn default() -> Self {
         let (members, removed) = (BTreeMap::new(), BTreeSet::new());
-        Self { members, removed, cluster_version: None, learners_max: LEARNERS_MAX }
+        Self { members, removed, cluster_version: None, downgrade: Downgrade::default(), learners_max: LEARNERS_MAX }
     }
 }
 

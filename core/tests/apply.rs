@@ -4,10 +4,10 @@ use detcd_core::alarm::Alarm;
 use detcd_core::apply::{Application, Event, EventKind, Outcome, Step, Write};
 use detcd_core::command::{
     AlarmAction, AlarmKind, AlarmRequest, AuthCommand, ClusterMemberAttrSetRequest, ClusterVersionSetRequest, Command,
-    CompactionRequest, DeleteRangeRequest, Op, PutRequest, RangeRequest, TxnRequest,
+    CompactionRequest, DeleteRangeRequest, DowngradeInfoSetRequest, Op, PutRequest, RangeRequest, TxnRequest,
 };
 use detcd_core::ids::{LeaseId, MemberId, Revision, Ticket};
-use detcd_core::membership::{ConfChange, ConfChangeKind, Member, Membership, Version};
+use detcd_core::membership::{ConfChange, ConfChangeKind, Downgrade, Member, Membership, Version};
 use detcd_core::mvcc::{KeyValue, ReadPoint};
 use detcd_core::reply::{DeleteRangeReply, PutReply, RangeAt, Rejected, Reply};
 
@@ -192,11 +192,25 @@ fn a_range_in_the_log_is_read_by_who_answers() {
 #[test]
 fn what_is_not_built_stops_the_member() {
     let store = Store::default();
-    for (command, name) in [
-        (Command::Auth(AuthCommand::Enable), "authentication"),
-        (Command::DowngradeInfoSet(Default::default()), "downgrade"),
-    ] {
-        assert_eq!(advance_to_end(&store, Application::begin(command), &[1]), Step::Unbuilt(name));
+    let enable = Application::begin(Command::Auth(AuthCommand::Enable));
+    assert_eq!(advance_to_end(&store, enable, &[1]), Step::Unbuilt("authentication"));
+}
+
+#[test]
+fn a_downgrade_is_remembered_until_it_is_given_up() {
+    let store = Store::default();
+    let mut membership = Membership::default();
+    for (enabled, target) in [(true, "3.6.0"), (false, "")] {
+        // The version of one that ends is nobody's.
+        let request = DowngradeInfoSetRequest { enabled, version: "3.6.0".to_owned() };
+        let outcome = store.outcome(Command::DowngradeInfoSet(request), &[1]);
+        let downgrade = Downgrade { enabled, target: target.to_owned() };
+        assert_eq!(
+            (outcome.reply, &outcome.writes[..]),
+            (Ok(Reply::Empty), &[Write::Downgrade(downgrade.clone())][..])
+        );
+        membership.on_write(&outcome.writes[0]);
+        assert_eq!(*membership.downgrade(), downgrade);
     }
 }
 

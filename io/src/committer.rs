@@ -51,6 +51,11 @@ pub enum Completion {
         /// Its size now.
         size: Size,
     },
+    /// The disk has no room for the `.snap` file of this index; another one is made later.
+    NoRoomToSnapshot {
+        /// Its index.
+        index: Index,
+    },
     /// The `.snap` file of this index is durable.
     Snapshotted {
         /// Its index.
@@ -144,9 +149,16 @@ impl<B: Backend, D: Disk> Committer<B, D> {
             Job::Commit(batch) => self.commit(&batch).await,
             Job::Snapshot(file) => {
                 let began = Instant::now();
-                snap::save(&self.disk, &self.places.snap, &file).await?;
+                let index = file.mark.index;
+                match snap::save(&self.disk, &self.places.snap, &file).await {
+                    Err(fault) if fault.is_no_room() => {
+                        tracing::error!(%fault, "no room for a snapshot file; another one is made later");
+                        return Ok(Some(Completion::NoRoomToSnapshot { index }));
+                    }
+                    saved => saved?,
+                }
                 self.stats.snap.observe(began.elapsed());
-                Ok(Some(Completion::Snapshotted { index: file.mark.index }))
+                Ok(Some(Completion::Snapshotted { index }))
             }
             Job::Purge => {
                 wal::purge(&self.disk, &self.places.wal, self.places.wals_max).await?;

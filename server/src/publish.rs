@@ -9,13 +9,14 @@ use detcd_io::codec::entry::Field;
 use detcd_io::store::backend::Backend;
 use detcd_proto::membershippb;
 
+use crate::downgrade;
 use crate::member::Member;
 
 /// The version that a cluster of such members agrees on.
 pub const CLUSTER_VERSION: Version = Version::new(3, 7, 0);
 
 /// What a cluster whose members cannot be asked is taken for, as by etcd.
-const VERSION_LEAST: Version = Version::new(3, 0, 0);
+pub const VERSION_LEAST: Version = Version::new(3, 0, 0);
 
 /// The pause between two looks at the members' versions, as in etcd.
 const VERSION_PAUSE: Duration = Duration::from_secs(4);
@@ -34,8 +35,8 @@ pub async fn publish<B: Backend>(member: &Member<B>, client_urls: &[String]) {
     until_applied(member, Field::ClusterMemberAttrSet, &set).await;
 }
 
-/// Keeps the cluster's version at what its oldest member speaks, while this member leads: at once where there is nobody to ask, otherwise every few seconds, as etcd does. The
-/// version never goes down. Ends with the member.
+/// Keeps the cluster's version at what its oldest member speaks, while this member leads: at once where there is nobody to ask, otherwise every few seconds, as etcd does.
+/// Ends with the member.
 pub async fn decide_versions<B: Backend>(member: &Member<B>) {
     let asker = member.asker();
     while !asker.is_closed() {
@@ -56,22 +57,16 @@ pub async fn decide_versions<B: Backend>(member: &Member<B>) {
     }
 }
 
-/// The version to set, if another one is due: the oldest that a member speaks. As long as a member cannot be asked, what was decided stays; and if nothing was, the members
-/// are taken for as old as can be.
+/// The version to set, if another one is due, after everybody was asked.
 async fn version_to_set<B: Backend>(member: &Member<B>) -> Option<Version> {
     let membership = member.store().membership();
-    let decided = membership.cluster_version();
     let mut oldest = Some(CLUSTER_VERSION);
     for other in membership.iter().filter(|other| other.id != member.identity().member) {
         let told = member.forward().versions(other.peer_urls.clone()).await.ok();
         let told = told.map(|told| Version::new(told.server.major, told.server.minor, 0));
         oldest = oldest.zip(told).map(|(oldest, told)| oldest.min(told));
     }
-    match (decided, oldest) {
-        (None, oldest) => Some(oldest.unwrap_or(VERSION_LEAST)),
-        (Some(decided), Some(oldest)) => (decided < oldest).then_some(oldest),
-        (Some(_), None) => None,
-    }
+    downgrade::version_to_set(membership.cluster_version(), oldest, membership.downgrade())
 }
 
 async fn until_applied<B: Backend>(member: &Member<B>, field: Field, message: &impl prost::Message) {

@@ -17,6 +17,10 @@ pub enum Refused {
     NoLeader,
     /// A linearizable read or membership question took longer than the request timeout.
     Timeout,
+    /// The same, and a leader was lost shortly before this member was elected.
+    TimeoutLeaderFailed,
+    /// The same, and the leader or the majority was not connected all the time.
+    TimeoutConnectionLost,
     /// A proposal found no leader within the request timeout.
     DeadlineExceeded,
     /// The metadata `client-api-version` is not text.
@@ -41,6 +45,18 @@ pub enum Refused {
     LearnerNotReady,
     /// A learner does not do this.
     Learner,
+    /// The target of a downgrade is no version.
+    DowngradeFormat,
+    /// The target of a downgrade is not one minor version below the cluster's.
+    DowngradeTarget,
+    /// The cluster has not agreed on a version yet.
+    NoClusterVersion,
+    /// There is a downgrade already.
+    DowngradeInProcess,
+    /// There is no downgrade to cancel.
+    NoDowngrade,
+    /// The action is none.
+    UnknownMethod,
 }
 
 /// What a rejection says to a client.
@@ -99,6 +115,12 @@ pub const fn refused(why: Refused) -> (Code, &'static str) {
         Refused::TooLarge => (Code::InvalidArgument, "etcdserver: request is too large"),
         Refused::NoLeader => (Code::Unavailable, "etcdserver: no leader"),
         Refused::Timeout => (Code::Unavailable, "etcdserver: request timed out"),
+        Refused::TimeoutLeaderFailed => {
+            (Code::Unavailable, "etcdserver: request timed out, possibly due to previous leader failure")
+        }
+        Refused::TimeoutConnectionLost => {
+            (Code::Unavailable, "etcdserver: request timed out, possibly due to connection lost")
+        }
         Refused::DeadlineExceeded => (Code::DeadlineExceeded, "context deadline exceeded"),
         Refused::ClientApiVersion => (Code::InvalidArgument, "etcdserver: invalid client api version"),
         Refused::Stopped => (Code::Unavailable, "etcdserver: server stopped"),
@@ -116,6 +138,16 @@ pub const fn refused(why: Refused) -> (Code, &'static str) {
             (Code::FailedPrecondition, "etcdserver: can only promote a learner member which is in sync with leader")
         }
         Refused::Learner => (Code::FailedPrecondition, "etcdserver: rpc not supported for learner"),
+        Refused::DowngradeFormat => (Code::InvalidArgument, "etcdserver: wrong downgrade target version format"),
+        Refused::DowngradeTarget => (Code::InvalidArgument, "etcdserver: invalid downgrade target version"),
+        Refused::NoClusterVersion => {
+            (Code::FailedPrecondition, "etcdserver: cluster version not found during downgrade")
+        }
+        Refused::DowngradeInProcess => {
+            (Code::FailedPrecondition, "etcdserver: cluster has a downgrade job in progress")
+        }
+        Refused::NoDowngrade => (Code::FailedPrecondition, "etcdserver: no inflight downgrade job"),
+        Refused::UnknownMethod => (Code::Unknown, "etcdserver: unknown method"),
     }
 }
 

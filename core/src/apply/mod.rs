@@ -6,15 +6,16 @@
 //! has changed nothing; one that this version cannot carry out stops the member instead of being skipped.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
 use crate::alarm::Alarm;
-use crate::command::{Command, CompactionRequest, PutRequest, TxnRequest};
+use crate::command::{Command, CompactionRequest, DowngradeInfoSetRequest, PutRequest, TxnRequest};
 use crate::ids::{LeaseId, MemberId, Revision};
 use crate::lease::LeaseRow;
-use crate::membership::{ConfChange, Member, Version};
+use crate::membership::{ConfChange, Downgrade, Member, Version};
 use crate::mvcc::delete::DeleteRun;
 use crate::mvcc::draft::{Draft, Reread};
 use crate::mvcc::txn::TxnRun;
@@ -61,6 +62,8 @@ pub enum Write {
     MemberRemoved(MemberId),
     /// The version that all members speak.
     ClusterVersion(Version),
+    /// The cluster sets out for an older version, or gives that up.
+    Downgrade(Downgrade),
     /// History before this revision is no longer readable, and its rows may be removed.
     Compacted(i64),
     /// An alarm is raised.
@@ -231,11 +234,17 @@ fn apply_once<V: View>(view: &V, command: Command) -> Result<Step, V::Fault> {
         Command::LeaseCheckpoint(request) => lease::checkpoint(view, &request),
         Command::Alarm(request) => alarm::apply(view.alarms(), &request),
         Command::Auth(_) => Step::Unbuilt("authentication"),
-        Command::DowngradeInfoSet(_) => Step::Unbuilt("downgrade"),
+        Command::DowngradeInfoSet(request) => downgrade(request),
         Command::DeleteRange(_) | Command::Txn(_) | Command::LeaseRevoke(_) => {
             unreachable!("these are worked off in slices")
         }
     })
+}
+
+fn downgrade(request: DowngradeInfoSetRequest) -> Step {
+    let DowngradeInfoSetRequest { enabled, version } = request;
+    let target = if enabled { version } else { String::new() };
+    Step::wrote(Reply::Empty, Write::Downgrade(Downgrade { enabled, target }))
 }
 
 fn compact(view: &impl View, request: &CompactionRequest) -> Step {

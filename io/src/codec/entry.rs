@@ -252,6 +252,8 @@ pub enum Field {
     ClusterVersionSet = 1300,
     /// `cluster_member_attr_set`.
     ClusterMemberAttrSet = 1301,
+    /// `downgrade_info_set`.
+    DowngradeInfoSet = 1302,
 }
 
 /// The number of the header's field.

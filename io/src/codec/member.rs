@@ -105,7 +105,7 @@ fn list(texts: &[String]) -> String {
 }
 
 /// A JSON string as Go's encoder writes it: HTML's three characters and two line separators are escaped as well.
-fn go_json(text: &str) -> String {
+pub(super) fn go_json(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for character in text.chars() {

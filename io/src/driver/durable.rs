@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use detcd_core::ids::Index;
+use detcd_core::membership::Version;
 use detcd_core::raft::{Configuration, Mark, Raft, Sync, Write};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
@@ -46,7 +47,7 @@ pub(super) struct Durable<B> {
     room_due: Option<Instant>,
     store_full: bool,
     flushes: Flushes,
-    mark: MarkState,
+    marking: Marking,
 }
 
 /// Who waits until what is applied is durable in the store.
@@ -58,10 +59,20 @@ struct Flushes {
     sealed: Vec<oneshot::Sender<()>>,
 }
 
+/// Log snapshots.
+#[derive(Debug)]
+struct Marking {
+    state: MarkState,
+    /// The cluster's version when it was last looked at.
+    cluster_version: Option<Version>,
+    /// One is due once the store is durable here, however few entries there are since the last.
+    due_from: Option<Index>,
+}
+
 /// Where the next log snapshot stands.
 #[derive(Debug)]
 enum MarkState {
-    /// The newest mark, durable.
+    /// The newest mark, durable; or the newest that there was no room for.
     At(Index),
     /// The `.snap` file is being written.
     Saving(Marked),
@@ -71,6 +82,7 @@ enum MarkState {
 
 impl<B: Backend> Durable<B> {
     pub(super) fn new(store: Store<B>, lines: Lines, settings: Settings) -> Self {
+        let cluster_version = store.membership().cluster_version();
         Self {
             store,
             lines,
@@ -82,7 +94,7 @@ impl<B: Backend> Durable<B> {
             room_due: None,
             store_full: false,
             flushes: Flushes::default(),
-            mark: MarkState::At(settings.marked),
+            marking: Marking { state: MarkState::At(settings.marked), cluster_version, due_from: None },
             settings,
         }
     }
@@ -142,7 +154,7 @@ impl<B: Backend> Durable<B> {
         match report {
             Some(wal::Report::Persisted { writes }) => return Ok(Some(writes)),
             Some(wal::Report::Marked { index }) => {
-                self.mark = MarkState::At(index);
+                self.marking.state = MarkState::At(index);
                 self.try_job(Job::Purge)?;
             }
             Some(wal::Report::Room(room)) => {
@@ -179,8 +191,10 @@ impl<B: Backend> Durable<B> {
                 self.store_full = true;
             }
             Some(Completion::Defragmented { size }) => self.store.tell_size(size),
+            // The next one is as far away as ever; until then the log is longer.
+            Some(Completion::NoRoomToSnapshot { index }) => self.marking.state = MarkState::At(index),
             Some(Completion::Snapshotted { index }) => {
-                if let MarkState::Saving(marked) = std::mem::replace(&mut self.mark, MarkState::Marking) {
+                if let MarkState::Saving(marked) = std::mem::replace(&mut self.marking.state, MarkState::Marking) {
                     assert!(marked.mark.index == index, "one snapshot at a time");
                     self.outgoing.mark = Some(marked);
                 }
@@ -241,16 +255,29 @@ impl<B: Backend> Durable<B> {
 
     /// Starts a log snapshot if enough was applied since the last one. The store is durable at `applied`.
     fn consider_mark(&mut self, applied: Applied) -> Result<(), Fault> {
-        let MarkState::At(last) = self.mark else { return Ok(()) };
-        if applied.index.distance_from(last) <= self.settings.snapshot_entries {
+        self.look_at_version();
+        let MarkState::At(last) = self.marking.state else { return Ok(()) };
+        let membership = self.store.membership();
+        let is_due = self.marking.due_from.is_some_and(|from| from <= applied.index);
+        if !is_due && applied.index.distance_from(last) <= self.settings.snapshot_entries {
             return Ok(());
         }
-        let membership = self.store.membership();
+        self.marking.due_from = None;
         let mark = Mark { index: applied.index, term: applied.term };
         let conf_state = wal::entry::conf_state(&Configuration::of(&membership));
-        self.mark = MarkState::Saving(Marked { mark, conf_state: Some(conf_state.clone()) });
+        self.marking.state = MarkState::Saving(Marked { mark, conf_state: Some(conf_state.clone()) });
         let data = snap::membership::json(&membership).into();
         self.try_job(Job::Snapshot(Snapshot { mark, conf_state, data }))
+    }
+
+    /// A cluster that becomes older makes a log snapshot due: members of that version may read the log from there on.
+    fn look_at_version(&mut self) {
+        let version = self.store.membership().cluster_version();
+        if version < self.marking.cluster_version {
+            tracing::info!("Cluster version downgrade detected, forcing snapshot");
+            self.marking.due_from = Some(self.store.applied().index);
+        }
+        self.marking.cluster_version = version;
     }
 
     /// The committer's queue has room for one job of each kind, so it is never full.
@@ -299,7 +326,11 @@ impl<B: Backend> Durable<B> {
                     Some(Completion::Committed { size, .. }) => self.store.retire(size),
                     Some(Completion::Failed(fault)) => return Err(fault),
                     Some(Completion::StoreFull) | None => return Ok(()),
-                    Some(Completion::Snapshotted { .. } | Completion::Defragmented { .. }) => {}
+                    Some(
+                        Completion::Snapshotted { .. }
+                        | Completion::NoRoomToSnapshot { .. }
+                        | Completion::Defragmented { .. },
+                    ) => {}
                 },
                 () = &mut patience => return Ok(()),
             }

@@ -82,6 +82,7 @@ impl From<Field> for Op {
             Field::LeaseCheckpoint => Self::LeaseCheckpoint,
             Field::ClusterVersionSet => Self::ClusterVersionSet,
             Field::ClusterMemberAttrSet => Self::ClusterMemberAttrSet,
+            Field::DowngradeInfoSet => Self::DowngradeInfoSet,
         }
     }
 }

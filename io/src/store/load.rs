@@ -23,9 +23,9 @@ use super::buckets::{self, Bucket, RevisionKey, RowHead, RowKind};
 use super::compaction::Compactions;
 use super::leases::{self, Keeping, LeaseRules};
 use super::overlay::Overlay;
-use super::{STORAGE_VERSION, Shared, State, Store};
+use super::{Shared, State, Store, layout_of};
 use crate::clock::Instant;
-use crate::codec::member;
+use crate::codec::{downgrade, member};
 use crate::fault::Fault;
 use crate::stats::StoreStats;
 
@@ -114,7 +114,7 @@ fn refuse_unbuilt<B: Backend>(backend: &B) -> Result<(), Fault> {
         return Err(Fault::Unbuilt("authentication, which this store has enabled"));
     }
     match version_row(backend, Bucket::Meta, buckets::STORAGE_VERSION)? {
-        Some(version) if version != STORAGE_VERSION => {
+        Some(version) if layout_of(version) != Some(version) => {
             Err(damaged("storage version", format!("version {:?} is not supported", version.to_string())))
         }
         _ => Ok(()),
@@ -256,6 +256,11 @@ fn load_membership<B: Backend>(backend: &B) -> Result<Membership, Fault> {
         return Err(fault);
     }
     let version = version_row(backend, Bucket::Cluster, buckets::CLUSTER_VERSION)?;
-    Membership::restore(members, removed, version)
-        .ok_or_else(|| damaged("members", "an id is both a member and removed"))
+    let mut membership = Membership::restore(members, removed, version)
+        .ok_or_else(|| damaged("members", "an id is both a member and removed"))?;
+    if let Some(bytes) = backend.get(Bucket::Cluster, buckets::DOWNGRADE)? {
+        let downgrade = downgrade::decode(&bytes).map_err(|error| damaged("downgrade", error))?;
+        membership.on_write(&Write::Downgrade(downgrade));
+    }
+    Ok(membership)
 }

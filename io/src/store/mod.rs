@@ -42,12 +42,21 @@ use self::compaction::{Compactions, Pin};
 use self::leases::Keeping;
 use self::overlay::Overlay;
 use self::recent::Recent;
-use crate::codec::member;
+use crate::codec::{downgrade, member};
 use crate::fault::Fault;
 use crate::stats::StoreStats;
 
 /// The version of this layout: what `meta/storageVersion` says once the cluster has agreed on one.
 pub const STORAGE_VERSION: Version = Version::new(3, 7, 0);
+/// The oldest that has a name. The layouts from there on differ in nothing but that.
+pub const STORAGE_VERSION_LEAST: Version = Version::new(3, 6, 0);
+
+/// The version of the layout in a cluster of this version, as etcd's stores follow it. An older cluster's has none.
+#[must_use]
+pub fn layout_of(cluster: Version) -> Option<Version> {
+    let layout = Version::new(cluster.major, cluster.minor, 0).min(STORAGE_VERSION);
+    (STORAGE_VERSION_LEAST <= layout).then_some(layout)
+}
 
 /// A handle on the store. Clones share it.
 pub struct Store<B> {
@@ -234,7 +243,8 @@ impl<B: Backend> Store<B> {
 
 impl State {
     fn absorb_one(&mut self, write: Write) {
-        if matches!(write, Write::Member(_) | Write::MemberRemoved(_) | Write::ClusterVersion(_)) {
+        if matches!(write, Write::Member(_) | Write::MemberRemoved(_) | Write::ClusterVersion(_) | Write::Downgrade(_))
+        {
             Arc::make_mut(&mut self.membership).on_write(&write);
         }
         let batch = self.overlay.open();
@@ -261,12 +271,15 @@ impl State {
             Write::ClusterVersion(version) => {
                 let place = (Bucket::Cluster, Bytes::from_static(buckets::CLUSTER_VERSION));
                 batch.tables.insert(place, Some(version.to_string().into()));
-                // The layout follows the cluster's version; this version knows only its own layout, and an older cluster's has no name, as in a store that was taken over.
-                if STORAGE_VERSION <= version {
+                if let Some(layout) = layout_of(version) {
                     let place = (Bucket::Meta, Bytes::from_static(buckets::STORAGE_VERSION));
-                    batch.tables.insert(place, Some(STORAGE_VERSION.to_string().into()));
-                    self.storage_version = Some(STORAGE_VERSION);
+                    batch.tables.insert(place, Some(layout.to_string().into()));
+                    self.storage_version = Some(layout);
                 }
+            }
+            Write::Downgrade(downgrade) => {
+                let place = (Bucket::Cluster, Bytes::from_static(buckets::DOWNGRADE));
+                batch.tables.insert(place, Some(downgrade::encode(&downgrade).into()));
             }
             Write::AlarmRaised(alarm) => {
                 Arc::make_mut(&mut self.alarms).on_write(&write);

@@ -505,9 +505,16 @@ fn what_is_not_built_is_refused_by_name() {
     }
     assert!(load(&[(Bucket::Auth, b"authEnabled", &[0])]).is_ok(), "authentication that is off is no authentication");
     assert!(load(&[(Bucket::Auth, b"authRevision", &[0, 0, 0, 0, 0, 0, 0, 1])]).is_ok());
-    let other = refusal(&[(Bucket::Meta, b"storageVersion", b"3.6.0")]);
-    assert!(other.contains("version \"3.6.0\" is not supported"), "{other}");
-    assert_eq!(load(&[(Bucket::Meta, b"storageVersion", b"3.7.0")]).unwrap().storage_version(), Some(STORAGE_VERSION));
+    for version in ["3.5.0", "3.8.0", "3.7.1"] {
+        let other = refusal(&[(Bucket::Meta, b"storageVersion", version.as_bytes())]);
+        assert!(other.contains(&format!("version {version:?} is not supported")), "{other}");
+    }
+    for version in [STORAGE_VERSION_LEAST, STORAGE_VERSION] {
+        let row = version.to_string();
+        let loaded = load(&[(Bucket::Meta, b"storageVersion", row.as_bytes())]).unwrap();
+        assert_eq!(loaded.storage_version(), Some(version));
+    }
+    assert!(refusal(&[(Bucket::Cluster, b"downgrade", b"{")]).contains("downgrade: "));
 }
 
 #[test]
@@ -515,6 +522,15 @@ fn an_older_cluster_has_no_version_of_the_layout() {
     let store = load(&[]).unwrap();
     store.absorb(vec![Write::ClusterVersion(Version::new(3, 0, 0))], &[], Index(1), Term(1));
     assert_eq!(store.storage_version(), None);
+    for (cluster, layout) in [((3, 6, 0), "3.6.0"), ((3, 7, 2), "3.7.0"), ((3, 6, 0), "3.6.0"), ((3, 8, 0), "3.7.0")] {
+        store.absorb(
+            vec![Write::ClusterVersion(Version::new(cluster.0, cluster.1, cluster.2))],
+            &[],
+            Index(2),
+            Term(1),
+        );
+        assert_eq!(store.storage_version().unwrap().to_string(), layout);
+    }
 }
 
 #[test]

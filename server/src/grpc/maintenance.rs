@@ -1,8 +1,9 @@
-//! The Maintenance service: status, hashes, alarms, defragmentation and snapshots. The rest comes with its features.
+//! The Maintenance service: status, hashes, alarms, defragmentation, snapshots, leadership and downgrades.
 
 use detcd_core::alarm::{Alarm, Alarms};
 use detcd_core::command::AlarmAction;
 use detcd_core::ids::MemberId;
+use detcd_core::membership::Membership;
 use detcd_core::reply::Reply;
 use detcd_io::clock::Instant;
 use detcd_io::codec::entry::Field;
@@ -56,6 +57,11 @@ fn alarm_member(alarm: Alarm) -> pb::AlarmMember {
     pb::AlarmMember { member_id: alarm.member.0, alarm: alarm.kind.number() }
 }
 
+fn downgrade_info(membership: &Membership) -> pb::DowngradeInfo {
+    let downgrade = membership.downgrade();
+    pb::DowngradeInfo { enabled: downgrade.enabled, target_version: downgrade.target.clone() }
+}
+
 /// What is wrong, for Status. Alarms come in Go's text form of a protobuf message.
 fn errors(leaderless: bool, alarms: &Alarms) -> Vec<String> {
     let mut errors = Vec::new();
@@ -70,10 +76,6 @@ fn errors(leaderless: bool, alarms: &Alarms) -> Vec<String> {
         }
     }));
     errors
-}
-
-fn unbuilt<T>(what: &str) -> Result<Response<T>, Status> {
-    Err(Status::unimplemented(format!("{what} is not built yet")))
 }
 
 #[tonic::async_trait]
@@ -96,7 +98,7 @@ impl<B: Backend> Maintenance for MaintenanceService<B> {
             is_learner: self.member.is_learner(),
             storage_version: store.storage_version().map_or(String::new(), |version| version.to_string()),
             db_size_quota: self.member.limits().quota_bytes,
-            downgrade_info: Some(pb::DowngradeInfo::default()),
+            downgrade_info: Some(downgrade_info(&store.membership())),
         })
     }
 
@@ -201,7 +203,18 @@ impl<B: Backend> Maintenance for MaintenanceService<B> {
         respond(pb::MoveLeaderResponse { header: Some(self.member.header(self.member.store().current())) })
     }
 
-    async fn downgrade(&self, _: Request<pb::DowngradeRequest>) -> Result<Response<pb::DowngradeResponse>, Status> {
-        unbuilt("downgrade")
+    async fn downgrade(
+        &self,
+        request: Request<pb::DowngradeRequest>,
+    ) -> Result<Response<pb::DowngradeResponse>, Status> {
+        self.member.check_metadata(request.metadata())?;
+        let pb::DowngradeRequest { action, version } = request.get_ref();
+        let version = match pb::downgrade_request::DowngradeAction::try_from(*action) {
+            Ok(pb::downgrade_request::DowngradeAction::Validate) => self.member.validate_downgrade(version).await?,
+            Ok(pb::downgrade_request::DowngradeAction::Enable) => self.member.enable_downgrade(version).await?,
+            Ok(pb::downgrade_request::DowngradeAction::Cancel) => self.member.cancel_downgrade().await,
+            Err(_) => return Err(Refused::UnknownMethod.into()),
+        };
+        respond(pb::DowngradeResponse { header: Some(self.member.header(self.member.store().current())), version })
     }
 }

@@ -116,8 +116,7 @@ async fn downgrade_enabled<B: Backend>(State(With(member)): State<With<B>>, meth
         return refused;
     }
     let response = match member.read_barrier().await {
-        // Nobody can begin one here yet.
-        Ok(()) => says("text/plain", "false"),
+        Ok(()) => says("text/plain", member.store().membership().downgrade().enabled.to_string()),
         Err(refused) => {
             let said = format!("failed linearized read: {}\n", refused.message());
             text(StatusCode::INTERNAL_SERVER_ERROR, said)

@@ -17,10 +17,10 @@ use detcd_core::lease::{LeaseRow, LeaseTable};
 use detcd_core::membership::Membership;
 use detcd_core::mvcc::{CountChunk, Facts, KeyChunk, KeyIndex, KeyValue, Scan, View};
 use detcd_core::raft::{Entry, EntryKind, Mark};
-use detcd_io::codec::{entry, member};
+use detcd_io::codec::{downgrade, entry, member};
 use detcd_io::disk::MemoryDisk;
-use detcd_io::store::STORAGE_VERSION;
 use detcd_io::store::buckets::{self, Bucket, RevisionKey};
+use detcd_io::store::layout_of;
 use detcd_io::store::leases;
 use detcd_io::wal::{self, Recovered, WalError};
 
@@ -321,10 +321,11 @@ impl Replay {
             }
             Write::ClusterVersion(version) => {
                 self.set(Bucket::Cluster, buckets::CLUSTER_VERSION, version.to_string().into_bytes());
-                if STORAGE_VERSION <= *version {
-                    self.set(Bucket::Meta, buckets::STORAGE_VERSION, STORAGE_VERSION.to_string().into_bytes());
+                if let Some(layout) = layout_of(*version) {
+                    self.set(Bucket::Meta, buckets::STORAGE_VERSION, layout.to_string().into_bytes());
                 }
             }
+            Write::Downgrade(set) => self.set(Bucket::Cluster, buckets::DOWNGRADE, downgrade::encode(set)),
             Write::AlarmRaised(alarm) => self.set(Bucket::Alarm, &buckets::alarm_key(*alarm), Vec::new()),
             Write::AlarmLowered(alarm) => {
                 self.tables.entry(Bucket::Alarm).or_default().remove(&buckets::alarm_key(*alarm));

@@ -1,13 +1,12 @@
 //! Whether a database of etcd and the log beside it are a member that this version can be.
 //!
-//! Invariant: reads only. What etcd can be and detcd cannot yet – authentication, a downgrade under way – is refused by name, whether
+//! Invariant: reads only. What etcd can be and detcd cannot yet – authentication – is refused by name, whether
 //! the database says so or an entry that it has not applied yet.
 
 use detcd_core::command::Command;
 use detcd_core::ids::{Index, MemberId, Term};
 use detcd_core::membership::ConfChangeKind;
 use detcd_core::raft::{Entry, EntryKind, Mark};
-use serde::Deserialize;
 
 use super::source::Source;
 use crate::boot::execute::{BootError, check_applied};
@@ -18,12 +17,6 @@ use crate::disk::{Disk, File, exists};
 use crate::fault::Fault;
 use crate::store::buckets::{self, Bucket};
 use crate::wal;
-
-#[derive(Deserialize)]
-struct Downgrade {
-    #[serde(default)]
-    enabled: bool,
-}
 
 /// The database that counts: etcd's own or, if that is behind the log's newest mark, the one that a leader sent for it and that etcd would have put in its place.
 pub(super) async fn choose<D: Disk>(disk: &D, places: &Places) -> Result<Source<D::File>, BootError> {
@@ -70,13 +63,6 @@ async fn check_tables<F: File>(source: &Source<F>) -> Result<(), BootError> {
     if source.row(Bucket::Auth, buckets::AUTH_ENABLED).await?.is_some_and(|on| on.as_ref() == [1]) {
         return Err(unbuilt("a store with authentication enabled").into());
     }
-    if let Some(bytes) = source.row(Bucket::Cluster, buckets::DOWNGRADE).await? {
-        let downgrade: Downgrade =
-            serde_json::from_slice(&bytes).map_err(|error| source.unfit(format!("downgrade: {error}")))?;
-        if downgrade.enabled {
-            return Err(unbuilt("a downgrade under way").into());
-        }
-    }
     let applied = source.applied();
     if applied.term == Term(0) && applied.index != Index::ZERO {
         return Err(unbuilt("a database without a term, as etcd wrote it before 3.5,").into());
@@ -91,7 +77,6 @@ fn on_entry(entry: &Entry, own: MemberId, is_member: &mut bool) -> Option<String
         EntryKind::Normal => match decode(entry.payload.clone()) {
             Ok(request) => match request.command {
                 Command::Auth(_) => Some("authentication".to_owned()),
-                Command::DowngradeInfoSet(_) => Some("a downgrade".to_owned()),
                 _ => None,
             },
             Err(error) => Some(error.to_string()),

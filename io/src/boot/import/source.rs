@@ -13,16 +13,14 @@ use crate::bbolt::read::{self, Cursor, Reader};
 use crate::codec::member;
 use crate::disk::{Access, Disk, File};
 use crate::fault::Fault;
-use crate::store::STORAGE_VERSION;
 use crate::store::batch::Applied;
 use crate::store::buckets::{self, Bucket, RevisionKey};
+use crate::store::layout_of;
 
 /// Rows of the tables `meta`, `cluster`, `auth` and `members`; etcd has a handful.
 const SMALL_ROWS_MAX: usize = 1_000;
 /// What our tables take as a key.
 const KEY_BYTES_MAX: usize = 511;
-/// The layouts that etcd 3.7 takes over.
-const EARLIER_VERSION: Version = Version::new(3, 6, 0);
 
 /// Rows of a table that is held in memory.
 type Small = BTreeMap<Bytes, Bytes>;
@@ -155,7 +153,7 @@ impl<F: File> Source<F> {
         bytes.map(u64::from_be_bytes).map_err(|_| self.unfit(format!("{}: not eight bytes", key.escape_ascii())))
     }
 
-    /// The version of the layout from now on: etcd writes 3.7.0 once the cluster is at 3.7, whatever it was before.
+    /// The version of the layout from now on: that of the cluster, as etcd would write it soon after its start, whatever it was before.
     async fn layout(&self) -> Result<Option<Bytes>, Fault> {
         let version = |what: &str, bytes: &Bytes| {
             let parsed = std::str::from_utf8(bytes).ok().and_then(Version::parse);
@@ -163,15 +161,13 @@ impl<F: File> Source<F> {
         };
         let stored = self.meta.get(buckets::STORAGE_VERSION);
         if let Some(stored) = stored.map(|bytes| version("storage version", bytes)).transpose()?
-            && stored != STORAGE_VERSION
-            && stored != EARLIER_VERSION
+            && layout_of(stored) != Some(stored)
         {
             return Err(self.unfit(format!("version \"{stored}\" is not supported")));
         }
         let cluster = self.row(Bucket::Cluster, buckets::CLUSTER_VERSION).await?;
         let cluster = cluster.map(|bytes| version("cluster version", &bytes)).transpose()?;
-        let is_current = cluster.is_some_and(|cluster| STORAGE_VERSION <= cluster);
-        Ok(is_current.then(|| Bytes::from(STORAGE_VERSION.to_string())))
+        Ok(cluster.and_then(layout_of).map(|layout| Bytes::from(layout.to_string())))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Clusters of real processes on loopback: killed, stopped, grown, wiped and cut, under a load that is checked afterwards.
 
+mod damage;
+mod downgrade;
 mod forced;
 mod growth;
 mod kills;

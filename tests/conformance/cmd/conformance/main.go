@@ -27,6 +27,7 @@ import (
 	"syscall"
 	"time"
 
+	"detcd.io/conformance/internal/clusters"
 	"detcd.io/conformance/internal/files"
 	"detcd.io/conformance/internal/mixed"
 	"detcd.io/conformance/internal/monitor"
@@ -61,6 +62,8 @@ func start(args []string) int {
 		failed, err = watchOnly("monitor", args[1:], watchOver)
 	case len(args) > 0 && args[0] == "peers":
 		failed, err = watchOnly("peers", args[1:], amongPeers)
+	case len(args) > 0 && args[0] == "clusters":
+		failed, err = clustersOnly(args[1:])
 	case len(args) > 0 && args[0] == "mixed":
 		failed, err = mixedOnly(args[1:])
 	case len(args) > 0 && args[0] == "make-peer-corpus":
@@ -88,7 +91,7 @@ type options struct {
 	shrink, timeout      time.Duration
 	keep, ctl, move      bool
 	monitor, peers       bool
-	mixed                bool
+	mixed, clusters      bool
 	replay, dir          string
 }
 
@@ -111,6 +114,7 @@ func parse(args []string) (options, error) {
 	flags.BoolVar(&o.monitor, "monitor", true, "compare metrics, health checks and variables")
 	flags.BoolVar(&o.peers, "peers", true, "compare the peers' port, and run clusters of both")
 	flags.BoolVar(&o.mixed, "mixed", true, "run clusters of both kinds")
+	flags.BoolVar(&o.clusters, "clusters", true, "compare what operators of clusters are answered")
 	flags.StringVar(&o.replay, "replay", "", "repeat this script instead of drawing operations")
 	flags.StringVar(&o.dir, "dir", "", "where to put data directories; empty is the system's temporary directory")
 	if err := flags.Parse(args); err != nil {
@@ -184,6 +188,9 @@ func score(ctx context.Context, o options, config run.Config) (total run.Score, 
 		}
 		passed, failed := move.Run(ctx, moving)
 		total.Add(run.Score{Passed: passed, Failed: failed})
+	}
+	if o.clusters {
+		total.Add(sameClusters(ctx, clusters.Config{Binaries: config.Binaries, Root: config.Root, Out: os.Stdout}))
 	}
 	if o.mixed {
 		total.Add(mixedClusters(ctx, mixed.Config{

@@ -43,8 +43,8 @@ type Cluster struct {
 	made     int
 }
 
-// Found starts a new cluster with an etcd for each `e` and a detcd for each `d`.
-func Found(binaries pair.Binaries, kinds, dir string) (*Cluster, error) {
+// Found starts a new cluster with an etcd for each `e` and a detcd for each `d`, all with these flags.
+func Found(binaries pair.Binaries, kinds, dir string, flags ...string) (*Cluster, error) {
 	c := &Cluster{binaries: binaries, dir: dir}
 	for _, kind := range kinds {
 		if _, err := c.member(Kind(kind)); err != nil {
@@ -55,6 +55,7 @@ func Found(binaries pair.Binaries, kinds, dir string) (*Cluster, error) {
 	started := make(chan error)
 	for _, member := range c.Members {
 		member.Place.Initial, member.Place.State = initial, "new"
+		member.Flags = flags
 		go func() { started <- member.Restart() }()
 	}
 	var all []error
