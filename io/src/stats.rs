@@ -42,6 +42,10 @@ pub const SWEEP_STEP: &[u64] = &doubling::<13>(MILLI);
 pub const SWEEP: &[u64] = &doubling::<14>(100 * MILLI);
 /// 0.5 ms to 4096 ms: what a sweep does in the index.
 pub const SWEEP_INDEX: &[u64] = &doubling::<14>(500 * MICRO);
+/// 0.1 s to 51.2 s: stores on their way between members.
+pub const STORES: &[u64] = &doubling::<10>(100 * MILLI);
+/// 0.1 ms to 3.2768 s: answers of members to probes.
+pub const ROUND_TRIP: &[u64] = &doubling::<16>(100 * MICRO);
 /// An apply that takes longer than this is slow (the default of `--warning-apply-duration`).
 const SLOW_APPLY: Duration = Duration::from_millis(100);
 
@@ -287,6 +291,7 @@ mod tests {
         let last = |ends: &[u64]| ends.last().copied().expect("ends");
         assert_eq!(last(APPLY), 52_428_800 * MICRO);
         assert_eq!((last(DEFRAGMENT), last(SNAPSHOT), last(HASH)), (409_600 * MILLI, 655_360 * MILLI, 163_840 * MILLI));
+        assert_eq!((last(STORES), last(ROUND_TRIP)), (51_200 * MILLI, 3_276_800 * MICRO));
         assert_eq!((last(SWEEP_STEP), last(SWEEP), last(SWEEP_INDEX)), (4_096 * MILLI, 819_200 * MILLI, 4_096 * MILLI));
     }
 

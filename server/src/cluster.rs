@@ -93,6 +93,12 @@ impl<B: Backend> Member<B> {
     /// # Errors
     /// etcd's status; [`Refused::NotLeader`] if another one leads.
     pub async fn promote_as_leader(&self, id: MemberId) -> Result<Vec<membership::Member>, Status> {
+        let outcome = self.try_promote(id).await;
+        self.counts().promotions.count(&outcome);
+        outcome
+    }
+
+    async fn try_promote(&self, id: MemberId) -> Result<Vec<membership::Member>, Status> {
         let progress = self.asker().progress(id).await.map_err(|why| status::status(status::unanswered(why)))?;
         let Some(progress) = progress else { return Err(Refused::NotLeader.into()) };
         let Some(matched) = progress.matched else {

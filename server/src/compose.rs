@@ -249,6 +249,7 @@ fn limits<D: Disk, B: Backend>(config: &Config, booted: &Booted<D, B>) -> Reques
         request_bytes_max,
         txn_ops_max: usize::try_from(config.limits.txn_ops_max).unwrap_or(usize::MAX),
         timeout: Duration::from_secs(5) + 2 * config.raft.election,
+        leader_loss: 2 * config.raft.election,
         quota_bytes: config.limits.quota_bytes,
         fragment_bytes: cut.unwrap_or_else(|| request_bytes_max.saturating_add(FRAGMENT_OVERHEAD_BYTES)),
         #[cfg(mutants)]

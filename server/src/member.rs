@@ -28,6 +28,7 @@ use tonic::{Response, Status};
 
 use crate::fanout::handle::Handle;
 use crate::forward::Forward;
+use crate::promotions::Promotions;
 use crate::room::Room;
 use crate::status::{self, Refused};
 
@@ -59,6 +60,8 @@ pub struct RequestLimits {
     pub txn_ops_max: usize,
     /// How long a request may wait for the log: 5 s and two election timeouts.
     pub timeout: Duration,
+    /// How long a leader may have been lost before another one is elected: two election timeouts.
+    pub leader_loss: Duration,
     /// Bytes of the store at which writes stop; below zero: never.
     pub quota_bytes: i64,
     /// Bytes at which a watch response is cut for who wants that.
@@ -107,6 +110,8 @@ pub struct Counts {
     pub key_hashes: Histogram,
     /// Lives of the copies that clients take away.
     pub snapshots: Histogram,
+    /// Learners that were to be promoted.
+    pub promotions: Promotions,
 }
 
 impl Default for Counts {
@@ -122,6 +127,7 @@ impl Default for Counts {
             hashes: Histogram::new(stats::HASH),
             key_hashes: Histogram::new(stats::HASH),
             snapshots: Histogram::new(stats::SNAPSHOT),
+            promotions: Promotions::default(),
         }
     }
 }
@@ -330,6 +336,7 @@ impl<B: Backend> Member<B> {
     ) -> Result<Answer, Status> {
         let counts = &self.inner.counts;
         counts.proposals_pending.fetch_add(1, Ordering::Relaxed);
+        let began = Instant::now();
         let waited = tokio::time::timeout(self.inner.limits.timeout, proposing).await;
         counts.proposals_pending.fetch_sub(1, Ordering::Relaxed);
         let answer = match waited {
@@ -337,11 +344,31 @@ impl<B: Backend> Member<B> {
             Ok(Err(why)) => Err(status::status(status::unanswered(why))),
             // A request that finds no leader is never proposed and keeps the bare text; one that was proposed, to a leader that is lost by now, gets etcd's.
             Err(_) if leaderless.load(Ordering::Relaxed) => Err(Refused::DeadlineExceeded.into()),
-            Err(_) => Err(Refused::Timeout.into()),
+            Err(_) => Err(self.why_late(began).into()),
         };
         answer.inspect_err(|_| {
             counts.proposals_failed.fetch_add(1, Ordering::Relaxed);
         })
+    }
+
+    /// Why a proposal that began then has no answer yet, as far as this member can tell.
+    fn why_late(&self, began: Instant) -> Refused {
+        let Inner { asker, store, limits, identity, network, .. } = &*self.inner;
+        if asker.gauges().elected_at().is_some_and(|at| at < began + limits.leader_loss && began < at) {
+            return Refused::TimeoutLeaderFailed;
+        }
+        let own = identity.member;
+        let is_connected = |id| network.transport.active_since(id).is_some_and(|since| since < began);
+        let is_lost = match asker.gauges().leader() {
+            None => false,
+            Some(leader) if leader == own => {
+                let membership = store.membership();
+                let connected = membership.iter().filter(|member| member.id == own || is_connected(member.id)).count();
+                connected < membership.iter().len() / 2 + 1
+            }
+            Some(leader) => !is_connected(leader),
+        };
+        if is_lost { Refused::TimeoutConnectionLost } else { Refused::Timeout }
     }
 
     /// Proposes once there is a leader, and says meanwhile whether there is none.

@@ -6,6 +6,7 @@ mod alarms;
 mod families;
 mod kept;
 mod leases;
+mod peers;
 mod process;
 pub(crate) mod rpc;
 
@@ -19,6 +20,8 @@ use detcd_server::member::{Member, VERSION};
 use prometheus::core::Collector;
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
+use crate::peer::counts::Counts;
+
 use self::families::Families;
 use self::rpc::Rpcs;
 
@@ -31,14 +34,20 @@ pub(crate) struct Metrics {
 struct Inner {
     registry: Registry,
     written: Written,
+    peers: Arc<Counts>,
     rpcs: Arc<Rpcs>,
     scrapes: Scrapes,
     alarms: alarms::Told,
     sampled: Sampled,
     watching: Watching,
     ready_seconds: Gauge,
-    health_success: IntCounter,
-    health_failures: IntCounter,
+    health: Health,
+}
+
+/// What those were told who asked whether the member is well.
+struct Health {
+    success: IntCounter,
+    failures: IntCounter,
     check: IntGaugeVec,
     checks: IntCounterVec,
 }
@@ -114,7 +123,12 @@ impl Maker<'_> {
 
 impl Metrics {
     /// The metrics of `member`; those of its starts begin where the journal left them.
-    pub(crate) fn new<B: Backend>(member: &Member<B>, journal: &Journal, written: Written, extensive: bool) -> Self {
+    pub(crate) fn new<B: Backend>(
+        member: &Member<B>,
+        journal: &Journal,
+        (written, peers): (Written, Arc<Counts>),
+        extensive: bool,
+    ) -> Self {
         let registry = Registry::new();
         let maker = Maker(&registry);
         add_constants(&maker, member);
@@ -124,6 +138,7 @@ impl Metrics {
         registry.register(Box::new(process)).expect("each name once");
         let inner = Inner {
             written,
+            peers,
             rpcs: Arc::new(Rpcs::new(extensive)),
             scrapes: Scrapes::default(),
             alarms: alarms::Told::default(),
@@ -133,18 +148,7 @@ impl Metrics {
                 "etcd_bootstrap_ready_seconds",
                 "Seconds from the start of the process until clients were served.",
             )),
-            health_success: maker.counter("etcd_server_health_success", "The total number of successful health checks"),
-            health_failures: maker.counter("etcd_server_health_failures", "The total number of failed health checks"),
-            check: maker.gauges(
-                "etcd_server_healthcheck",
-                "The result of each kind of healthcheck.",
-                &["type", "name"],
-            ),
-            checks: maker.counters(
-                "etcd_server_healthchecks_total",
-                "The total number of each kind of healthcheck.",
-                &["type", "name", "status"],
-            ),
+            health: Health::new(&maker),
             registry,
         };
         Self { inner: Arc::new(inner) }
@@ -162,14 +166,15 @@ impl Metrics {
 
     /// `/health` was answered.
     pub(crate) fn on_health(&self, healthy: bool) {
-        if healthy { self.inner.health_success.inc() } else { self.inner.health_failures.inc() }
+        let health = &self.inner.health;
+        if healthy { health.success.inc() } else { health.failures.inc() }
     }
 
     /// A check of `/livez` or `/readyz` was made.
     pub(crate) fn on_check(&self, kind: &str, name: &str, passed: bool) {
-        self.inner.check.with_label_values(&[kind, name]).set(i64::from(passed));
+        self.inner.health.check.with_label_values(&[kind, name]).set(i64::from(passed));
         let status = if passed { "success" } else { "error" };
-        self.inner.checks.with_label_values(&[kind, name, status]).inc();
+        self.inner.health.checks.with_label_values(&[kind, name, status]).inc();
     }
 
     /// The text of a scrape.
@@ -183,6 +188,8 @@ impl Metrics {
         kept::add_written(&mut out, &self.inner.written);
         kept::add_store(&mut out, member);
         kept::add_requests(&mut out, member);
+        kept::add_promotions(&mut out, member.counts());
+        peers::add(&mut out, member.identity().member, &self.inner.peers);
         self.inner.alarms.add(&mut out, &member.store().alarms());
         self.inner.rpcs.add(&mut out);
         process::add(&mut out);
@@ -196,6 +203,25 @@ impl Metrics {
         scrapes.in_flight.fetch_sub(1, Ordering::Relaxed);
         scrapes.answered.fetch_add(1, Ordering::Relaxed);
         text
+    }
+}
+
+impl Health {
+    fn new(maker: &Maker<'_>) -> Self {
+        Self {
+            success: maker.counter("etcd_server_health_success", "The total number of successful health checks"),
+            failures: maker.counter("etcd_server_health_failures", "The total number of failed health checks"),
+            check: maker.gauges(
+                "etcd_server_healthcheck",
+                "The result of each kind of healthcheck.",
+                &["type", "name"],
+            ),
+            checks: maker.counters(
+                "etcd_server_healthchecks_total",
+                "The total number of each kind of healthcheck.",
+                &["type", "name", "status"],
+            ),
+        }
     }
 }
 
@@ -264,7 +290,7 @@ impl Sampled {
         let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         self.has_leader.set(i64::from(gauges.leader().is_some()));
         self.is_leader.set(i64::from(gauges.leads()));
-        self.is_learner.set(0);
+        self.is_learner.set(i64::from(member.is_learner()));
         self.committed.set(number(gauges.committed().0));
         self.applied.set(number(gauges.applied().0));
         self.pending.set(number(counts.proposals_pending.load(Ordering::Relaxed)));
@@ -276,6 +302,11 @@ impl Sampled {
         self.db_in_use.set(number(size.in_use));
         if let Some(version) = member.store().membership().cluster_version() {
             let label = format!("{}.{}", version.major, version.minor);
+            for family in self.cluster_version.collect() {
+                for told in family.get_metric().iter().flat_map(|metric| metric.get_label()) {
+                    self.cluster_version.with_label_values(&[told.value()]).set(0);
+                }
+            }
             self.cluster_version.with_label_values(&[label.as_str()]).set(1);
         }
     }

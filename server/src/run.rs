@@ -286,7 +286,8 @@ impl Life<'_> {
         let (failed, mut failures) = mpsc::channel(1);
         let ends = Ends { closed, failed };
         let (closing_peers, closed_peers) = watch::channel(false);
-        let metrics = Metrics::new(&member, &self.counters.journal, written, self.config.extensive_metrics);
+        let counted = (written, Arc::clone(network.counts()));
+        let metrics = Metrics::new(&member, &self.counters.journal, counted, self.config.extensive_metrics);
         let peers = listen::serve_peers(bound.peers, member.clone(), network.clone(), &closed_peers);
         let client_urls: Vec<String> = self.config.urls.advertise_client.iter().map(ToString::to_string).collect();
         let mut clients = None;

@@ -2,8 +2,8 @@
 //!
 //! An [`Asker`] is a cheap clone in every service. It never waits for room: a full queue is an answer.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use detcd_core::ids::{Index, MemberId, Term, Ticket};
@@ -11,6 +11,7 @@ use detcd_core::raft::{EntryKind, Raft, Refusal};
 use detcd_core::reply::{Rejected, Reply};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::clock::Instant;
 use crate::store::compaction::Pin;
 
 /// A request to the driver, with the way back to its caller.
@@ -101,11 +102,19 @@ pub struct Gauges {
     committed: AtomicU64,
     applied: AtomicU64,
     applied_term: AtomicU64,
-    /// The term in which this member leads; zero if it does not.
-    leading: AtomicU64,
+    leading: Leading,
     no_room: AtomicBool,
     leader_changes: AtomicU64,
     proposals: AtomicU64,
+}
+
+/// Leadership of this member.
+#[derive(Debug, Default)]
+struct Leading {
+    /// The term in which it leads; zero if it does not.
+    term: AtomicU64,
+    /// When it was elected last.
+    since: Mutex<Option<Instant>>,
 }
 
 /// etcd's names for the roles, follower first.
@@ -131,7 +140,11 @@ impl Gauges {
     }
     /// The term in which this member leads.
     pub fn leading(&self) -> Option<Term> {
-        Some(Term(self.leading.load(Ordering::Acquire))).filter(|term| term.0 != 0)
+        Some(Term(self.leading.term.load(Ordering::Acquire))).filter(|term| term.0 != 0)
+    }
+    /// When this member was elected last.
+    pub fn elected_at(&self) -> Option<Instant> {
+        *self.leading.since.lock().unwrap_or_else(PoisonError::into_inner)
     }
     /// Whom the member has voted for in the current term.
     pub fn vote(&self) -> Option<MemberId> {
@@ -174,7 +187,10 @@ impl Gauges {
         let (term, number) = (raft.term().0, |id: Option<MemberId>| id.map_or(0, |id| id.0));
         self.term.store(term, Ordering::Relaxed);
         self.leader.store(number(raft.leader()), Ordering::Relaxed);
-        self.leading.store(if raft.is_leader() { term } else { 0 }, Ordering::Release);
+        let leading = if raft.is_leader() { term } else { 0 };
+        if self.leading.term.swap(leading, Ordering::AcqRel) != leading && leading != 0 {
+            *self.leading.since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
         self.vote.store(number(raft.hard_state().vote), Ordering::Relaxed);
         let state = STATES.iter().zip(0..).find(|((name, _), _)| *name == raft.role().name());
         let (_, state) = state.expect("every role has a name");

@@ -10,6 +10,7 @@ use detcd_io::boot::asked::{Asked, ClusterState, Recovery, cluster_of_one};
 use detcd_io::boot::inspect::Places;
 use detcd_io::boot::url::{Scheme, Url};
 use detcd_io::driver::bounds;
+use detcd_io::peer;
 use detcd_io::store::copying::Chunk;
 use detcd_io::store::overlay::OverlayMax;
 use detcd_io::sweeper::Pace;
@@ -28,6 +29,10 @@ use crate::log::{Format, Line, Output, Severity};
 /// Something that is not built yet, or never will be.
 pub fn build(settings: &Settings, lines: &mut Vec<Line>) -> Result<Config, Refused> {
     refuse_unbuilt(settings)?;
+    if REQUEST_BYTES_MAX < settings.unsigned("max-request-bytes") {
+        let reason = "members take messages of at most 64 MiB from each other, so it may be 66 MB at most";
+        return Err(Refused::Never { flag: "max-request-bytes", reason });
+    }
     let logging = logging(settings)?;
     for name in ["listen-peer-urls", "listen-client-urls"] {
         plain(name, settings.urls(name))?;
@@ -69,6 +74,10 @@ pub fn build(settings: &Settings, lines: &mut Vec<Line>) -> Result<Config, Refus
         extensive_metrics: settings.text("metrics") == "extensive",
     })
 }
+
+/// The longest request that can be asked for: with what is around it, it fits into one message between members.
+const REQUEST_BYTES_MAX: u64 = 66_000_000;
+const _: () = assert!(REQUEST_BYTES_MAX + (1 << 20) < peer::bounds::FRAME_BYTES_MAX as u64);
 
 /// The quota if none was set.
 const QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;

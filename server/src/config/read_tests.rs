@@ -188,6 +188,10 @@ fn what_is_not_built_is_refused_by_name_and_taken_at_its_default() {
         ("--log-outputs=systemd/journal", "systemd/journal in --log-outputs is not built yet in detcd"),
         ("--cors=http://a:80", "--cors is not built yet in detcd"),
         (
+            "--max-request-bytes=66000001",
+            "--max-request-bytes is not offered by detcd: members take messages of at most 64 MiB from each other, so it may be 66 MB at most",
+        ),
+        (
             "--unsafe-no-fsync",
             "--unsafe-no-fsync is not offered by detcd: a write that was acknowledged is on the disk",
         ),

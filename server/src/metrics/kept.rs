@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use detcd_io::stats::ops;
 use detcd_io::store::backend::Backend;
 use detcd_server::compose::Written;
-use detcd_server::member::Member;
+use detcd_server::member::{Counts, Member};
 
 use super::families::{Families, MILLISECONDS, SECONDS};
 
@@ -64,6 +64,14 @@ pub(super) fn add_store<B: Backend>(out: &mut Families, member: &Member<B>) {
     ] {
         out.histogram(&format!("{debugging}{name}"), help, MILLISECONDS, histogram);
     }
+}
+
+/// Promotions of learners that this member decided on.
+pub(super) fn add_promotions(out: &mut Families, counts: &Counts) {
+    let (done, refused) = counts.promotions.read();
+    out.counter("etcd_server_learner_promote_successes", "Learners that were promoted by this member.", done);
+    let mut series = out.counters("etcd_server_learner_promote_failures", "Learners that were not, by reason.");
+    refused.iter().for_each(|(why, count)| series.count(&[("Reason", why)], *count));
 }
 
 /// Requests, and what they come down to.

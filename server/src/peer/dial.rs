@@ -11,6 +11,7 @@ use bytes::Bytes;
 use detcd_io::boot::url::Url;
 use detcd_io::peer::Incoming;
 use detcd_io::peer::stream::{Decoder, Kind};
+use detcd_io::stats::add;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming as Body;
 use tokio::sync::watch;
@@ -92,10 +93,14 @@ async fn listen(remote: &Remote, kind: Kind, mut body: Body) -> io::Result<()> {
         };
         let Ok(bytes) = frame.into_data() else { continue };
         decoder.feed(&bytes);
-        let malformed = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+        add(&remote.talk.received_bytes, bytes.len() as u64);
+        let malformed = |error| {
+            add(&remote.talk.received_failures, 1);
+            io::Error::new(io::ErrorKind::InvalidData, error)
+        };
         while let Some(received) = decoder.read().map_err(malformed)? {
             match received.over_link(remote.id(), remote.local()) {
-                Ok(None) => {}
+                Ok(None) => remote.shared.counts.on_heartbeat(),
                 Ok(Some(message)) => {
                     let incoming = Incoming::Message { from: remote.id(), message };
                     if remote.shared.inbox.deliver(incoming).await.is_err() {

@@ -15,10 +15,12 @@ use detcd_core::raft::Message;
 use detcd_io::peer::bounds;
 use detcd_io::peer::outbox::{Full, Outbox};
 use detcd_io::peer::stream::{Encoder, Kind};
+use detcd_io::stats::add;
 use http_body::{Body, Frame};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::counts::Talk;
 use super::remote::Remote;
 use super::times;
 
@@ -142,7 +144,7 @@ pub(super) async fn write(remote: Arc<Remote>, kind: Kind, opened: Opened, mut s
             _ = ticks.tick() => encoder.heartbeat(&mut out),
         }
         let patience = if is_last { times::LAST_FLUSH } else { times::WRITE };
-        let said = say(link.outbox.take(), &mut encoder, &mut out, &sink);
+        let said = say(link.outbox.take(), &mut encoder, &mut out, (&sink, &remote.talk));
         match timeout(patience, said).await {
             Ok(true) if is_last => break End::Stopped,
             Ok(true) => {}
@@ -159,18 +161,29 @@ pub(super) async fn write(remote: Arc<Remote>, kind: Kind, opened: Opened, mut s
     tracing::info!(remote = %remote.id(), stream = kind.path(), ?end, "a stream to a member ended");
 }
 
+/// Hands what there is to the connection. Answers whether it was taken.
+async fn part(out: &mut BytesMut, sink: &mpsc::Sender<Bytes>, talk: &Talk) -> bool {
+    let bytes = out.split().freeze();
+    let length = bytes.len() as u64;
+    let is_taken = sink.send(bytes).await.is_ok();
+    if is_taken {
+        add(&talk.sent_bytes, length);
+    }
+    is_taken
+}
+
 /// Hands everything to the connection, in parts. Answers whether it was taken.
 async fn say(
     messages: VecDeque<Message>,
     encoder: &mut Encoder,
     out: &mut BytesMut,
-    sink: &mpsc::Sender<Bytes>,
+    (sink, talk): (&mpsc::Sender<Bytes>, &Talk),
 ) -> bool {
     for message in messages {
         encoder.put(&message, out);
-        if PART_BYTES <= out.len() && sink.send(out.split().freeze()).await.is_err() {
+        if PART_BYTES <= out.len() && !part(out, sink, talk).await {
             return false;
         }
     }
-    out.is_empty() || sink.send(out.split().freeze()).await.is_ok()
+    out.is_empty() || part(out, sink, talk).await
 }

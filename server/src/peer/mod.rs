@@ -7,16 +7,18 @@
 //! the headers were looked at, in etcd's order.
 //!
 //! Reading order: this file, [`remote`] (one other member), [`link`] (what is said to it), [`dial`] (what it says), [`post`], [`routes`] and [`receive`] (what others ask), [`about`] and [`forward`] (what members want to know of each other),
-//! [`serve`] (sockets), [`wire`] (headers), [`client`], [`times`].
+//! [`serve`] (sockets), [`wire`] (headers), [`client`], [`times`], [`probe`] and [`counts`] (for those who watch).
 
 pub(crate) mod about;
 mod client;
+pub(crate) mod counts;
 mod dial;
 pub(crate) mod forward;
 mod link;
 pub(crate) mod others;
 mod paced;
 mod post;
+mod probe;
 mod receive;
 mod remote;
 mod routes;
@@ -41,6 +43,7 @@ use detcd_io::peer::spool::Spooler;
 use detcd_io::peer::{Directory, Inbox, Incoming, Peer, Standing, Transport, bounds};
 use tokio::sync::Semaphore;
 
+use counts::{Counts, Talk};
 use remote::Remote;
 pub(crate) use routes::router;
 
@@ -57,6 +60,7 @@ pub(crate) struct Shared {
     peer_urls: HeaderValue,
     /// Bytes of messages that are being posted to this member.
     posted: Arc<Semaphore>,
+    counts: Arc<Counts>,
 }
 
 impl fmt::Debug for Shared {
@@ -98,8 +102,19 @@ impl Network {
         let peer_urls =
             HeaderValue::from_str(&peer_urls.join(",")).expect("URLs that were accepted have no control characters");
         let posted = Arc::new(Semaphore::new(bounds::POSTED_BYTES_MAX));
-        let shared = Shared { directory, inbox, spooler, membership, peer_urls, posted };
+        let counts = Arc::default();
+        let shared = Shared { directory, inbox, spooler, membership, peer_urls, posted, counts };
         Self { shared: Arc::new(shared), others: Arc::default() }
+    }
+
+    /// What is counted.
+    pub(crate) fn counts(&self) -> &Arc<Counts> {
+        &self.shared.counts
+    }
+
+    /// What is counted of the talk with whoever says to be `id`; of nobody known it is forgotten.
+    fn talk(&self, id: MemberId) -> Arc<Talk> {
+        if self.peer(id).is_some() { self.shared.counts.of(id) } else { Arc::default() }
     }
 
     fn peer(&self, id: MemberId) -> Option<Arc<Remote>> {

@@ -9,8 +9,10 @@ use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::http::{Request, StatusCode};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use detcd_core::raft::Message;
+use detcd_io::clock::Instant;
 use detcd_io::copier::Copied;
 use detcd_io::peer::{Incoming, codec};
+use detcd_io::stats::add;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use prost::Message as _;
@@ -53,6 +55,7 @@ pub(super) async fn work(remote: Arc<Remote>, mut stop: watch::Receiver<bool>) {
 
 async fn post(remote: &Remote, connection: &mut Option<Connection>, message: &Message) -> io::Result<()> {
     let bytes = codec::wire(remote.local(), remote.id(), message).encode_to_vec();
+    let length = bytes.len() as u64;
     let Some(url) = remote.url() else {
         return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "no URL of it can be used"));
     };
@@ -67,7 +70,7 @@ async fn post(remote: &Remote, connection: &mut Option<Connection>, message: &Me
         let (status, text) = connection.ask_all(request, times::POST).await?;
         accepted(remote, status, &text).await
     };
-    posting.await.inspect_err(|_| remote.was_not_at(&url))
+    posting.await.inspect(|()| add(&remote.talk.sent_bytes, length)).inspect_err(|_| remote.was_not_at(&url))
 }
 
 /// Whether an answer says that what was posted was taken.
@@ -84,6 +87,8 @@ async fn accepted(remote: &Remote, status: StatusCode, text: &[u8]) -> io::Resul
 
 /// Sends a snapshot with its store, and tells the engine how that ended.
 pub(super) async fn send_snapshot(remote: Arc<Remote>, message: Message, copy: Copied) {
+    let (began, size) = (Instant::now(), copy.size_bytes());
+    remote.talk.shipped.begin();
     let sent = match Arc::clone(&remote.snapshot).try_acquire_owned() {
         Err(_) => Err(io::Error::new(io::ErrorKind::WouldBlock, "another one is on its way")),
         Ok(_turn) => {
@@ -99,7 +104,11 @@ pub(super) async fn send_snapshot(remote: Arc<Remote>, message: Message, copy: C
         Ok(()) => tracing::info!(remote = %remote.id(), what = %message, "a snapshot was sent"),
         Err(error) => tracing::warn!(remote = %remote.id(), what = %message, %error, "a snapshot was not sent"),
     }
-    if sent.is_err() {
+    if sent.is_ok() {
+        add(&remote.talk.sent_bytes, size);
+        remote.talk.shipped.done.observe(began.elapsed());
+    } else {
+        remote.talk.shipped.fail();
         remote.report_lost();
     }
     let incoming = Incoming::SnapshotSent { to: remote.id(), is_received: sent.is_ok() };

@@ -3,6 +3,7 @@
 //! What the receiver can refuse, it refuses before it takes the store; etcd does so after it, in the same words.
 
 use std::io;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -10,14 +11,17 @@ use axum::http::{Method, Request, Response, StatusCode};
 use bytes::{Buf as _, Bytes, BytesMut};
 use detcd_core::ids::{Index, MemberId};
 use detcd_core::raft::Message;
+use detcd_io::clock::Instant;
 use detcd_io::peer::codec::{self, Envelope, Malformed, Received};
 use detcd_io::peer::spool::{self, NoFile};
 use detcd_io::peer::{self, SnapshotRefused, Standing, bounds};
+use detcd_io::stats::add;
 use detcd_proto::raftpb;
 use http_body_util::BodyExt as _;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::counts::{Counts, Talk};
 use super::routes::{cut, empty, refuse_method};
 use super::{Network, times};
 use crate::http::text;
@@ -78,15 +82,23 @@ pub(super) async fn snapshot(State(network): State<Network>, request: Request<Bo
 
 async fn receive(network: &Network, mut reader: Reader) -> Result<(), Refused> {
     let (from, message, index) = accept(network, reader.head().await?)?;
-    let Some(file) = network.shared.spooler.begin(index) else { return Err(Refused::Busy) };
+    let talk = network.talk(from);
+    let Some(file) = network.shared.spooler.begin(index) else {
+        talk.received.begin();
+        talk.received.fail();
+        return Err(Refused::Busy);
+    };
+    let arriving = Arriving::begin(Arc::clone(&talk));
     tracing::info!(%from, what = %message, "receiving a snapshot");
-    let (path, _turn) = save(file, reader).await?;
+    let (path, _turn) = save(file, reader, (&talk, &network.shared.counts)).await?;
     tracing::info!(%from, what = %message, path = %path.display(), "received a snapshot");
     let (answer, answered) = oneshot::channel();
     let incoming = peer::Incoming::Snapshot { from, message, path, answer };
     let stopping = || Refused::Member(SnapshotRefused::Stopping);
     network.shared.inbox.deliver(incoming).await.map_err(|_| stopping())?;
-    answered.await.map_err(|_| stopping())?.map_err(Refused::Member)
+    answered.await.map_err(|_| stopping())?.map_err(Refused::Member)?;
+    arriving.done();
+    Ok(())
 }
 
 /// Whether the store of this message is taken.
@@ -113,15 +125,52 @@ fn accept(network: &Network, wire: raftpb::Message) -> Result<(MemberId, Message
     Ok((from, message, index))
 }
 
-async fn save(mut file: spool::Incoming, mut reader: Reader) -> Result<(std::path::PathBuf, spool::Turn), Refused> {
+/// A store on its way; given up, or dropped by a connection that ends, it is lost.
+struct Arriving {
+    talk: Arc<Talk>,
+    began: Instant,
+    is_done: bool,
+}
+
+impl Arriving {
+    fn begin(talk: Arc<Talk>) -> Self {
+        talk.received.begin();
+        Self { talk, began: Instant::now(), is_done: false }
+    }
+
+    fn done(mut self) {
+        self.is_done = true;
+        self.talk.received.done.observe(self.began.elapsed());
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.talk.received.fail();
+        }
+    }
+}
+
+async fn save(
+    mut file: spool::Incoming,
+    mut reader: Reader,
+    (talk, counts): (&Talk, &Counts),
+) -> Result<(std::path::PathBuf, spool::Turn), Refused> {
+    let began = Instant::now();
     let failed = |error: NoFile| Refused::File(error.to_string());
     if !reader.rest.is_empty() {
         file.write(reader.rest.split().freeze()).await.map_err(failed)?;
     }
     while let Some(bytes) = reader.more().await.map_err(|error| Refused::File(error.to_string()))? {
+        add(&talk.received_bytes, bytes.len() as u64);
         file.write(bytes).await.map_err(failed)?;
     }
-    file.finish().await.map_err(failed)
+    let written = Instant::now();
+    let saved = file.finish().await.map_err(failed)?;
+    counts.synced.observe(written.elapsed());
+    counts.stored.observe(began.elapsed());
+    Ok(saved)
 }
 
 /// A body, and what was read of it and not used yet.

@@ -13,10 +13,12 @@ use detcd_io::peer::Incoming;
 use detcd_io::peer::bounds;
 use detcd_io::peer::outbox::Outbox;
 use detcd_io::peer::stream::Kind;
+use detcd_io::stats::add;
 use tokio::sync::{Notify, Semaphore, watch};
 
+use super::counts::Talk;
 use super::link::{self, Link, Spoken};
-use super::{Shared, dial, post};
+use super::{Shared, dial, post, probe};
 
 /// The member.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub(super) struct Remote {
     lost: AtomicBool,
     has_lost: Notify,
     heard: Mutex<Heard>,
+    /// What is counted.
+    pub(super) talk: Arc<Talk>,
     stop: watch::Sender<bool>,
 }
 
@@ -58,6 +62,7 @@ impl Drop for Hearing<'_> {
         heard.open -= 1;
         if heard.open == 0 {
             heard.since = None;
+            self.0.talk.on_active(false);
         }
     }
 }
@@ -76,12 +81,14 @@ impl Remote {
             lost: AtomicBool::new(false),
             has_lost: Notify::new(),
             heard: Mutex::default(),
+            talk: if is_stranger { Arc::default() } else { shared.counts.of(id) },
             stop: watch::Sender::new(false),
         });
         if !is_stranger {
             for kind in Kind::ALL {
                 tokio::spawn(dial::hear(Arc::clone(&remote), kind, remote.stop.subscribe()));
             }
+            tokio::spawn(probe::probe(Arc::clone(&remote), remote.stop.subscribe()));
         }
         for _ in 0..bounds::PIPELINE_WORKERS {
             tokio::spawn(post::work(Arc::clone(&remote), remote.stop.subscribe()));
@@ -163,6 +170,7 @@ impl Remote {
 
     /// The engine is to learn that something did not reach the member.
     pub(super) fn report_lost(&self) {
+        add(&self.talk.sent_failures, 1);
         if !self.lost.swap(true, Ordering::AcqRel) {
             self.has_lost.notify_one();
         }
@@ -172,6 +180,9 @@ impl Remote {
     pub(super) fn heard(&self) -> Hearing<'_> {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.open += 1;
+        if heard.open == 1 {
+            self.talk.on_active(true);
+        }
         heard.since.get_or_insert_with(Instant::now);
         Hearing(self)
     }

@@ -16,6 +16,7 @@ use detcd_core::raft::Message;
 use detcd_io::peer::codec::{self, Envelope, Received};
 use detcd_io::peer::stream::Kind;
 use detcd_io::peer::{Incoming, Standing, bounds};
+use detcd_io::stats::add;
 use detcd_server::log::timestamp;
 use detcd_server::member::VERSION;
 use http_body::Frame;
@@ -167,8 +168,10 @@ async fn posted(network: &Network, request: Request<Body>) -> Response<Body> {
         Err(NotRead::Broken) => return refused("error reading raft message"),
     };
     let unreadable = || refused("error unmarshalling raft message");
+    let length = bytes.len() as u64;
     let Ok(wire) = codec::parse(bytes) else { return unreadable() };
     let (from, to) = (MemberId(wire.from.unwrap_or_default()), MemberId(wire.to.unwrap_or_default()));
+    add(&network.talk(from).received_bytes, length);
     let directory = &network.shared.directory;
     if to != directory.member() || directory.standing(from) == Standing::Removed {
         tracing::warn!(%from, %to, "a message is not for this member, or of a removed one");
