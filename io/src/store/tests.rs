@@ -522,11 +522,12 @@ fn an_older_cluster_has_no_version_of_the_layout() {
     let store = load(&[]).unwrap();
     store.absorb(vec![Write::ClusterVersion(Version::new(3, 0, 0))], &[], Index(1), Term(1));
     assert_eq!(store.storage_version(), None);
-    for (cluster, layout) in [((3, 6, 0), "3.6.0"), ((3, 7, 2), "3.7.0"), ((3, 6, 0), "3.6.0"), ((3, 8, 0), "3.7.0")] {
+    let steps = [((3, 6, 0), "3.6.0"), ((3, 7, 2), "3.7.0"), ((3, 6, 0), "3.6.0"), ((3, 8, 0), "3.7.0")];
+    for (index, (cluster, layout)) in (2..).zip(steps) {
         store.absorb(
             vec![Write::ClusterVersion(Version::new(cluster.0, cluster.1, cluster.2))],
             &[],
-            Index(2),
+            Index(index),
             Term(1),
         );
         assert_eq!(store.storage_version().unwrap().to_string(), layout);
