@@ -101,9 +101,13 @@ impl Watcher {
                     return;
                 }
             }
-            match self.open().await {
+            let was_served = match self.open().await {
                 Some(mut open) => self.read(&mut open, &finish).await,
-                None => tokio::time::sleep(Duration::from_millis(self.dice.draw(5, 100))).await,
+                None => false,
+            };
+            if !was_served {
+                // Nobody was there, or who was turned it away, as a learner does.
+                tokio::time::sleep(Duration::from_millis(self.dice.draw(5, 100))).await;
             }
         }
     }
@@ -178,15 +182,15 @@ impl Watcher {
         self.pending.push(RequestUnion::CancelRequest(pb::WatchCancelRequest { watch_id: id }));
     }
 
-    /// Reads until the stream breaks, or the client has had enough of it.
-    async fn read(&mut self, open: &mut Open, finish: &Finish) {
+    /// Reads until the stream breaks, or the client has had enough of it. Whether there was anything to read.
+    async fn read(&mut self, open: &mut Open, finish: &Finish) -> bool {
         let enough = self.dice.draw(1, self.load.responses_max);
-        for _ in 0..enough {
+        for read in 0..enough {
             if self.has_seen(finish) {
-                return;
+                return true;
             }
             if self.send(open).is_err() {
-                return;
+                return read > 0;
             }
             match tokio::time::timeout(SILENCE, open.responses.message()).await {
                 Ok(Ok(Some(response))) => {
@@ -194,11 +198,12 @@ impl Watcher {
                     self.pause(finish).await;
                     open.responses.done();
                 }
-                Ok(_) => return,
+                Ok(_) => return read > 0,
                 Err(_) => self.pending.push(RequestUnion::ProgressRequest(pb::WatchProgressRequest {})),
             }
             self.meddle(finish);
         }
+        true
     }
 
     /// Sends what there is room for. The rest waits: a client that stopped reading until it had asked everything could wait for ever.
