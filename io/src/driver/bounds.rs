@@ -28,6 +28,8 @@ pub const OVERLAY_BYTES_MAX: usize = 64 << 20;
 pub const OVERLAY_OPERATIONS_MAX: usize = 100_000;
 /// Entries kept in memory behind the applied index for slow members, if nothing else is asked for (etcd's catch-up entries).
 pub const CATCH_UP_ENTRIES: u64 = 5_000;
+/// Entries kept while a member is being sent the store. Beyond it: the oldest go, and the member may need another store.
+pub const SHIPPING_ENTRIES_MAX: u64 = 500_000;
 /// Entries beyond those kept that gather until the engine forgets them, however many are kept.
 pub const TRIM_ENTRIES_MOST: u64 = CATCH_UP_ENTRIES;
 /// Bytes of replies that are being prepared or that their clients have not taken yet, all clients together. Beyond it requests wait, then get `too many requests`.

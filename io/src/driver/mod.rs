@@ -122,6 +122,8 @@ struct Queues {
 struct Turnover {
     /// The copy of the store that goes with the next snapshot's message.
     shipment: Option<Shipment>,
+    /// Up to when entries are kept for a member that is being sent the store.
+    shipping_until: Option<Instant>,
     /// When it ends because it was removed.
     removed_due: Option<Instant>,
     /// Whether the store that counts is another one now.
@@ -485,7 +487,10 @@ impl<B: Backend> Driver<B> {
 
     /// Lets the engine forget entries far behind, a good many at a time.
     fn trim(&mut self, applied: Index) {
-        let kept = self.durable.catch_up_entries();
+        let mut kept = self.durable.catch_up_entries();
+        if self.is_shipping() {
+            kept = kept.max(bounds::SHIPPING_ENTRIES_MAX);
+        }
         let upto = Index(applied.0.saturating_sub(kept));
         if self.durable.trimmed.plus(kept.clamp(1, bounds::TRIM_ENTRIES_MOST)) <= upto {
             self.durable.trimmed = upto;

@@ -2,23 +2,41 @@
 //! before the engine hears of it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use detcd_core::ids::MemberId;
+use detcd_core::raft::progress::Flow;
+use detcd_core::raft::role::Role;
 use detcd_core::raft::{Effect, Input, Message};
 use tokio::sync::oneshot;
 
 use super::Driver;
+use crate::clock::Instant;
 use crate::fault::Fault;
 use crate::installer::{Job, Received, Staged};
 use crate::peer::SnapshotRefused;
 use crate::shipper::Shipment;
 use crate::store::backend::Backend;
 
+/// How long entries are kept for a member after it was sent the store (etcd's own time).
+const SHIPPED_PATIENCE: Duration = Duration::from_secs(30);
+
 impl<B: Backend> Driver<B> {
     /// Has a copy made for a member. Answers what the engine is told if that cannot be.
     pub(super) fn ask_for_copy(&self, to: MemberId) -> Option<Input> {
         let asked = self.durable.lines.carriers.wanted.try_send(to);
         asked.is_err().then_some(Input::SnapshotMade { to, snapshot: None })
+    }
+
+    /// Whether a member needs what comes after a store that it is being sent, or was sent a moment ago: without those entries it
+    /// would need the next store, and under load so for ever. etcd keeps its log as well, and for as long afterwards.
+    pub(super) fn is_shipping(&mut self) -> bool {
+        let now = Instant::now();
+        let Role::Leader(leader) = self.raft.role() else { return false };
+        if leader.members.values().any(|progress| matches!(progress.flow, Flow::Snapshot(_))) {
+            self.turnover.shipping_until = Some(now + SHIPPED_PATIENCE);
+        }
+        self.turnover.shipping_until.is_some_and(|until| now < until)
     }
 
     /// A copy is ready, or is none. The engine answers with the message that goes with it, or does not want it any more.

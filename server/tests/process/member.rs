@@ -75,8 +75,13 @@ impl Home {
 
     /// The same with more arguments.
     pub(crate) fn with(mut self, args: &[&str]) -> Self {
-        self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self.add(args);
         self
+    }
+
+    /// From now on the member is started with these arguments, too.
+    pub(crate) fn add(&mut self, args: &[&str]) {
+        self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {

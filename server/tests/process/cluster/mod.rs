@@ -138,11 +138,17 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// A new cluster that serves.
     pub(crate) async fn of(count: usize) -> Self {
+        Self::of_with(count, &[]).await
+    }
+
+    /// The same, with these flags for each member.
+    pub(crate) async fn of_with(count: usize, flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut nodes: Vec<_> = (0..count).map(|number| Node::new(&directory, number)).collect();
         let all = nodes.iter().map(|node| node.home.in_cluster()).collect::<Vec<_>>().join(",");
         for node in &mut nodes {
             node.home.place(&all, "new");
+            node.home.add(flags);
             node.spawn();
         }
         for node in &mut nodes {
