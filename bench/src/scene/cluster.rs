@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::play::{micros, millis};
 use super::process::Meter;
 use super::stage::{SceneError, Stage};
-use super::{ClusterScene, Scale};
+use super::{ClusterScale, ClusterScene, Scale};
 use crate::load::client::{Answer, CallError, Caller};
 use crate::load::requests::Requests;
 use crate::load::{Edge, KeyOrder, LoadError, Pace, Plan, Shape, Span, Workload, run};
@@ -179,9 +179,9 @@ impl Stage<'_> {
     pub(super) async fn clustered(&mut self, kind: Kind, scene: ClusterScene) -> Result<Vec<f64>, SceneError> {
         match scene {
             ClusterScene::PutOne => self.requests(kind, Workload::Put, 1).await,
-            ClusterScene::PutMany => self.requests(kind, Workload::Put, self.scale.cluster_clients).await,
+            ClusterScene::PutMany => self.requests(kind, Workload::Put, self.scale.cluster.clients).await,
             ClusterScene::RangeMany => {
-                self.requests(kind, Workload::LinearizableRange, self.scale.cluster_clients).await
+                self.requests(kind, Workload::LinearizableRange, self.scale.cluster.clients).await
             }
             ClusterScene::Idle => self.idle(kind).await,
             ClusterScene::LeaderLost => self.leader_lost(kind).await,
@@ -224,7 +224,7 @@ impl Stage<'_> {
     async fn leader_lost(&self, kind: Kind) -> Result<Vec<f64>, SceneError> {
         let mut cluster = self.cluster(kind).await?;
         let mut times = Vec::new();
-        for _ in 0..self.scale.leaders_lost {
+        for _ in 0..self.scale.cluster.leaders_lost {
             let leader = cluster.leader().await?;
             let others: Vec<usize> = (0..MEMBERS).filter(|&member| member != leader).collect();
             let survivors: Vec<SocketAddr> = others.iter().map(|&other| cluster.seats[other].client).collect();
@@ -249,9 +249,9 @@ impl Stage<'_> {
         let [away, other] = [(leader + 1) % MEMBERS, (leader + 2) % MEMBERS];
         cluster.kill(away);
         let present = [leader, other, leader].map(|member| cluster.seats[member].client);
-        let Scale { clients, cluster_clients, disturbed_ms, settle_ms, .. } = self.scale;
+        let Scale { clients, disturbed_ms, settle_ms, cluster: ClusterScale { clients: many, .. }, .. } = self.scale;
         let shape = self.shape(Workload::Put, self.options.dataset, VALUE_BYTES);
-        let fill = self.plan_for(present, cluster_clients, shape);
+        let fill = self.plan_for(present, many, shape);
         run(&Plan { span: Span::Count(self.options.dataset), ..fill }, |_| ()).await?;
         sleep(Duration::from_millis(settle_ms)).await;
 

@@ -273,8 +273,15 @@ pub struct Scale {
     pub disturbed_ms: u64,
     /// How long a server that has been filled is left alone, in milliseconds.
     pub settle_ms: u64,
-    /// Very many clients of a cluster.
-    pub cluster_clients: usize,
+    /// How large clusters are played.
+    pub cluster: ClusterScale,
+}
+
+/// How large scenes of three members are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ClusterScale {
+    /// Very many clients.
+    pub clients: usize,
     /// Leaders that are killed.
     pub leaders_lost: usize,
 }
@@ -295,8 +302,7 @@ impl Scale {
                 stuck: 100,
                 disturbed_ms: 10_000,
                 settle_ms: 5_000,
-                cluster_clients: 1_000,
-                leaders_lost: 5,
+                cluster: ClusterScale { clients: 1_000, leaders_lost: 5 },
             },
             Size::Smoke => Self {
                 prefix_watchers: 20,
@@ -310,8 +316,7 @@ impl Scale {
                 stuck: 5,
                 disturbed_ms: 300,
                 settle_ms: 100,
-                cluster_clients: 50,
-                leaders_lost: 1,
+                cluster: ClusterScale { clients: 50, leaders_lost: 1 },
             },
         }
     }

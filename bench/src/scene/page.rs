@@ -1,7 +1,7 @@
 //! The section of the page: what each scene is, its figures beside each other, and the verdicts.
 
 use super::stage::Played;
-use super::{ClusterScene, Demand, Metric, Scale, Scene, Trouble};
+use super::{ClusterScale, ClusterScene, Demand, Metric, Scale, Scene, Trouble};
 use crate::table::measure::Options;
 use crate::table::page::{bracketed, dash, times};
 use crate::table::rows::Bound;
@@ -91,16 +91,16 @@ fn about(scene: Scene, options: &Options) -> String {
 }
 
 fn about_cluster(scene: ClusterScene, options: &Options, scale: &Scale) -> String {
-    let Scale { cluster_clients, leaders_lost, clients, .. } = scale;
+    let Scale { clients, cluster: ClusterScale { clients: many, leaders_lost }, .. } = scale;
     match scene {
         ClusterScene::PutOne => {
             "three members on this machine and one client of one of them. CPU is that of all members.".to_owned()
         }
         ClusterScene::PutMany => {
-            format!("{cluster_clients} clients put in a closed loop, their connections spread over all members.")
+            format!("{many} clients put in a closed loop, their connections spread over all members.")
         }
         ClusterScene::RangeMany => {
-            format!("{cluster_clients} clients read single keys in the same way, confirmed by the quorum.")
+            format!("{many} clients read single keys in the same way, confirmed by the quorum.")
         }
         ClusterScene::Idle => "three members that nobody asks for anything.".to_owned(),
         ClusterScene::LeaderLost => format!(
