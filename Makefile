@@ -8,6 +8,7 @@ SEEDS ?= 2
 TIME ?= 60
 T ?= wal
 ROUNDS ?= 5
+OUT ?= docs/benchmarks.md
 DIRECTORY ?= /tmp/detcd-cluster
 
 FUZZ_SEEDS_wal = ../tests/golden/wal
@@ -74,10 +75,10 @@ corpus:
 	cd tests/conformance && go run ./cmd/conformance make-peer-corpus -out ../../tests/golden/peer
 
 # detcd, the real etcd and the floor, interleaved (ETCD is the path of an etcd binary). ROWS chooses (`make bench ROWS=fanout,lease`),
-# DATASET is the size of the stores that are filled beforehand.
+# DATASET is the size of the stores that are filled beforehand, OUT the page that is written.
 bench: build
 	cargo build --release -p detcd-bench
-	target/release/detcd-bench --detcd target/release/detcd --floor target/release/detcd-floor $(if $(ETCD),--etcd $(ETCD)) --rounds $(ROUNDS) $(if $(ROWS),--rows '$(ROWS)') $(if $(DATASET),--dataset $(DATASET)) --out docs/benchmarks.md
+	target/release/detcd-bench --detcd target/release/detcd --floor target/release/detcd-floor $(if $(ETCD),--etcd $(ETCD)) --rounds $(ROUNDS) $(if $(ROWS),--rows '$(ROWS)') $(if $(DATASET),--dataset $(DATASET)) --out $(OUT)
 
 bench-smoke: build
 	cargo build --release -p detcd-bench
