@@ -16,10 +16,8 @@ var Missing = []string{
 	"etcd_mvcc_db_open_read_transactions",
 	"etcd_server_feature_enabled",
 	"etcd_server_heartbeat_send_failures_total",
-	"etcd_server_learner_promote_successes",
 	"etcd_server_slow_read_indexes_total",
 	"etcd_server_snapshot_apply_in_progress_total",
-	"etcd_snap_db_*",
 	"etcd_snap_fsync_duration_seconds",
 }
 
