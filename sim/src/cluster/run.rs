@@ -156,7 +156,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until everything is in order: whoever belongs to the cluster serves, and nobody else runs.
+    /// Waits until everything is in order: whoever belongs to the cluster serves and follows the same leader, and nobody else runs.
     async fn recover(&mut self, is_settled: &AtomicBool) -> Result<(), Violation> {
         let end = Instant::now() + RECOVERY_PATIENCE;
         loop {
@@ -166,15 +166,31 @@ impl Cluster {
             let late: Vec<usize> =
                 self.worlds.iter().enumerate().filter(|(_, world)| is_late(world)).map(|(place, _)| place).collect();
             let is_settled = is_settled.load(Ordering::Relaxed);
-            if late.is_empty() && is_settled {
+            if late.is_empty() && is_settled && self.is_led() {
                 return Ok(());
             }
             if end < Instant::now() {
-                let what =
-                    format!("after {RECOVERY_PATIENCE:?} members {late:?} are not in order (operator: {is_settled})");
+                let led = self.is_led();
+                let what = format!(
+                    "after {RECOVERY_PATIENCE:?} members {late:?} are not in order (operator: {is_settled}, led: {led})"
+                );
                 return Err(Violation::new(Promise::Progress, what));
             }
         }
+    }
+
+    /// Whether everyone agrees who leads. Without pre-votes a member that was away campaigns with its old log until somebody
+    /// else does, and puts the others off each time, as etcd's do: that takes as long as the dice say.
+    fn is_led(&self) -> bool {
+        let wanted = (0..self.worlds.len()).filter(|place| self.worlds[*place].is_wanted());
+        let leaders: Vec<_> = wanted
+            .map(|place| {
+                let (member, _) = self.net.housed(place)?;
+                let gauges = member.asker().gauges();
+                gauges.leader().map(|leader| (leader, gauges.term()))
+            })
+            .collect();
+        leaders.iter().all(|leader| leader.is_some() && *leader == leaders[0])
     }
 
     /// Ends members that joined, started again before they had heard of anybody, and were removed meanwhile: nobody talks to them, and they know nobody to ask. etcd's wait for ever, too.
