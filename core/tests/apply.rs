@@ -11,8 +11,7 @@ use detcd_core::membership::{ConfChange, ConfChangeKind, Downgrade, Member, Memb
 use detcd_core::mvcc::{KeyValue, ReadPoint};
 use detcd_core::reply::{DeleteRangeReply, PutReply, RangeAt, Rejected, Reply};
 
-mod support;
-use support::{Store, advance_to_end, bytes, delete, put, range};
+use detcd_tests::apply::store::{Store, advance_to_end, bytes, delete, put, range};
 
 fn at(main: i64, sub: i64) -> Revision {
     Revision::new(main, sub)

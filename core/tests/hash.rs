@@ -10,14 +10,15 @@ use detcd_core::reply::Rejected;
 use proptest::prelude::*;
 
 mod support;
-use support::{Store, any_slices, any_txn, bytes};
+use detcd_tests::apply::store::{Store, bytes};
+use support::{any_slices, any_txn};
 
 /// Every row there is: where, whose, and of which kind.
 type Rows = Vec<(Revision, bytes::Bytes, RowKind)>;
 
 fn rule(store: &Store, asked: i64, slices: &[usize]) -> Result<HashRule, Rejected> {
     let mut start = HashStart::new(asked, store.current, store.compacted)?;
-    let mut slices = support::Slices::new(slices);
+    let mut slices = detcd_tests::apply::store::Slices::new(slices);
     loop {
         if let Some(rule) = start.advance(store, slices.step()) {
             return Ok(rule);

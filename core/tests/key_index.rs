@@ -10,7 +10,8 @@ use detcd_core::mvcc::{Facts, KeyAt, KeyIndex, Scan, Span};
 use proptest::prelude::*;
 
 mod support;
-use support::{any_key, any_range_end, bytes};
+use detcd_tests::apply::store::bytes;
+use support::{any_key, any_range_end};
 
 /// One row of the slow twin.
 #[derive(Clone, Debug)]

@@ -14,7 +14,8 @@ use detcd_core::reply::{LeaseGranted, Rejected, Reply};
 use proptest::prelude::*;
 
 mod support;
-use support::{Store, any_delete, any_put, any_slices, any_txn, bytes, put, range};
+use detcd_tests::apply::store::{Store, bytes, put, range};
+use support::{any_delete, any_put, any_slices, any_txn};
 
 fn grant(id: i64, ttl: i64) -> Command {
     Command::LeaseGrant(LeaseGrantRequest { ttl, id: LeaseId(id) })

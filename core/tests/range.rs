@@ -7,8 +7,9 @@ use detcd_core::reply::Rejected;
 use proptest::prelude::*;
 
 mod support;
-use support::slow::{self, History, State};
-use support::{Store, any_range, any_slices, any_txn, bytes, put, range};
+use detcd_tests::apply::slow::{self, History, State};
+use detcd_tests::apply::store::{Store, bytes, put, range};
+use support::{any_range, any_slices, any_txn};
 
 /// A store with some history, and the full copy of each of its states.
 fn build(transactions: Vec<TxnRequest>) -> (Store, History) {
@@ -40,7 +41,8 @@ fn state(store: &Store) -> State {
 /// A whole stream: every chunk, merged as a client merges them.
 fn stream(store: &Store, request: &RangeRequest, chunks: &[usize], slices: &[usize]) -> Result<RangeReply, Rejected> {
     let mut read = StreamRead::new(request, &ReadPoint::now(store))?;
-    let (mut chunks, mut slices) = (support::Slices::new(chunks), support::Slices::new(slices));
+    let (mut chunks, mut slices) =
+        (detcd_tests::apply::store::Slices::new(chunks), detcd_tests::apply::store::Slices::new(slices));
     let mut keys_max = chunks.step();
     let mut merged = RangeReply::default();
     loop {
@@ -185,7 +187,7 @@ fn a_missing_row_is_a_fault() {
     let at = *store.rows.keys().next().expect("a row");
     store.rows.remove(&at);
     let mut read = detcd_core::mvcc::RangeRead::new(&range("key", "\0"), &ReadPoint::now(&store)).expect("readable");
-    assert_eq!(read.advance(&store, 300), Err(support::Missing(at)));
+    assert_eq!(read.advance(&store, 300), Err(detcd_tests::apply::store::Missing(at)));
 }
 
 #[test]

@@ -12,8 +12,9 @@ use detcd_tests::apply::slow_txn::{Told, changes, slowly, tell};
 use proptest::prelude::*;
 
 mod support;
-use support::slow::History;
-use support::{Store, any_slices, any_txn, bytes, delete, put, range};
+use detcd_tests::apply::slow::History;
+use detcd_tests::apply::store::{Store, bytes, delete, put, range};
+use support::{any_slices, any_txn};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]

@@ -10,7 +10,8 @@ use detcd_core::reply::Rejected;
 use proptest::prelude::*;
 
 mod support;
-use support::{any_txn, bytes, delete, put, range};
+use detcd_tests::apply::store::{bytes, delete, put, range};
+use support::any_txn;
 
 /// Keys put, and intervals deleted.
 type Written = (BTreeSet<Bytes>, Vec<(Bytes, Bytes)>);

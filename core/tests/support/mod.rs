@@ -1,8 +1,5 @@
 //! The requests to try on the store of `detcd_tests`, few of them sensible.
-#![allow(dead_code, unused_imports, reason = "every test file uses its own part")]
-
-pub(crate) use detcd_tests::apply::slow;
-pub(crate) use detcd_tests::apply::store::{Missing, Slices, Store, advance_to_end, bytes, delete, put, range};
+#![allow(dead_code, reason = "every test file uses its own part")]
 
 use bytes::Bytes;
 use detcd_core::command::{
@@ -10,6 +7,7 @@ use detcd_core::command::{
     SortTarget, TxnRequest,
 };
 use detcd_core::ids::LeaseId;
+use detcd_tests::apply::store::bytes;
 use proptest::prelude::*;
 
 /// Few keys, so that requests meet; prefixes of each other, and one that is not text.
