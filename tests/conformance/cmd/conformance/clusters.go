@@ -4,8 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"detcd.io/conformance/internal/clusters"
@@ -21,19 +19,8 @@ func clustersOnly(args []string) (failed int, err error) {
 	if err := flags.Parse(args); err != nil {
 		return 0, err
 	}
-	return inTemporary(*keep, func(ctx context.Context, root string) (int, error) {
-		binary, err := filepath.Abs(*detcd)
-		if err != nil {
-			return 0, err
-		}
-		etcd, err := tool(ctx, "", "etcd", "go.etcd.io/etcd/server/v3", "--version")
-		if err != nil {
-			return 0, err
-		}
-		binaries := pair.Binaries{Etcd: etcd, Detcd: binary}
-		score := sameClusters(ctx, clusters.Config{Binaries: binaries, Root: root, Only: *only, Out: os.Stdout})
-		fmt.Printf("%d passed, %d failed\n", score.Passed, score.Failed)
-		return score.Failed, nil
+	return paired(*keep, *detcd, func(ctx context.Context, binaries pair.Binaries, root string) run.Score {
+		return sameClusters(ctx, clusters.Config{Binaries: binaries, Root: root, Only: *only, Out: out})
 	})
 }
 
@@ -41,7 +28,7 @@ func clustersOnly(args []string) (failed int, err error) {
 func sameClusters(ctx context.Context, config clusters.Config) run.Score {
 	passed, differences := clusters.Run(ctx, config)
 	for _, difference := range differences {
-		fmt.Printf("clusters: DIFFERENCE\n  %s\n", strings.ReplaceAll(difference, "\n", "\n  "))
+		fmt.Fprintf(out, "clusters: DIFFERENCE\n  %s\n", strings.ReplaceAll(difference, "\n", "\n  "))
 	}
 	return run.Score{Passed: passed, Failed: len(differences)}
 }

@@ -190,7 +190,7 @@ func score(ctx context.Context, o options, config run.Config) (total run.Score, 
 		total.Add(run.Score{Passed: passed, Failed: failed})
 	}
 	if o.clusters {
-		total.Add(sameClusters(ctx, clusters.Config{Binaries: config.Binaries, Root: config.Root, Out: os.Stdout}))
+		total.Add(sameClusters(ctx, clusters.Config{Binaries: config.Binaries, Root: config.Root, Out: out}))
 	}
 	if o.mixed {
 		total.Add(mixedClusters(ctx, mixed.Config{
@@ -233,8 +233,13 @@ func watchOnly(name string, args []string, compare func(context.Context, pair.Bi
 	if err := flags.Parse(args); err != nil {
 		return 0, err
 	}
-	return inTemporary(false, func(ctx context.Context, root string) (int, error) {
-		binary, err := filepath.Abs(*detcd)
+	return paired(false, *detcd, compare)
+}
+
+// paired finds both servers, makes one comparison of them in a directory of its own, and sums it up.
+func paired(keep bool, detcd string, compare func(context.Context, pair.Binaries, string) run.Score) (failed int, err error) {
+	return inTemporary(keep, func(ctx context.Context, root string) (int, error) {
+		binary, err := filepath.Abs(detcd)
 		if err != nil {
 			return 0, err
 		}

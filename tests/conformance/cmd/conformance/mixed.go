@@ -26,25 +26,14 @@ func mixedOnly(args []string) (failed int, err error) {
 	if err := flags.Parse(args); err != nil {
 		return 0, err
 	}
-	return inTemporary(*keep, func(ctx context.Context, root string) (int, error) {
-		binary, err := filepath.Abs(*detcd)
-		if err != nil {
-			return 0, err
-		}
-		etcd, err := tool(ctx, "", "etcd", "go.etcd.io/etcd/server/v3", "--version")
-		if err != nil {
-			return 0, err
-		}
-		var total run.Score
+	return paired(*keep, *detcd, func(ctx context.Context, binaries pair.Binaries, root string) (total run.Score) {
 		for i := range *seeds {
 			config := mixed.Config{
-				Binaries: pair.Binaries{Etcd: etcd, Detcd: binary}, Root: filepath.Join(root, fmt.Sprint(i)),
-				Seed: *seed + uint64(i), Ops: *ops, Only: *only, Out: out,
+				Binaries: binaries, Root: filepath.Join(root, fmt.Sprint(i)), Seed: *seed + uint64(i), Ops: *ops, Only: *only, Out: out,
 			}
 			total.Add(mixedClusters(ctx, config))
 		}
-		out.sum(total.Passed, total.Failed)
-		return total.Failed, nil
+		return total
 	})
 }
 
