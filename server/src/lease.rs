@@ -27,8 +27,8 @@ const AGAIN: Duration = Duration::from_millis(50);
 /// A lease as its leader sees it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LeaseSeen {
-    /// Milliseconds left; zero if it is over and not revoked yet.
-    pub left: u64,
+    /// Whole seconds left; zero if it is over and not revoked yet.
+    pub left: i64,
     /// What was granted, in seconds.
     pub ttl: i64,
     /// Its keys, in order, if they were asked for.
@@ -140,7 +140,7 @@ impl<B: Backend> Member<B> {
         let mut held = self.room().enter();
         let keys = if wants_keys { self.lease_keys(id, &mut held).await? } else { Vec::new() };
         match self.store().lease_left(id) {
-            Some(left) => Ok(Some(LeaseSeen { left, ttl: row.ttl, keys })),
+            Some(left) => Ok(Some(LeaseSeen { left: whole_seconds(left), ttl: row.ttl, keys })),
             None if self.store().keeps_leases() => Ok(None),
             None => Err(status::status(status::unanswered(Unanswered::LeaderChanged))),
         }
@@ -197,5 +197,20 @@ impl<B: Backend> Member<B> {
             Some(_) if gauges.leading().is_some() => Refused::NotPrimary.into(),
             Some(_) => Refused::Timeout.into(),
         }
+    }
+}
+
+/// Whole seconds of these milliseconds that are left, cut once, by the leader. Some time has always passed since the last renewal, so a fresh lease of ten seconds has nine of them.
+fn whole_seconds(millis: u64) -> i64 {
+    i64::try_from(millis.saturating_sub(1) / 1000).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_left_are_cut_as_etcd_cuts_them() {
+        assert_eq!([0, 1, 999, 1_000, 1_001, 10_000].map(whole_seconds), [0, 0, 0, 0, 1, 9]);
     }
 }

@@ -113,7 +113,7 @@ impl<B: Backend> Lease for LeaseService<B> {
         respond(match seen {
             None => pb::LeaseTimeToLiveResponse { ttl: -1, ..response },
             Some(LeaseSeen { left, ttl, keys }) => {
-                pb::LeaseTimeToLiveResponse { ttl: whole_seconds(left), granted_ttl: ttl, keys, ..response }
+                pb::LeaseTimeToLiveResponse { ttl: left, granted_ttl: ttl, keys, ..response }
             }
         })
     }
@@ -126,11 +126,6 @@ impl<B: Backend> Lease for LeaseService<B> {
         let leases = self.member.store().leases().into_iter().map(|id| pb::LeaseStatus { id: id.0 }).collect();
         respond(pb::LeaseLeasesResponse { header: self.header(), leases })
     }
-}
-
-/// Whole seconds left. Some time has always passed since the last renewal, so a fresh lease of ten seconds has nine of them.
-fn whole_seconds(millis: u64) -> i64 {
-    i64::try_from(millis.saturating_sub(1) / 1000).unwrap_or(i64::MAX)
 }
 
 /// Answers each request of a stream, in order, until the client ends it. The header is from before the renewal, as in etcd.
@@ -147,14 +142,4 @@ async fn keep_alive<B: Backend>(
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn seconds_left_are_cut_as_etcd_cuts_them() {
-        assert_eq!([0, 1, 999, 1_000, 1_001, 10_000].map(whole_seconds), [0, 0, 0, 0, 1, 9]);
-    }
 }

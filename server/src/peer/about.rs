@@ -228,7 +228,7 @@ async fn look<B: Backend>(State(With(member)): State<With<B>>, request: Request<
         lease_time_to_live_response: Some(pb::LeaseTimeToLiveResponse {
             header: Some(pb::ResponseHeader::default()),
             id: asked.id,
-            ttl: i64::try_from(seen.left / 1000).unwrap_or(i64::MAX),
+            ttl: seen.left,
             granted_ttl: seen.ttl,
             keys: seen.keys,
         }),

@@ -116,8 +116,7 @@ fn lease_seen(id: LeaseId, status: StatusCode, body: Bytes) -> Result<Option<Lea
             let answer = leasepb::LeaseInternalResponse::decode(body).ok();
             let answer = answer.and_then(|answer| answer.lease_time_to_live_response);
             let answer = answer.filter(|answer| answer.id == id.0).ok_or(Unheard::Again)?;
-            let left = u64::try_from(answer.ttl).unwrap_or(0).saturating_mul(1000);
-            Ok(Some(LeaseSeen { left, ttl: answer.granted_ttl, keys: answer.keys }))
+            Ok(Some(LeaseSeen { left: answer.ttl, ttl: answer.granted_ttl, keys: answer.keys }))
         }
         StatusCode::NOT_FOUND => Ok(None),
         _ => Err(Unheard::Again),
