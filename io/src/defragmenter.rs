@@ -5,15 +5,20 @@
 //! is removed, and the store is as it was.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Instant;
 use crate::fault::Fault;
 use crate::mutants::mutated;
 use crate::stats::CommitStats;
-use crate::store::backend::{Backend, Size};
+use crate::store::backend::{Backend, Release, Size};
 use crate::store::batch::Batch;
 use crate::store::copying::{Chunk, Copying, Failed, Rest, Stands};
+
+/// How long until it is looked again whether a replaced store is still read.
+const UNREAD_PAUSE: Duration = Duration::from_millis(100);
 
 /// What came of a defragmentation: nothing to say, or why it failed.
 pub type Answer = Result<(), String>;
@@ -29,6 +34,8 @@ pub struct Defragmenter<B> {
     under_way: Option<UnderWay<B>>,
     /// Somebody asked, and the copy has not begun.
     waiting: Vec<Ask>,
+    /// When the next bit of the store that was replaced is to be given back.
+    release_due: Option<Instant>,
     /// The known bug that it carries, in builds that prove the checkers can fail.
     #[cfg(mutants)]
     pub mutant: Option<crate::mutants::Mutant>,
@@ -54,6 +61,7 @@ impl<B: Backend> Defragmenter<B> {
             chunk,
             under_way: None,
             waiting: Vec::new(),
+            release_due: None,
             #[cfg(mutants)]
             mutant: None,
         }
@@ -61,8 +69,8 @@ impl<B: Backend> Defragmenter<B> {
 
     /// Waits until there is something to do. May be given up at any time.
     pub async fn due(&mut self) {
-        if let Some(under_way) = &self.under_way {
-            return tokio::time::sleep_until(under_way.due).await;
+        if let Some(due) = self.release_due.or(self.under_way.as_ref().map(|under_way| under_way.due)) {
+            return tokio::time::sleep_until(due).await;
         }
         if self.waiting.is_empty() {
             match self.asks.recv().await {
@@ -78,6 +86,10 @@ impl<B: Backend> Defragmenter<B> {
     /// # Errors
     /// The store failed, and not only the copy.
     pub async fn advance(&mut self, store: &B, stats: &CommitStats) -> Result<Option<Size>, Fault> {
+        if self.release_due.is_some() {
+            self.release(store).await;
+            return Ok(None);
+        }
         let advanced = self.work(store, stats).await;
         stats.defragmenting.store(u64::from(self.under_way.is_some()), Ordering::Relaxed);
         advanced
@@ -98,6 +110,7 @@ impl<B: Backend> Defragmenter<B> {
             }
             Ok(Stands::Equal) => {
                 store.replace(under_way.copying.into_copy()).await?;
+                self.release_due = Some(Instant::now());
                 let size = store.size().await?;
                 stats.defragment.observe(under_way.began.elapsed());
                 tracing::info!(size = size.allocated, in_use = size.in_use, "finished defragmenting");
@@ -108,6 +121,17 @@ impl<B: Backend> Defragmenter<B> {
             }
             Err(failed) => give_up(store, under_way, failed).await.map(|()| None),
         }
+    }
+
+    /// Gives back a bit of the store that was replaced.
+    async fn release(&mut self, store: &B) {
+        let began = Instant::now();
+        let rest = match store.release().await {
+            Release::Done => None,
+            Release::More => Some(Rest::Long.after(began.elapsed())),
+            Release::Read => Some(UNREAD_PAUSE),
+        };
+        self.release_due = rest.map(|rest| Instant::now() + rest);
     }
 
     async fn begin(&mut self, store: &B) -> Result<(), Fault> {

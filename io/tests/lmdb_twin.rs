@@ -6,7 +6,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 use detcd_core::ids::{Index, LeaseId, Revision, Term};
 use detcd_core::mvcc::KeyValue;
-use detcd_io::store::backend::{Backend, Committed, Frozen, Slice, Visit};
+use detcd_io::store::backend::{Backend, Committed, Frozen, RawRow, Release, Slice, Visit};
 use detcd_io::store::batch::{Applied, Batch, Change, Row};
 use detcd_io::store::buckets::{Bucket, RevisionKey};
 use detcd_io::store::copying::{Chunk, Copying, Stands};
@@ -148,6 +148,42 @@ fn defragment(
         ready(copying.on_committed(&batch)).unwrap();
     }
     ready(lmdb.replace(copying.into_copy())).unwrap();
+}
+
+#[test]
+fn a_replaced_store_gives_its_room_back_in_steps_once_nobody_reads_it() {
+    let above = tempfile::tempdir().unwrap();
+    let directory = above.path().join("lmdb");
+    std::fs::create_dir(&directory).unwrap();
+    let lmdb = Lmdb::open(&directory).unwrap();
+    let value = Bytes::from(vec![7; 1 << 20]);
+    let row = |key: u8, value: &Bytes| RawRow {
+        bucket: Bucket::Cluster,
+        key: Bytes::copy_from_slice(&[key]),
+        value: Some(value.clone()),
+    };
+    let rows: Vec<RawRow> = (1..=20).map(|key| row(key, &value)).collect();
+    ready(lmdb.load(&rows)).unwrap();
+    assert_eq!(ready(lmdb.release()), Release::Done, "nothing was replaced");
+    let frozen = lmdb.freeze().unwrap();
+    let copy = ready(lmdb.beside()).unwrap();
+    ready(copy.load(&[row(1, &Bytes::from_static(b"copied"))])).unwrap();
+    ready(lmdb.replace(copy)).unwrap();
+    assert_eq!(ready(lmdb.release()), Release::Read);
+    let mut seen = 0;
+    let all = Slice { bucket: Bucket::Cluster, start: Bound::Unbounded, end: Bound::Unbounded };
+    let count = &mut |_: &[u8], found: &[u8]| {
+        assert_eq!(found, value);
+        seen += 1;
+        Visit::More
+    };
+    frozen.scan(all, count).unwrap();
+    assert_eq!(seen, 20, "who reads it sees all of it");
+    drop(frozen);
+    let steps = (0..100).take_while(|_| ready(lmdb.release()) == Release::More).count();
+    assert!((3..=8).contains(&steps), "20 MB went in {steps} steps");
+    assert_eq!(ready(lmdb.release()), Release::Done);
+    assert_eq!(lmdb.get(Bucket::Cluster, &[1]).unwrap().as_deref(), Some(&b"copied"[..]));
 }
 
 proptest! {

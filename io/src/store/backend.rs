@@ -63,6 +63,17 @@ pub struct RawRow {
     pub value: Option<Bytes>,
 }
 
+/// What is left of stores that were replaced.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Release {
+    /// Nothing.
+    Done,
+    /// More of the same.
+    More,
+    /// One that is still read.
+    Read,
+}
+
 /// A store as it was at one moment, however long it is read.
 pub trait Frozen: Send + 'static {
     /// Shows the rows of `slice` in key order until `visit` has enough.
@@ -98,6 +109,11 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Puts `copy`, which [`Backend::beside`] made, in the place of this store, for all clones and for the next start. Nothing is committed meanwhile. After a crash
     /// it is one or the other. After an error nobody knows which.
     fn replace(&self, copy: Self) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Gives back a bit of the room of what [`Backend::replace`] has replaced, unless it is still read. To be called, with rests, until nothing is left.
+    fn release(&self) -> impl Future<Output = Release> + Send {
+        async { Release::Done }
+    }
 
     /// Closes `copy`, which [`Backend::beside`] made, and gives its file this name, durably. Renamed into the store's directory as `data.mdb` while no store is open there, it is the store.
     fn detach(&self, copy: Self, to: &Path) -> impl Future<Output = Result<(), Fault>> + Send;

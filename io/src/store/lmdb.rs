@@ -4,18 +4,21 @@
 //! by [`super::meta`] before LMDB maps it, because LMDB trusts what it maps.
 
 mod generation;
+mod replaced;
 
+use std::collections::VecDeque;
 use std::fs;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use bytes::Bytes;
 use heed::{MdbError, RoTxn, WithoutTls};
 
 use self::generation::{Generation, fault};
-use super::backend::{Backend, Committed, Frozen, RawRow, Size, Slice, Visit};
+use self::replaced::Replaced;
+use super::backend::{Backend, Committed, Frozen, RawRow, Release, Size, Slice, Visit};
 use super::batch::Batch;
 use super::buckets::Bucket;
 use crate::fault::Fault;
@@ -34,12 +37,15 @@ struct Shared {
     home: PathBuf,
     generation: RwLock<Arc<Generation>>,
     copies: AtomicU64,
+    /// Those before it that still have room to give back.
+    replaced: Mutex<VecDeque<Replaced>>,
 }
 
 /// A read transaction, and the environment that it reads.
 pub struct LmdbFrozen {
-    generation: Arc<Generation>,
+    // In this order: whoever finds the generation unread may rely on no transaction being left of it.
     transaction: RoTxn<'static, WithoutTls>,
+    generation: Arc<Generation>,
 }
 
 impl Lmdb {
@@ -55,11 +61,17 @@ impl Lmdb {
 
     fn over(home: &Path, generation: Generation) -> Self {
         let generation = RwLock::new(Arc::new(generation));
-        Self { shared: Arc::new(Shared { home: home.to_owned(), generation, copies: AtomicU64::new(0) }) }
+        let home = home.to_owned();
+        let shared = Shared { home, generation, copies: AtomicU64::new(0), replaced: Mutex::default() };
+        Self { shared: Arc::new(shared) }
     }
 
     fn generation(&self) -> Arc<Generation> {
         Arc::clone(&self.shared.generation.read().expect("a panic ends the process"))
+    }
+
+    fn replaced(&self) -> MutexGuard<'_, VecDeque<Replaced>> {
+        self.shared.replaced.lock().expect("a panic ends the process")
     }
 
     /// The name of a copy's directory up to its number.
@@ -113,7 +125,7 @@ impl Backend for Lmdb {
     fn freeze(&self) -> Result<LmdbFrozen, Fault> {
         let generation = self.generation();
         let transaction = generation.env.clone().static_read_txn().map_err(|error| fault("begin read", error))?;
-        Ok(LmdbFrozen { generation, transaction })
+        Ok(LmdbFrozen { transaction, generation })
     }
 
     async fn load(&self, rows: &[RawRow]) -> Result<Committed, Fault> {
@@ -140,10 +152,28 @@ impl Backend for Lmdb {
         let sync = fs::File::open(home).and_then(|directory| directory.sync_all());
         sync.map_err(Fault::disk("sync", home))?;
         let directory = next.directory.clone();
-        *self.shared.generation.write().expect("a panic ends the process") = next;
+        // Readers wait for the exchange, and not for what becomes of the earlier one.
+        let before = std::mem::replace(&mut *self.shared.generation.write().expect("a panic ends the process"), next);
+        self.replaced().push_back(Replaced::Read(before));
         // Nothing but LMDB's lock file is left there, and the next start would remove it too.
         let _ = fs::remove_dir_all(directory);
         Ok(())
+    }
+
+    async fn release(&self) -> Release {
+        let Some(oldest) = self.replaced().pop_front() else { return Release::Done };
+        match oldest.release() {
+            Ok((release, left)) => {
+                let mut others = self.replaced();
+                others.extend(left);
+                if release == Release::Done && !others.is_empty() { Release::More } else { release }
+            }
+            Err(error) => {
+                // Nothing in it counts any more; the system takes the rest when it is closed.
+                tracing::warn!(%error, "cannot give back the room of the earlier store bit by bit");
+                Release::More
+            }
+        }
     }
 
     async fn detach(&self, copy: Self, to: &Path) -> Result<(), Fault> {

@@ -76,6 +76,11 @@ impl Generation {
         Ok(Self { env, tables, file, page_bytes, reserved: AtomicU64::new(0), directory: directory.to_owned() })
     }
 
+    /// Closes the environment; the file is left.
+    pub(super) fn into_file(self) -> fs::File {
+        self.file
+    }
+
     pub(super) fn table(&self, bucket: Bucket) -> &Table {
         let place = Bucket::ALL.iter().position(|each| *each == bucket).expect("every bucket is listed");
         &self.tables[place]
