@@ -8,6 +8,7 @@
 
 pub mod handle;
 pub mod outbox;
+mod pace;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use tokio::sync::mpsc;
 
 use self::handle::{Ask, Handle, Wish};
 use self::outbox::{Line, Message, Outbox, OutboxSize};
+use self::pace::Pace;
 use crate::status::Refused;
 
 /// Looks for a leader that must fail before streams that want one end (etcd's number).
@@ -86,6 +88,7 @@ pub struct Fanout<B> {
     asks: mpsc::Receiver<Ask>,
     line: Arc<Line>,
     reading: Option<HistoryRead<B>>,
+    pace: Pace,
     dice: Entropy,
     settings: Settings,
     faults: mpsc::Sender<Fault>,
@@ -131,6 +134,7 @@ impl<B: Backend> Fanout<B> {
             asks,
             line,
             reading: None,
+            pace: Pace::default(),
             dice,
             settings,
             faults,
@@ -152,13 +156,14 @@ impl<B: Backend> Fanout<B> {
 
     /// Waits for something to do: a request, or something else (`Some(None)`). `None`: nobody will ask again.
     async fn wait(&mut self) -> Option<Option<Ask>> {
-        if self.reading.is_some() || self.watchers.wanted().is_some() || self.watchers.position() < self.known() {
+        let lags = self.reading.is_some() || self.watchers.wanted().is_some();
+        if self.watchers.position() < self.known() || lags && self.pace.is_due(Instant::now()) {
             // Others get their turn between two steps.
             tokio::task::yield_now().await;
             return Some(None);
         }
         let tick = self.ticks.first().map(|(due, _)| *due);
-        let deadline = [tick, self.leader.due].into_iter().flatten().min();
+        let deadline = [tick, self.leader.due, lags.then_some(self.pace.due)].into_iter().flatten().min();
         let sleep = tokio::time::sleep_until(deadline.unwrap_or_else(|| Instant::now() + IDLE));
         tokio::select! {
             biased;
@@ -183,7 +188,11 @@ impl<B: Backend> Fanout<B> {
             self.on_ask(next);
         }
         self.advance();
-        self.catch_up()?;
+        if self.pace.is_due(Instant::now()) {
+            let began = Instant::now();
+            self.catch_up()?;
+            self.pace.rest(began, self.store.current());
+        }
         let now = Instant::now();
         self.tick(now);
         self.look_for_leader(now);
