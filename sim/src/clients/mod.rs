@@ -23,8 +23,10 @@ use self::workload::Workload;
 use crate::options::{Load, Options, PATIENCE_MILLIS, chance};
 use crate::record::{Answer, Ask, NO_SPACE, Outcome, Recorder, Trace};
 
-/// How long anybody else waits for an answer.
+/// How long those wait who are no clients of the load.
 const PATIENCE: Duration = Duration::from_millis(PATIENCE_MILLIS);
+/// How long a client waits for a sweep: all that a run can have written, three rows at a time with ten milliseconds between, takes less.
+const SWEEP_PATIENCE: Duration = Duration::from_secs(60);
 /// What is recorded for an operation that its client gave up early, on purpose.
 pub const GIVEN_UP: &str = "given up";
 /// What is recorded for an operation that got no answer although its client waited.
@@ -89,7 +91,7 @@ impl Client {
             Duration::from_millis(self.dice.draw(1, IMPATIENCE_MILLIS_MAX))
         } else if matches!(&ask, Ask::Compact(request) if request.physical) {
             // It is answered when all of the sweep is done.
-            PATIENCE
+            SWEEP_PATIENCE
         } else {
             Duration::from_millis(self.load.patience_millis)
         };
