@@ -8,6 +8,10 @@ pub const ASKS_PER_TURN: usize = 1024;
 pub const URGENT_ASKS_MAX: usize = 1024;
 /// Committed entries not yet applied, beyond which even those are refused (etcd's own limit for them).
 pub const UNAPPLIED_URGENT_MAX: u64 = 10_000;
+/// Questions to the leader, or to its quorum, that are open at once on behalf of readers, as in etcd. Full: reads gather for the next.
+pub const READ_QUESTIONS_MAX: usize = 1;
+/// Reads that gather for the next question. Beyond it: `too many requests`.
+pub const READS_GATHERED_MAX: usize = 65_536;
 /// Revocations and checkpoints of the keeper that have no answer yet. Beyond it: it asks for no more.
 pub const KEEPER_ASKS_MAX: usize = 512;
 /// Completions (of the log writer and the committer) waiting. Full: their sender waits.
@@ -69,6 +73,7 @@ pub const ARRIVALS_PER_TURN: usize = 512;
 const _: () = {
     assert!(ASKS_PER_TURN <= ASKS_MAX);
     assert!(KEEPER_ASKS_MAX < URGENT_ASKS_MAX);
+    assert!(ASKS_MAX <= READS_GATHERED_MAX);
     assert!(UNAPPLIED_MAX < UNAPPLIED_URGENT_MAX);
     assert!(APPLY_COMMANDS_PER_TURN as u64 <= UNAPPLIED_MAX);
     assert!(UNAPPLIED_URGENT_MAX <= OVERLAY_OPERATIONS_MAX as u64);

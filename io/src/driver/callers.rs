@@ -9,18 +9,21 @@ use detcd_core::ids::{Index, Ticket};
 use tokio::sync::oneshot;
 
 use super::ask::{Answer, Unanswered};
+use super::bounds::{READ_QUESTIONS_MAX, READS_GATHERED_MAX};
 use crate::clock::Instant;
 
 /// How long a question to the leader may stay without an answer, as in etcd.
 const READ_PATIENCE: Duration = Duration::from_millis(500);
 
 type ProposalCaller = oneshot::Sender<Result<Answer, Unanswered>>;
-type ReadCaller = oneshot::Sender<Result<(), Unanswered>>;
+pub(super) type ReadCaller = oneshot::Sender<Result<(), Unanswered>>;
 
 /// Everyone who waits.
 #[derive(Debug, Default)]
 pub(super) struct Callers {
     proposals: BTreeMap<Ticket, ProposalCaller>,
+    /// Reads that wait until a question may be asked for them.
+    gathered: Vec<ReadCaller>,
     asked: BTreeMap<Ticket, Asked>,
     ready: VecDeque<(Index, Vec<ReadCaller>)>,
 }
@@ -42,8 +45,23 @@ impl Callers {
         self.proposals.insert(ticket, caller);
     }
 
-    /// Reads that share one question to the engine.
-    pub(super) fn add_reads(&mut self, ticket: Ticket, callers: Vec<ReadCaller>, now: Instant) {
+    /// A read waits for the next question.
+    pub(super) fn add_read(&mut self, caller: ReadCaller) {
+        if self.gathered.len() < READS_GATHERED_MAX {
+            self.gathered.push(caller);
+        } else {
+            let _ = caller.send(Err(Unanswered::TooManyRequests));
+        }
+    }
+
+    /// Whether a question is to be asked. While one is open, reads gather for the next: under load a question serves many.
+    pub(super) fn wants_to_ask(&self) -> bool {
+        !self.gathered.is_empty() && self.asked.len() < READ_QUESTIONS_MAX
+    }
+
+    /// The reads that gathered share the question of `ticket`.
+    pub(super) fn ask(&mut self, ticket: Ticket, now: Instant) {
+        let callers = std::mem::take(&mut self.gathered);
         self.asked.insert(ticket, Asked { due: now + READ_PATIENCE, callers });
     }
 
@@ -52,10 +70,11 @@ impl Callers {
         self.asked.values().map(|asked| asked.due).min()
     }
 
-    /// Those whose question was not answered in time, but for callers that gave up. A new question gets a new ticket.
-    pub(super) fn take_overdue_reads(&mut self, now: Instant) -> Vec<ReadCaller> {
+    /// Takes back questions that were not answered in time: what was asked of a leader, or its answer, may be lost. Their readers, but for those that gave up, wait for the next
+    /// question, which gets a new ticket.
+    pub(super) fn give_up_overdue(&mut self, now: Instant) {
         let overdue = self.asked.extract_if(.., |_, asked| asked.due <= now);
-        overdue.flat_map(|(_, asked)| asked.callers).filter(|caller| !caller.is_closed()).collect()
+        self.gathered.extend(overdue.flat_map(|(_, asked)| asked.callers).filter(|caller| !caller.is_closed()));
     }
 
     /// The proposal of `ticket` was applied. A ticket of another member's client is nobody's here.

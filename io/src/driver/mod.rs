@@ -243,6 +243,9 @@ impl<B: Backend> Driver<B> {
             self.expire();
             self.carry_out()?;
             self.apply()?;
+            // A question may just have been answered, and the next one is due.
+            self.ask_for_reads();
+            self.carry_out()?;
             self.durable.hand_on(&self.raft)?;
             self.tell();
             if self.turnover.is_installing {
@@ -310,35 +313,37 @@ impl<B: Backend> Driver<B> {
         self.raft.step(input, &mut self.effects);
     }
 
-    /// Takes up what is waiting, up to a bound; what is urgent first, and even while the log writer lags. Reads of one turn share one question.
+    /// Takes up what is waiting, up to a bound; what is urgent first, and even while the log writer lags.
     fn take_asks(&mut self, mut urgent: Option<Ask>) {
-        let mut reads = Vec::new();
         for _ in 0..bounds::URGENT_ASKS_MAX {
             let Some(ask) = urgent.take().or_else(|| self.queues.urgent.try_recv().ok()) else { break };
-            self.take(ask, bounds::UNAPPLIED_URGENT_MAX, &mut reads);
+            self.take(ask, bounds::UNAPPLIED_URGENT_MAX);
         }
         if self.durable.takes_proposals() {
             for _ in 0..bounds::ASKS_PER_TURN {
                 let Some(ask) = self.durable.first_ask.take().or_else(|| self.queues.asks.try_recv().ok()) else {
                     break;
                 };
-                self.take(ask, bounds::UNAPPLIED_MAX, &mut reads);
+                self.take(ask, bounds::UNAPPLIED_MAX);
             }
         }
-        let now = Instant::now();
-        // What was asked of a leader, or its answer, may be lost.
-        reads.extend(self.callers.take_overdue_reads(now));
-        if !reads.is_empty() {
-            let ticket = self.asker.ticket();
-            self.callers.add_reads(ticket, reads, now);
-            self.raft.step(Input::ReadAsked { ticket }, &mut self.effects);
-        }
+        self.callers.give_up_overdue(Instant::now());
+        self.ask_for_reads();
         if self.callers.proposals() > bounds::ASKS_MAX * 2 {
             self.callers.sweep();
         }
     }
 
-    fn take(&mut self, ask: Ask, unapplied_max: u64, reads: &mut Vec<oneshot::Sender<Result<(), Unanswered>>>) {
+    /// Asks where the readers that have gathered may read, unless a question is open.
+    fn ask_for_reads(&mut self) {
+        if self.callers.wants_to_ask() {
+            let ticket = self.asker.ticket();
+            self.callers.ask(ticket, Instant::now());
+            self.raft.step(Input::ReadAsked { ticket }, &mut self.effects);
+        }
+    }
+
+    fn take(&mut self, ask: Ask, unapplied_max: u64) {
         match ask {
             Ask::Propose { ticket, kind, payload, only_in, answer } => {
                 if let Some(why) = self.refusal(unapplied_max) {
@@ -349,7 +354,7 @@ impl<B: Backend> Driver<B> {
                 self.asker.gauges().count_proposal();
                 self.raft.step(Input::Proposed { ticket, kind, payload, only_in }, &mut self.effects);
             }
-            Ask::Read { answer } => reads.push(answer),
+            Ask::Read { answer } => self.callers.add_read(answer),
             Ask::Progress { of, answer } => drop(answer.send(self.progress(of))),
             Ask::Transfer { to } => self.raft.step(Input::TransferAsked { to }, &mut self.effects),
             Ask::Flush { answer } => self.durable.flush(answer),
