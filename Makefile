@@ -3,6 +3,7 @@
 SEED ?= 1
 N ?= 20
 KIND ?= engine
+COMMIT ?= $(shell git describe --always --dirty 2>/dev/null)
 OPS ?= 2000
 SEEDS ?= 2
 TIME ?= 60
@@ -20,7 +21,7 @@ SIM_ALLOCATOR = MIMALLOC_PURGE_DELAY=-1 MIMALLOC_ALLOW_THP=0
 SIM = $(SIM_ALLOCATOR) RUSTFLAGS="--cfg madsim" cargo run --profile sim --target-dir target/sim -p detcd-sim --bin detcd-sim --
 SIM_MUTANTS = $(SIM_ALLOCATOR) RUSTFLAGS="--cfg madsim --cfg mutants --cfg verify" cargo run --profile sim --target-dir target/sim-mutants -p detcd-sim --bin detcd-sim --
 
-.PHONY: build run cluster check test sim sim-test mutants model fuzz corpus conformance bench bench-smoke fix
+.PHONY: build run cluster check test sim report-check sim-test mutants model fuzz corpus conformance bench bench-smoke fix
 
 build:
 	cargo build --release -p detcd-server -p detcd-ctl
@@ -43,9 +44,14 @@ check:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --exclude detcd-sim --no-deps --quiet
 	cargo test -p detcd-tests --test tidy
 
-# The simulator: N runs of a KIND (engine, server or cluster) from SEED on. One seed repeats a run.
+# The simulator: N runs of a KIND (engine, server or cluster) from SEED on. One seed repeats a run. LESS takes something away from what the seed draws,
+# REPORT=1 draws every run (target/sim/<seed>.html), TRACE=1 prints it, HISTORY=directory keeps what clients saw, MUTANT puts a known bug into it.
 sim:
-	$(SIM) --kind $(KIND) --seed $(SEED) --count $(N)
+	$(if $(MUTANT),$(SIM_MUTANTS) --mutant $(MUTANT),$(SIM)) --kind $(KIND) --seed $(SEED) --count $(N) --commit "$(COMMIT)" $(if $(LESS),--less $(LESS)) $(if $(REPORT),--report) $(if $(TRACE),--trace) $(if $(HISTORY),--history $(HISTORY))
+
+# The diagram of a run in a headless browser: it must be drawn, all its buttons pressed, without an error (needs Chromium).
+report-check:
+	./sim/tests/report-check.sh
 
 # Crash points, one by one, and the simulator's own tests.
 sim-test:

@@ -10,13 +10,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::check::{Promise, Violation};
+use crate::failures::{Subject, Wanted};
+use crate::less::Less;
 use crate::mutants::Mutant;
-use crate::options::{Kind, Options};
+use crate::options::Kind;
 use crate::record::Lines;
-use crate::run::{Verdict, run};
+use crate::run::Verdict;
 
 /// One run in so many is repeated to see whether its trace repeats, too.
 const REPEAT_EVERY: u64 = 20;
+/// Failures of a campaign that are shrunk and drawn.
+const EXPLAINED_MAX: usize = 2;
 
 /// What was asked for.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -26,17 +30,18 @@ struct Asked {
     jobs: u64,
     lines: Lines,
     check_determinism: bool,
-    mutant: Option<Mutant>,
     scoreboard: Option<PathBuf>,
     ledger: Option<PathBuf>,
-    commit: String,
-    kind: Kind,
+    subject: Subject,
+    wanted: Wanted,
 }
 
 const HELP: &str = "detcd-sim [--kind engine|server|cluster | --engine] [--seed S] [--count N] [--jobs J] [--check-determinism] [--trace]
-          [--ledger FILE --commit HASH] [--mutant NAME] [--scoreboard FILE]
+          [--less WORDS] [--report] [--history DIRECTORY] [--ledger FILE] [--commit HASH] [--mutant NAME] [--scoreboard FILE]
 
-Runs N simulations from seed S on: of the whole server, of everything below gRPC (several times as fast), or of a cluster. --trace prints everything that happens. --mutant and --scoreboard need a build
+Runs N simulations from seed S on: of the whole server, of everything below gRPC (several times as fast), or of a cluster. --trace prints everything that happens.
+The first failures are shrunk and drawn: target/sim/<seed>.html. --less takes something away from what the seed draws (crashes,clients=2,trouble=12), --report draws every run,
+--history writes what clients saw, as JSON lines (docs/format/history.md). --mutant and --scoreboard need a build
 with --cfg mutants; the latter looks for every known bug and writes the table.";
 
 /// Runs the command.
@@ -49,7 +54,7 @@ pub fn main() -> ExitCode {
             ExitCode::from(2)
         }
         Ok(asked) => match &asked.scoreboard {
-            Some(path) => crate::mutants::score(asked.kind, asked.seed, asked.count, asked.jobs, path),
+            Some(path) => crate::mutants::score(asked.subject.kind, asked.seed, asked.count, asked.jobs, path),
             None => campaign(&asked),
         },
     }
@@ -62,11 +67,10 @@ fn parse(words: &[String]) -> Result<Asked, String> {
         jobs: 1,
         lines: Lines::Forget,
         check_determinism: false,
-        mutant: None,
         scoreboard: None,
         ledger: None,
-        commit: String::new(),
-        kind: Kind::Server,
+        subject: Subject { kind: Kind::Server, less: Less::nothing(), mutant: None, commit: String::new() },
+        wanted: Wanted::default(),
     };
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -80,15 +84,20 @@ fn parse(words: &[String]) -> Result<Asked, String> {
             "--check-determinism" => asked.check_determinism = true,
             "--mutant" => {
                 let name = value()?;
-                asked.mutant = Some(Mutant::parse(name).ok_or_else(|| format!("no mutant {name:?} in this build"))?);
+                let mutant = Mutant::parse(name).ok_or_else(|| format!("no mutant {name:?} in this build"))?;
+                asked.subject.mutant = Some((mutant, name.clone()));
             }
             "--scoreboard" => asked.scoreboard = Some(PathBuf::from(value()?)),
             "--ledger" => asked.ledger = Some(PathBuf::from(value()?)),
-            "--commit" => value()?.clone_into(&mut asked.commit),
-            "--engine" => asked.kind = Kind::Engine,
+            "--commit" => value()?.clone_into(&mut asked.subject.commit),
+            "--less" => asked.subject.less = Less::parse(value()?)?,
+            "--report" => asked.wanted.report = true,
+            "--history" => asked.wanted.history = Some(PathBuf::from(value()?)),
+            "--engine" => asked.subject.kind = Kind::Engine,
             "--kind" => {
                 let word = value()?;
-                asked.kind = Kind::parse(word).ok_or_else(|| format!("no kind {word:?}: engine, server or cluster"))?;
+                asked.subject.kind =
+                    Kind::parse(word).ok_or_else(|| format!("no kind {word:?}: engine, server or cluster"))?;
             }
             _ => return Err(format!("unknown word {word:?}")),
         }
@@ -123,15 +132,18 @@ fn campaign(asked: &Asked) -> ExitCode {
         seconds.fetch_add(verdict.seconds, Ordering::Relaxed);
         operations.fetch_add(verdict.operations as u64, Ordering::Relaxed);
         if let Some(violation) = verdict.violation {
-            say(&format!(
-                "FAILED seed {seed}: {violation}\n  repeat: make sim KIND={} SEED={seed} N=1",
-                asked.kind.word()
-            ));
+            say(&format!("FAILED seed {seed}: {violation}\n  repeat: {}", asked.subject.command(seed)));
             failed.lock().expect("runs catch their panics").insert(seed, violation);
         }
         true
     });
     let failed = failed.into_inner().expect("runs catch their panics");
+    for (seed, violation) in failed.iter().take(EXPLAINED_MAX) {
+        match asked.subject.explain(*seed, violation) {
+            Ok(text) => say(&text),
+            Err(error) => say(&format!("no diagram of seed {seed}: {error}")),
+        }
+    }
     let real = begin.elapsed().as_secs_f64();
     let (seconds, operations) = (seconds.into_inner(), operations.into_inner());
     say(&format!("{seconds} virtual seconds and {operations} operations in {real:.1} s"));
@@ -149,10 +161,12 @@ fn campaign(asked: &Asked) -> ExitCode {
 }
 
 fn one(asked: &Asked, seed: u64) -> Verdict {
-    let options = Options::draw(asked.kind, seed);
-    let mut verdict = run(&options, asked.mutant, asked.lines);
+    let Asked { subject, lines, wanted, .. } = asked;
+    let played = subject.play(seed, *lines, wanted);
+    let (mut verdict, made) = played.expect("what was asked for can be written");
+    made.iter().for_each(|line| say(line));
     if asked.check_determinism && (seed.wrapping_sub(asked.seed)).is_multiple_of(REPEAT_EVERY) {
-        let again = run(&options, asked.mutant, asked.lines);
+        let again = subject.play(seed, *lines, &Wanted::default()).expect("nothing is written").0;
         if again.hash != verdict.hash {
             let what = format!("trace {:016x}, then {:016x}", verdict.hash, again.hash);
             verdict.violation = verdict.violation.or_else(|| Some(Violation::new(Promise::Determinism, what)));
@@ -183,7 +197,7 @@ fn enter(asked: &Asked, ledger: &std::path::Path, failed: &BTreeMap<u64, Violati
         None => format!("{} passed", asked.count),
         Some(first) => format!("{} failed, first {first}", failed.len()),
     };
-    writeln!(file, "{}\t{}\t{}..={last}\t{verdict}", asked.commit, asked.kind.word(), asked.seed)
+    writeln!(file, "{}\t{}\t{}..={last}\t{verdict}", asked.subject.commit, asked.subject.kind.word(), asked.seed)
 }
 
 #[expect(clippy::print_stdout, reason = "a command speaks to its caller")]

@@ -7,7 +7,7 @@
 //! Needs `--cfg madsim`, under which `tokio` and `tonic` are their simulated twins; without it this package is an empty library.
 //!
 //! Reading order: [`options`] (a run from a seed), [`machine`] (numbered calls, crashes, faults), [`disk`] and [`store`] (what a power cut leaves),
-//! [`world`] (a member and who looks after it), `life` (the second composition root), [`cluster`] (several members), `orders` (what an operator does with its machine), [`gate`] (slow readers), [`door`] (runs without a network), [`gauges`] (how full things are), [`clients`], [`record`] (history and trace), [`leases`] (with time), [`check`] (the promises), [`run`], [`sweep`], [`mutants`], [`command`].
+//! [`world`] (a member and who looks after it), `life` (the second composition root), [`cluster`] (several members), `orders` (what an operator does with its machine), [`gate`] (slow readers), [`door`] (runs without a network), [`gauges`] (how full things are), [`clients`], [`record`] (history and trace), [`leases`] (with time), [`check`] (the promises), [`run`], [`less`] and [`shrink`] (smaller runs), [`film`], `sketch` and [`report`] (a run as a page), [`history`] (a run as a file), [`failures`], [`sweep`], [`mutants`], [`command`].
 
 #[cfg(madsim)]
 pub mod check;
@@ -22,13 +22,23 @@ pub mod disk;
 #[cfg(madsim)]
 pub mod door;
 #[cfg(madsim)]
+pub mod failures;
+#[cfg(madsim)]
+pub mod film;
+#[cfg(madsim)]
 pub mod gate;
 #[cfg(madsim)]
 pub mod gauges;
 #[cfg(madsim)]
+pub mod history;
+#[cfg(madsim)]
 pub mod import;
 #[cfg(madsim)]
+pub(crate) mod json;
+#[cfg(madsim)]
 pub mod leases;
+#[cfg(madsim)]
+pub mod less;
 #[cfg(madsim)]
 pub(crate) mod life;
 #[cfg(madsim)]
@@ -44,7 +54,13 @@ pub(crate) mod pauses;
 #[cfg(madsim)]
 pub mod record;
 #[cfg(madsim)]
+pub mod report;
+#[cfg(madsim)]
 pub mod run;
+#[cfg(madsim)]
+pub mod shrink;
+#[cfg(madsim)]
+pub(crate) mod sketch;
 #[cfg(madsim)]
 pub mod store;
 #[cfg(madsim)]

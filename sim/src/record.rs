@@ -4,10 +4,12 @@
 //! trace is the proof that a seed is a run: two runs of one seed have the same hash, or something outside the seed has a say.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use detcd_proto::etcdserverpb as pb;
 use tonic::Code;
+
+use crate::film::{Film, Scene, Shot};
 
 /// What a client asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -220,7 +222,7 @@ impl Recorder {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, History> {
-        self.history.lock().expect("a panic ends the run")
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -325,6 +327,8 @@ pub struct Trace {
     lines: Lines,
     /// The member that it is about, if there are several.
     member: Option<usize>,
+    /// What a diagram is made of, if somebody wants one.
+    film: Option<Film>,
 }
 
 const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
@@ -334,7 +338,13 @@ impl Trace {
     /// An empty trace.
     #[must_use]
     pub fn new(lines: Lines) -> Self {
-        Self { hash: Arc::new(Mutex::new(FNV_START)), lines, member: None }
+        Self { hash: Arc::new(Mutex::new(FNV_START)), lines, member: None, film: None }
+    }
+
+    /// An empty trace of a run that is filmed.
+    #[must_use]
+    pub fn filmed(film: Film) -> Self {
+        Self { film: Some(film), ..Self::new(Lines::Forget) }
     }
 
     /// The same trace, to be written about one of several members.
@@ -346,13 +356,13 @@ impl Trace {
     /// Adds a line, with the virtual time.
     pub fn line(&self, text: impl FnOnce() -> String) {
         let text = text();
+        self.show(|| Scene::Note(text.clone()));
         self.note(&[u64::from(crc32c::crc32c(text.as_bytes()))], || text);
     }
 
     /// Adds a line that is one of very many: these numbers stand for it, and its text is made only to be printed.
     pub fn note(&self, facts: &[u64], text: impl FnOnce() -> String) {
-        let now = madsim::time::TimeHandle::try_current().map_or(0, |time| time.elapsed().as_nanos());
-        let nanos = u64::try_from(now).unwrap_or(u64::MAX);
+        let nanos = nanos();
         let mut hash = self.hash.lock().expect("a panic ends the run");
         let begun = self.member.map_or(mix(*hash, nanos), |place| mix(mix(*hash, nanos), place as u64));
         *hash = facts.iter().fold(begun, |hash, fact| mix(hash, *fact));
@@ -365,11 +375,29 @@ impl Trace {
         }
     }
 
+    /// Films what happens, about the trace's own member. No part of the hash, and made only if somebody wants it.
+    pub fn show(&self, scene: impl FnOnce() -> Scene) {
+        self.show_at(self.member, scene);
+    }
+
+    /// The same, about this member.
+    pub fn show_at(&self, place: Option<usize>, scene: impl FnOnce() -> Scene) {
+        if let Some(film) = &self.film {
+            film.add(Shot { nanos: nanos(), place, scene: scene() });
+        }
+    }
+
     /// The hash of all lines so far.
     #[must_use]
     pub fn hash(&self) -> u64 {
         *self.hash.lock().expect("a panic ends the run")
     }
+}
+
+/// Virtual nanoseconds since the run began.
+fn nanos() -> u64 {
+    let now = madsim::time::TimeHandle::try_current().map_or(0, |time| time.elapsed().as_nanos());
+    u64::try_from(now).unwrap_or(u64::MAX)
 }
 
 #[expect(clippy::print_stdout, reason = "the caller asked for the trace")]

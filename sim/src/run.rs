@@ -52,11 +52,15 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// Runs `options`.
 #[must_use]
 pub fn run(options: &Options, mutant: Option<Mutant>, lines: Lines) -> Verdict {
-    let trace = Trace::new(lines);
+    run_into(options, mutant, &Trace::new(lines), &Recorder::default())
+}
+
+/// The same, with the trace and the history in the caller's hands: whatever comes of the run, they are there.
+#[must_use]
+pub fn run_into(options: &Options, mutant: Option<Mutant>, trace: &Trace, recorder: &Recorder) -> Verdict {
     let (options, seed) = (options.clone(), options.seed);
-    let on_trace = trace.clone();
+    let (on_trace, recorder) = (trace.clone(), recorder.clone());
     let mut verdict = on_thread(seed, move || async move {
-        let recorder = Recorder::default();
         let violation = match options.kind {
             Kind::Engine | Kind::Server => play(&options, mutant, &on_trace, &recorder).await,
             Kind::Cluster => cluster::run::play(&options, mutant, &on_trace, &recorder).await,

@@ -6,6 +6,7 @@ use detcd_io::entropy::Entropy;
 use madsim::time::Instant;
 
 use crate::check::Violation;
+use crate::film::Scene;
 use crate::machine::{At, Crash, CrashPoint, Machine, Side};
 use crate::options::{Faults, chance, pick};
 use crate::pauses::{AGAIN, Pauses};
@@ -101,6 +102,11 @@ impl Troubles {
         }
     }
 
+    /// For a diagram.
+    fn note(&self, what: &str) {
+        self.machine.look().trace.show(|| Scene::Note(what.to_owned()));
+    }
+
     /// Everything that is due.
     fn strike(&mut self, world: &World) {
         let now = Instant::now();
@@ -132,10 +138,12 @@ impl Troubles {
             self.machine.crash(worst);
         }
         if is_due(self.next.sync) {
+            self.note("syncs will fail");
             self.machine.look().trouble.failing_syncs = self.dice.draw(1, 2);
             self.next.sync = self.draw(faults.sync_millis);
         }
         if is_due(self.next.relief) {
+            self.note("the disk has room, and is as fast as ever");
             let mut inner = self.machine.look();
             (inner.trouble.room, inner.trouble.slow_millis) = (None, faults.disk_millis);
             inner.trouble.slow_commit_millis = 0;
@@ -144,6 +152,7 @@ impl Troubles {
             self.pauses.relief();
         }
         if is_due(self.next.full) {
+            self.note("the disk is nearly full");
             let mut inner = self.machine.look();
             inner.trouble.room = Some(inner.image.used_bytes() + self.dice.draw(0, 20_000));
             drop(inner);
@@ -152,6 +161,7 @@ impl Troubles {
             self.next.relief = self.draw(2_000);
         }
         if is_due(self.next.slow) {
+            self.note("the disk is slow");
             let mut inner = self.machine.look();
             match faults.slow_commit_millis {
                 millis if millis > 0 && chance(&mut self.dice, 500) => inner.trouble.slow_commit_millis = millis,

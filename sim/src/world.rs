@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::check::{Promise, Violation};
 use crate::clients::link::Ways;
 use crate::cluster::seat::Seat;
+use crate::film::{Scene, Stage};
 use crate::gauges::Gauges;
 use crate::leases::LeaseRecorder;
 use crate::life::{Given, News, Running, live};
@@ -225,6 +226,10 @@ impl World {
         self.given.seat.as_ref().is_none_or(|seat| seat.ledger.leads(seat.place))
     }
 
+    fn film(&self, stage: Stage) {
+        self.machine.look().trace.show(|| Scene::Stage(stage));
+    }
+
     /// Whether the member serves.
     #[must_use]
     pub fn is_serving(&self) -> bool {
@@ -257,6 +262,7 @@ impl World {
     /// Stops the clockwork of the member's process, not the clock.
     pub fn pause(&self) {
         self.machine.look().trace.line(|| "pause".to_owned());
+        self.film(Stage::Paused);
         Handle::current().pause(self.node.id());
         if let Some(seat) = &self.given.seat {
             seat.net.pause(seat.place);
@@ -266,6 +272,7 @@ impl World {
     /// Lets it go on.
     pub fn resume(&self) {
         self.machine.look().trace.line(|| "resume".to_owned());
+        self.film(Stage::Resumed);
         Handle::current().resume(self.node.id());
         if let Some(seat) = &self.given.seat {
             seat.net.resume(seat.place);
@@ -281,6 +288,7 @@ impl World {
         self.node = Handle::current().get_node(self.node.id()).expect("the node was made");
         let life = self.machine.begin_life(self.node.id());
         self.machine.look().trace.line(|| "start".to_owned());
+        self.film(Stage::Starting);
         let (stop, stopped) = oneshot::channel();
         let settings = self.settings();
         let (config, tell, seed) = (self.config.clone(), self.talk.tell.clone(), self.dice.draw(0, u64::MAX));
@@ -355,6 +363,7 @@ impl World {
             News::Ready if self.standing == Standing::OnTrial => Some(founded_again()),
             News::Ready => {
                 self.state = State::Serving;
+                self.film(Stage::Serving);
                 if self.given.seat.is_none() {
                     self.leases.up();
                 }
@@ -386,6 +395,7 @@ impl World {
     /// Nobody is there any more.
     fn on_down(&mut self) {
         self.state = State::Down;
+        self.film(Stage::Down);
         self.given.ways.door.close();
         match &self.given.seat {
             None => self.leases.down(),

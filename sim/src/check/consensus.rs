@@ -21,6 +21,7 @@ use detcd_io::driver::Probe;
 
 use self::roster::Roster;
 use super::{Promise, Violation};
+use crate::film::Scene;
 use crate::leases::{Span, now};
 use crate::record::Trace;
 
@@ -211,6 +212,11 @@ impl Inner {
         {
             self.break_off(raft.id(), what);
         }
+        self.trace.show_at(Some(place), || Scene::Role {
+            term: raft.term().0,
+            leads: raft.is_leader(),
+            id: raft.id().0,
+        });
     }
 
     /// Whether a member has the whole log of another one on its disk.
@@ -224,7 +230,7 @@ impl Inner {
         let place = self.members.get(&member).map_or(0, |seen| seen.place);
         let what = format!("member {place} ({member}): {what}");
         self.trace.line(|| what.clone());
-        self.violation.get_or_insert(Violation::new(Promise::Consensus, what));
+        self.violation.get_or_insert(Violation::new(Promise::Consensus, what).at(now()));
     }
 
     fn take(&mut self, place: usize, raft: &Raft) -> Result<(), String> {

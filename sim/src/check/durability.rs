@@ -25,7 +25,8 @@ fn check_one(operation: &Operation, rows: &Rows) -> Result<(), Violation> {
     let Outcome::Answered(answer) = &operation.outcome else { return Ok(()) };
     let lost = |what: String| {
         let Operation { client, invoked, ask, .. } = operation;
-        Violation::new(Promise::Durability, format!("client {client}, operation {invoked} ({ask:?}): {what}"))
+        let what = format!("client {client}, operation {invoked} ({ask:?}): {what}");
+        Violation::new(Promise::Durability, what).by(*invoked).about(revision_of(answer))
     };
     let revision = revision_of(answer);
     if rows.current() < revision {

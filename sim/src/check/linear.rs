@@ -63,7 +63,12 @@ fn is_lease_end(rows: &Rows, revision: i64, changes: &[Change]) -> bool {
 
 fn wrong(operation: &Operation, what: String) -> Violation {
     let Operation { client, invoked, ask, .. } = operation;
-    Violation::new(Promise::Linear, format!("client {client}, operation {invoked} ({ask:?}): {what}"))
+    let violation =
+        Violation::new(Promise::Linear, format!("client {client}, operation {invoked} ({ask:?}): {what}")).by(*invoked);
+    match &operation.outcome {
+        Outcome::Answered(answer) => violation.about(revision_of(answer)),
+        _ => violation,
+    }
 }
 
 /// For each operation, the newest revision of any that had ended when it began.
@@ -102,7 +107,9 @@ fn check_answer<'a>(
         return Ok(());
     }
     if revision < floor && !is_serializable(&operation.ask) {
-        return Err(wrong(operation, format!("stands at {revision}, although {floor} was told before it began")));
+        return Err(
+            wrong(operation, format!("stands at {revision}, although {floor} was told before it began")).about(floor)
+        );
     }
     if let Answer::Compact(_) = answer {
         return Ok(());
@@ -121,7 +128,8 @@ fn check_answer<'a>(
                 return Err(wrong(operation, format!("wrote {revision}, which was told before it began")));
             }
             if let Some(other) = owners.insert(revision, operation) {
-                return Err(wrong(operation, format!("wrote {revision}, and so did operation {}", other.invoked)));
+                let what = format!("wrote {revision}, and so did operation {}", other.invoked);
+                return Err(wrong(operation, what).by(other.invoked));
             }
             return Ok(());
         }
@@ -334,7 +342,7 @@ fn explain_the_rest(
     }
     assign(&unexplained).map_err(|revision| {
         let changes = &rows.changes[&revision];
-        Violation::new(Promise::Linear, format!("nobody asked for revision {revision}: {changes:?}"))
+        Violation::new(Promise::Linear, format!("nobody asked for revision {revision}: {changes:?}")).about(revision)
     })
 }
 

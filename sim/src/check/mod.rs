@@ -18,6 +18,7 @@ pub mod rows;
 pub mod watch;
 
 use std::fmt;
+use std::time::Duration;
 
 /// What a member promises.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -59,13 +60,48 @@ pub struct Violation {
     pub promise: Promise,
     /// What shows it.
     pub what: String,
+    /// Where to look.
+    pub evidence: Evidence,
+}
+
+/// Where a broken promise shows, for a diagram.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Evidence {
+    /// The operations that show it, by their places among all events.
+    pub operations: Vec<u64>,
+    /// The revisions that it is about.
+    pub revisions: Vec<i64>,
+    /// The moment, if it was seen at once.
+    pub at: Option<Duration>,
 }
 
 impl Violation {
     /// `promise` is broken, as `what` shows.
     #[must_use]
     pub const fn new(promise: Promise, what: String) -> Self {
-        Self { promise, what }
+        let evidence = Evidence { operations: Vec::new(), revisions: Vec::new(), at: None };
+        Self { promise, what, evidence }
+    }
+
+    /// This operation shows it.
+    #[must_use]
+    pub fn by(mut self, invoked: u64) -> Self {
+        self.evidence.operations.push(invoked);
+        self
+    }
+
+    /// It is about this revision.
+    #[must_use]
+    pub fn about(mut self, revision: i64) -> Self {
+        self.evidence.revisions.push(revision);
+        self
+    }
+
+    /// It was seen at this moment.
+    #[must_use]
+    pub const fn at(mut self, moment: Duration) -> Self {
+        self.evidence.at = Some(moment);
+        self
     }
 }
 

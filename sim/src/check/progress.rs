@@ -19,7 +19,7 @@ pub fn check(history: &History, healed: u64) -> Result<(), Violation> {
             Outcome::Uncertain(text) if text == NO_SPACE => {}
             Outcome::Refused(text) | Outcome::Uncertain(text) if text != GIVEN_UP => {
                 let what = format!("operation {} after the end of all trouble: {text}", operation.invoked);
-                return Err(Violation::new(Promise::Progress, what));
+                return Err(Violation::new(Promise::Progress, what).by(operation.invoked));
             }
             Outcome::Refused(_) | Outcome::Uncertain(_) => {}
         }

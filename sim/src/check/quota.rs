@@ -132,7 +132,7 @@ pub fn check(history: &History, alarms: &AlarmHistory, quota: u64) -> Result<(),
 
 fn wrong(operation: &Operation, what: &str) -> Violation {
     let Operation { client, invoked, ask, .. } = operation;
-    Violation::new(Promise::Quota, format!("client {client}, operation {invoked} ({ask:?}) {what}"))
+    Violation::new(Promise::Quota, format!("client {client}, operation {invoked} ({ask:?}) {what}")).by(*invoked)
 }
 
 /// The sizes that the member may have gone by between two events: what was measured then, and before it everything since the last one that it was seen to go by.

@@ -149,6 +149,7 @@ impl<'a> Judge<'a> {
             Promise::Watch,
             format!("watcher {client} of {request:?}, told up to {told}: {what}: {response:?}"),
         )
+        .about(response.events.first().map_or(told, modified))
     }
 }
 

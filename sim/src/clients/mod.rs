@@ -20,6 +20,7 @@ use tonic::{Code, Status};
 
 use self::link::{Link, is_elsewhere};
 use self::workload::Workload;
+use crate::film::Scene;
 use crate::options::{Load, Options, PATIENCE_MILLIS, chance};
 use crate::record::{Answer, Ask, NO_SPACE, Outcome, Recorder, Trace};
 
@@ -98,6 +99,7 @@ impl Client {
         let invoked = self.recorder.begin();
         let id = self.id;
         self.trace.note(&[id, invoked, ask.digest()], || format!("client {id} asks {invoked}: {ask:?}"));
+        self.trace.show(|| Scene::Asked { client: id, invoked, text: ask.sketch() });
         let answered = tokio::time::timeout(patience, self.send(&ask)).await;
         let outcome = match answered {
             Ok(Ok(answer)) => Outcome::Answered(answer),
@@ -106,6 +108,7 @@ impl Client {
             Err(_) => Outcome::Uncertain(NO_ANSWER.to_owned()),
         };
         self.trace.note(&[id, invoked, outcome.digest()], || format!("client {id} got {invoked}: {outcome:?}"));
+        self.trace.show(|| Scene::Answered { invoked, text: outcome.sketch() });
         self.workload.learn(&ask, &outcome);
         self.recorder.end(self.id, ask, invoked, outcome);
     }

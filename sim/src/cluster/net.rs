@@ -39,6 +39,7 @@ use super::options::Weather;
 use super::seat::{initial_cluster, peer_url};
 use crate::check::consensus::Ledger;
 use crate::check::{Promise, Violation};
+use crate::film::Scene;
 use crate::leases::now;
 use crate::options::chance;
 use crate::record::Trace;
@@ -109,6 +110,8 @@ struct Parcel {
     from: End,
     to: End,
     content: Content,
+    /// Of the message that it is; zero for whatever else is told.
+    number: u64,
 }
 
 enum Content {
@@ -132,6 +135,22 @@ enum Fate {
     Held,
     Arrived,
     Removed,
+}
+
+impl Fate {
+    /// Its word in a diagram.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Lost => "lost",
+            Self::NobodyThere => "nobody there",
+            Self::Cut => "cut",
+            Self::Full => "full",
+            Self::Held => "held",
+            Self::Arrived => "arrived",
+            Self::Removed => "removed",
+        }
+    }
 }
 
 impl Net {
@@ -256,6 +275,7 @@ impl Net {
     pub fn cut(&self, ways: &[(usize, usize)]) {
         let mut inner = self.look();
         inner.trace.line(|| format!("cut: {ways:?}"));
+        inner.trace.show(|| Scene::Cut(ways.to_vec()));
         inner.cut = ways.iter().copied().collect();
     }
 
@@ -263,6 +283,7 @@ impl Net {
     pub fn mend(&self) {
         let mut inner = self.look();
         inner.trace.line(|| "mended".to_owned());
+        inner.trace.show(|| Scene::Cut(Vec::new()));
         inner.cut.clear();
     }
 
@@ -294,13 +315,19 @@ impl Net {
         let crc = u64::from(crc32c::crc32c(&bytes));
         let facts = [inner.sent, from.place as u64, to.place as u64, fate as u64, crc];
         inner.trace.note(&facts, || format!("{} -> {} {}: {fate:?} {message}", from.place, to.place, facts[0]));
+        inner.film(facts[0], fate, || Scene::Sent {
+            number: facts[0],
+            from: from.place,
+            to: to.place,
+            text: message.to_string(),
+        });
         match fate {
             Fate::Sent => inner.dispatch(from, to, &bytes, message),
             Fate::Held | Fate::Arrived | Fate::Removed => unreachable!("that is decided at the other end"),
             Fate::Lost | Fate::Cut if !chance(&mut inner.dice, HEARD_OF) => return,
             Fate::Lost | Fate::Cut | Fate::NobodyThere | Fate::Full => {
                 let delay = inner.draw_delay();
-                inner.put(Parcel { from, to: from, content: Content::Unreachable(to.id) }, now() + delay);
+                inner.put(Parcel { from, to: from, content: Content::Unreachable(to.id), number: 0 }, now() + delay);
             }
         }
         drop(inner);
@@ -311,7 +338,7 @@ impl Net {
     fn tell(&self, place: usize, content: Content) {
         let mut inner = self.look();
         let (at, own) = (now() + inner.draw_delay(), inner.end(place));
-        inner.put(Parcel { from: own, to: own, content }, at);
+        inner.put(Parcel { from: own, to: own, content, number: 0 }, at);
         drop(inner);
         self.changed.notify_one();
     }
@@ -365,7 +392,7 @@ impl Inner {
             };
             if let Some(teller) = socket.peers.values().copied().find(tells) {
                 let (from, at) = (self.end(teller), now() + self.draw_delay());
-                self.put(Parcel { from, to: own, content: Content::Removed }, at);
+                self.put(Parcel { from, to: own, content: Content::Removed, number: 0 }, at);
             }
         }
     }
@@ -392,6 +419,7 @@ impl Inner {
     fn dispatch(&mut self, from: End, to: End, bytes: &Bytes, message: &Message) {
         // A proposal that came twice would be carried out twice: no transport, ours or etcd's, sends one again.
         let may_repeat = !matches!(message, Message::Propose { .. });
+        let number = self.sent;
         let copies = 1 + u64::from(chance(&mut self.dice, self.weather.repeat) && may_repeat);
         for copy in 0..copies {
             let mut at = now() + self.draw_delay();
@@ -404,7 +432,7 @@ impl Inner {
                 at = at.max(way.newest);
                 way.newest = at;
             }
-            self.put(Parcel { from, to, content: Content::Bytes(bytes.clone()) }, at);
+            self.put(Parcel { from, to, content: Content::Bytes(bytes.clone()), number }, at);
         }
     }
 
@@ -416,7 +444,7 @@ impl Inner {
 
     fn arrive(&mut self, parcel: Parcel) {
         let (from, to) = (parcel.from, parcel.to);
-        let way = (from.place, to.place);
+        let (way, number) = ((from.place, to.place), parcel.number);
         if let Some(way) = self.ways.get_mut(&way) {
             way.under_way -= 1;
         }
@@ -428,18 +456,18 @@ impl Inner {
             if holds && has_room && !is_cut {
                 socket.held.push(parcel);
             }
-            return self.note(way, Fate::Held);
+            return self.note(way, number, Fate::Held);
         }
         let is_here = socket.id == to.id;
         let Some(inbox) = socket.inbox.clone().filter(|_| !is_cut && is_here) else {
-            return self.note(way, if is_cut { Fate::Cut } else { Fate::NobodyThere });
+            return self.note(way, number, if is_cut { Fate::Cut } else { Fate::NobodyThere });
         };
         let incoming = match parcel.content {
             Content::Unreachable(member) => Incoming::Unreachable { member },
             Content::SnapshotEnded(to, is_received) => Incoming::SnapshotSent { to, is_received },
             Content::Removed => Incoming::Removed { by: from.id },
             // Whoever was removed is not listened to; it is told so when it asks for a stream.
-            Content::Bytes(_) if socket.has_removed(from.id) => return self.note(way, Fate::Removed),
+            Content::Bytes(_) if socket.has_removed(from.id) => return self.note(way, number, Fate::Removed),
             Content::Bytes(bytes) => match said(bytes, from.id, to.id) {
                 Ok(message) => Incoming::Message { from: from.id, message },
                 Err(why) => {
@@ -451,10 +479,19 @@ impl Inner {
         };
         // Who takes nothing up any more loses what comes: the real one leaves it to the sender's queue, which is bounded.
         let is_in = at_once(inbox.deliver(incoming)).is_some();
-        self.note(way, if is_in { Fate::Arrived } else { Fate::Full });
+        self.note(way, number, if is_in { Fate::Arrived } else { Fate::Full });
     }
 
-    fn note(&self, (from, to): (usize, usize), fate: Fate) {
+    /// Films a message that leaves, and its end if that is here.
+    fn film(&self, number: u64, fate: Fate, sent: impl FnOnce() -> Scene) {
+        self.trace.show(sent);
+        if fate != Fate::Sent {
+            self.trace.show(|| Scene::Ended { number, fate: fate.word() });
+        }
+    }
+
+    fn note(&self, (from, to): (usize, usize), number: u64, fate: Fate) {
+        self.trace.show(|| Scene::Ended { number, fate: fate.word() });
         self.trace.note(&[from as u64, to as u64, fate as u64], || format!("{from} -> {to}: {fate:?}"));
     }
 }

@@ -1,0 +1,129 @@
+//! What a person gets to see of a run: a smaller run that breaks the same promise, a page, the history as a file.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::check::Violation;
+use crate::film::Film;
+use crate::history;
+use crate::less::Less;
+use crate::mutants::Mutant;
+use crate::options::Kind;
+use crate::record::{Lines, Recorder, Trace};
+use crate::report::{Source, page};
+use crate::run::{Verdict, run_into};
+use crate::shrink::{Broken, Shrunk, shrink};
+
+/// Where pages go.
+const PAGES: &str = "target/sim";
+
+/// Which runs, and how they are called.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Subject {
+    /// What kind.
+    pub kind: Kind,
+    /// What is taken away from what their seeds draw.
+    pub less: Less,
+    /// The bug in them, if somebody put one there, and its name.
+    pub mutant: Option<(Mutant, String)>,
+    /// Which code.
+    pub commit: String,
+}
+
+/// What is made of a run besides its verdict.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Wanted {
+    /// A page, whatever comes of it.
+    pub report: bool,
+    /// Its history, in this directory.
+    pub history: Option<PathBuf>,
+}
+
+impl Subject {
+    fn mutant(&self) -> Option<Mutant> {
+        self.mutant.as_ref().map(|(mutant, _)| *mutant)
+    }
+
+    /// Runs a seed, and makes of it what is wanted. Says where, one line each.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn play(&self, seed: u64, lines: Lines, wanted: &Wanted) -> io::Result<(Verdict, Vec<String>)> {
+        let options = self.less.of(self.kind, seed);
+        let (film, recorder) = (Film::default(), Recorder::default());
+        let trace = if wanted.report { Trace::filmed(film.clone()) } else { Trace::new(lines) };
+        let verdict = run_into(&options, self.mutant(), &trace, &recorder);
+        let mut made = Vec::new();
+        if wanted.report {
+            let history = recorder.history();
+            let source = Source {
+                options: &options,
+                less: &self.less,
+                seed,
+                mutant: self.mutant.as_ref().map(|(_, name)| name.as_str()),
+                commit: &self.commit,
+                verdict: &verdict,
+                shots: &film.shots(),
+                history: &history,
+            };
+            let path = Path::new(PAGES).join(format!("{seed}.html"));
+            std::fs::create_dir_all(PAGES)?;
+            std::fs::write(&path, page(&source))?;
+            made.push(format!("diagram of seed {seed}: {}", path.display()));
+        }
+        if let Some(directory) = &wanted.history {
+            std::fs::create_dir_all(directory)?;
+            let path = directory.join(format!("{}-{seed}.jsonl", self.kind.word()));
+            history::write(&path, &history::Head { subject: self, seed, options: &options }, &recorder.history())?;
+            made.push(format!("history of seed {seed}: {}", path.display()));
+        }
+        Ok((verdict, made))
+    }
+
+    /// The line that repeats a seed's run.
+    #[must_use]
+    pub fn command(&self, seed: u64) -> String {
+        let less = if self.less.is_nothing() { String::new() } else { format!(" LESS={}", self.less) };
+        let mutant = self.mutant.as_ref().map_or_else(String::new, |(_, name)| format!(" MUTANT={name}"));
+        format!("make sim KIND={} SEED={seed} N=1{less}{mutant}", self.kind.word())
+    }
+
+    /// Makes a failure one that a person can read. A run that is less already is taken as it is.
+    ///
+    /// # Errors
+    /// A page cannot be written.
+    pub fn explain(&self, seed: u64, violation: &Violation) -> io::Result<String> {
+        let broken = Broken {
+            kind: self.kind,
+            seed,
+            less: self.less.clone(),
+            mutant: self.mutant(),
+            violation: violation.clone(),
+        };
+        let shrunk = if self.less.is_nothing() {
+            quietly(|| shrink(&broken))
+        } else {
+            Shrunk { broken, attempts: 0, seconds: 0 }
+        };
+        let Shrunk { broken, attempts, seconds } = shrunk;
+        let smaller = Self { less: broken.less, ..self.clone() };
+        let wanted = Wanted { report: true, history: None };
+        let (_, made) = quietly(|| smaller.play(seed, Lines::Forget, &wanted))?;
+        Ok(format!(
+            "SHRUNK seed {seed} in {attempts} runs of {seconds} virtual seconds: {}\n  repeat: {}\n  diagram: {} REPORT=1, then look at {PAGES}/{seed}.html\n  {}",
+            broken.violation,
+            smaller.command(seed),
+            smaller.command(seed),
+            made.join("\n  ")
+        ))
+    }
+}
+
+/// Does this without a word about panics: they are findings, told once.
+fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let done = work();
+    std::panic::set_hook(hook);
+    done
+}
