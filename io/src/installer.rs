@@ -5,6 +5,8 @@
 //! boot throws away, from then on it is the store, whatever crashes in between.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use detcd_core::ids::{Index, MemberId, Term};
 use detcd_core::raft::snapshot::Snapshot;
@@ -14,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::boot::import::receive;
 use crate::boot::inspect::Places;
 use crate::disk::{Disk, exists};
+use crate::driver::ask::Gauges;
 use crate::fault::Fault;
 use crate::peer::SnapshotRefused;
 use crate::snap;
@@ -37,6 +40,27 @@ pub struct Received {
     pub path: PathBuf,
     /// What the sender is told.
     pub answer: oneshot::Sender<Result<(), SnapshotRefused>>,
+    /// Counts it among those under way.
+    pub under_way: UnderWay,
+}
+
+/// A store that is being taken over. It is one as long as this is kept.
+#[derive(Debug)]
+pub struct UnderWay(Arc<Gauges>);
+
+impl UnderWay {
+    /// One more, counted in `gauges`.
+    #[must_use]
+    pub fn new(gauges: Arc<Gauges>) -> Self {
+        gauges.counted().installing.fetch_add(1, Ordering::Relaxed);
+        Self(gauges)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.counted().installing.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What the driver asks for.

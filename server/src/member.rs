@@ -406,7 +406,10 @@ impl<B: Backend> Member<B> {
         let result = match tokio::time::timeout(self.inner.limits.timeout, asking).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(why)) => Err(status::status(status::unanswered(why))),
-            Err(_) => Err(Refused::Timeout.into()),
+            Err(_) => {
+                self.asker().gauges().counted().slow_reads.fetch_add(1, Ordering::Relaxed);
+                return Err(Refused::Timeout.into());
+            }
         };
         result.inspect_err(|_| {
             self.inner.counts.reads_failed.fetch_add(1, Ordering::Relaxed);

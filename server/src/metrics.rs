@@ -189,6 +189,7 @@ impl Metrics {
         kept::add_store(&mut out, member);
         kept::add_requests(&mut out, member);
         kept::add_promotions(&mut out, member.counts());
+        kept::add_driver(&mut out, member.asker().gauges().counted());
         peers::add(&mut out, member.identity().member, &self.inner.peers);
         self.inner.alarms.add(&mut out, &member.store().alarms());
         self.inner.rpcs.add(&mut out);
@@ -294,7 +295,7 @@ impl Sampled {
         self.committed.set(number(gauges.committed().0));
         self.applied.set(number(gauges.applied().0));
         self.pending.set(number(counts.proposals_pending.load(Ordering::Relaxed)));
-        raise(&self.leader_changes, gauges.leader_changes());
+        raise(&self.leader_changes, gauges.counted().leader_changes.load(Ordering::Relaxed));
         raise(&self.proposals_failed, counts.proposals_failed.load(Ordering::Relaxed));
         raise(&self.reads_failed, counts.reads_failed.load(Ordering::Relaxed));
         let size = member.store().size();

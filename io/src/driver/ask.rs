@@ -104,8 +104,27 @@ pub struct Gauges {
     applied_term: AtomicU64,
     leading: Leading,
     no_room: AtomicBool,
-    leader_changes: AtomicU64,
-    proposals: AtomicU64,
+    counted: Counted,
+}
+
+/// What the driver counts, since start where nothing else is said.
+#[derive(Debug, Default)]
+pub struct Counted {
+    /// Leaders seen.
+    pub leader_changes: AtomicU64,
+    /// Proposals handed to Raft.
+    pub proposals: AtomicU64,
+    /// Heartbeats to a member that this leader sent later than two intervals after the one before.
+    pub late_heartbeats: AtomicU64,
+    /// Answers to questions of readers that had been given up.
+    pub slow_reads: AtomicU64,
+    /// Stores of a leader that are being taken over now.
+    pub installing: AtomicU64,
+}
+
+/// Counts one more.
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Leadership of this member.
@@ -174,13 +193,9 @@ impl Gauges {
     pub fn no_room(&self) -> bool {
         self.no_room.load(Ordering::Relaxed)
     }
-    /// Leaders seen since start.
-    pub fn leader_changes(&self) -> u64 {
-        self.leader_changes.load(Ordering::Relaxed)
-    }
-    /// Proposals handed to Raft since start.
-    pub fn proposals(&self) -> u64 {
-        self.proposals.load(Ordering::Relaxed)
+    /// What is counted.
+    pub const fn counted(&self) -> &Counted {
+        &self.counted
     }
 
     pub(super) fn tell_raft(&self, raft: &Raft) {
@@ -204,12 +219,6 @@ impl Gauges {
     }
     pub(super) fn tell_room(&self, no_room: bool) {
         self.no_room.store(no_room, Ordering::Relaxed);
-    }
-    pub(super) fn count_leader_change(&self) {
-        self.leader_changes.fetch_add(1, Ordering::Relaxed);
-    }
-    pub(super) fn count_proposal(&self) {
-        self.proposals.fetch_add(1, Ordering::Relaxed);
     }
 }
 

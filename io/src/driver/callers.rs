@@ -95,11 +95,11 @@ impl Callers {
         }
     }
 
-    /// The reads of `ticket` may look once `index` is applied.
-    pub(super) fn read_at(&mut self, ticket: Ticket, index: Index) {
-        if let Some(Asked { callers, .. }) = self.asked.remove(&ticket) {
-            self.ready.push_back((index, callers));
-        }
+    /// The reads of `ticket` may look once `index` is applied. Answers whether the question was still open.
+    pub(super) fn read_at(&mut self, ticket: Ticket, index: Index) -> bool {
+        let Some(Asked { callers, .. }) = self.asked.remove(&ticket) else { return false };
+        self.ready.push_back((index, callers));
+        true
     }
 
     /// Everything up to `applied` may be read now.

@@ -22,7 +22,7 @@ use detcd_core::raft::role::Role;
 use detcd_core::raft::{Effect, Effects, Input, Limits, Message, Raft, Refusal, gather};
 use tokio::sync::{mpsc, oneshot};
 
-use self::ask::{Ask, Asker, Gauges, Progress, Tickets, Unanswered};
+use self::ask::{Ask, Asker, Gauges, Progress, Tickets, Unanswered, count};
 use self::callers::Callers;
 use self::durable::Durable;
 pub use self::peers::Peers;
@@ -351,7 +351,7 @@ impl<B: Backend> Driver<B> {
                     return;
                 }
                 self.callers.add_proposal(ticket, answer);
-                self.asker.gauges().count_proposal();
+                count(&self.asker.gauges().counted().proposals);
                 self.raft.step(Input::Proposed { ticket, kind, payload, only_in }, &mut self.effects);
             }
             Ask::Read { answer } => self.callers.add_read(answer),
@@ -423,11 +423,16 @@ impl<B: Backend> Driver<B> {
                 Effect::Append(write) => self.durable.push(write),
                 Effect::Arm { timer, within } => self.timers.arm(timer, within, now),
                 Effect::Apply { entries } => self.applier.push(entries),
-                Effect::ReadReady { ticket, index } => self.callers.read_at(ticket, index),
+                Effect::ReadReady { ticket, index } => {
+                    if !self.callers.read_at(ticket, index) {
+                        count(&self.asker.gauges().counted().slow_reads);
+                    }
+                }
                 Effect::Refused { ticket, why } => self.callers.refuse(ticket, unanswered(why)),
                 Effect::LeaderChanged { term, leader } => {
+                    self.timers.forget_heartbeats();
                     if leader.is_some() {
-                        self.asker.gauges().count_leader_change();
+                        count(&self.asker.gauges().counted().leader_changes);
                     }
                     tracing::info!(term = term.0, leader = leader.map(|id| id.to_string()), "leader changed");
                 }
@@ -442,7 +447,12 @@ impl<B: Backend> Driver<B> {
                 Effect::Send { to, message } if matches!(message, Message::Snapshot { .. }) => {
                     lost.extend(self.ship(to, message));
                 }
-                Effect::Send { to, message } => self.peers.send(to, message),
+                Effect::Send { to, message } => {
+                    if matches!(message, Message::Heartbeat { .. }) {
+                        self.watch_heartbeat(to, now);
+                    }
+                    self.peers.send(to, message);
+                }
             }
         }
         self.effects = effects;
@@ -450,6 +460,14 @@ impl<B: Backend> Driver<B> {
             self.raft.step(input, &mut self.effects);
         }
         Ok(())
+    }
+
+    /// A leader that is late with its heartbeats will soon not be one.
+    fn watch_heartbeat(&mut self, to: MemberId, now: Instant) {
+        if let Some(late) = self.timers.late_by(to, now) {
+            tracing::warn!(%to, ?late, "leader failed to send out heartbeat on time; took too long, leader is overloaded likely from slow disk");
+            count(&self.asker.gauges().counted().late_heartbeats);
+        }
     }
 
     /// One turn of apply, then the answers it made, then the reads it released.

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::Driver;
 use crate::clock::Instant;
 use crate::fault::Fault;
-use crate::installer::{Job, Received, Staged};
+use crate::installer::{Job, Received, Staged, UnderWay};
 use crate::peer::SnapshotRefused;
 use crate::shipper::Shipment;
 use crate::store::backend::Backend;
@@ -81,7 +81,8 @@ impl<B: Backend> Driver<B> {
             return drop(answer.send(Ok(())));
         }
         let snapshot = snapshot.clone();
-        let job = Job::Stage(Received { from, message, snapshot, path, answer });
+        let under_way = UnderWay::new(self.asker.shared_gauges());
+        let job = Job::Stage(Received { from, message, snapshot, path, answer, under_way });
         if let Err(full) = lines.carriers.installs.try_send(job)
             && let Job::Stage(Received { answer, .. }) = full.into_inner()
         {

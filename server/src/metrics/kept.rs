@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use detcd_io::driver::ask::Counted;
 use detcd_io::stats::ops;
 use detcd_io::store::backend::Backend;
 use detcd_server::compose::Written;
@@ -64,6 +65,16 @@ pub(super) fn add_store<B: Backend>(out: &mut Families, member: &Member<B>) {
     ] {
         out.histogram(&format!("{debugging}{name}"), help, MILLISECONDS, histogram);
     }
+}
+
+/// What the driver is late with, and what it takes over.
+pub(super) fn add_driver(out: &mut Families, counted: &Counted) {
+    let (name, help) = ("etcd_server_heartbeat_send_failures_total", "Heartbeats that this leader sent too late.");
+    out.counter(name, help, load(&counted.late_heartbeats));
+    let help = "Answers to reads that came too late, and reads that none came for in time.";
+    out.counter("etcd_server_slow_read_indexes_total", help, load(&counted.slow_reads));
+    let (name, help) = ("etcd_server_snapshot_apply_in_progress_total", "1 while a leader's store is taken over.");
+    out.gauge(name, help, load(&counted.installing) as f64);
 }
 
 /// Promotions of learners that this member decided on.

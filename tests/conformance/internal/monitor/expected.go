@@ -15,9 +15,6 @@ var Missing = []string{
 	"etcd_debugging_auth_revision",
 	"etcd_mvcc_db_open_read_transactions",
 	"etcd_server_feature_enabled",
-	"etcd_server_heartbeat_send_failures_total",
-	"etcd_server_slow_read_indexes_total",
-	"etcd_server_snapshot_apply_in_progress_total",
 	"etcd_snap_fsync_duration_seconds",
 }
 
@@ -75,6 +72,8 @@ var equal = []string{
 	"etcd_server_quota_backend_bytes",
 	"etcd_server_read_indexes_failed_total",
 	"etcd_server_slow_apply_total",
+	"etcd_server_slow_read_indexes_total",
+	"etcd_server_snapshot_apply_in_progress_total",
 	"etcd_server_version",
 	"os_fd_limit",
 	"process_max_fds",
