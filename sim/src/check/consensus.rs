@@ -67,6 +67,8 @@ struct Seen {
     /// The term in which it leads.
     leading: Option<Term>,
     configuration: Configuration,
+    /// The number that the roster has for it.
+    cluster: Option<usize>,
 }
 
 /// One member's time as a leader.
@@ -298,15 +300,16 @@ impl Inner {
     fn check_changes(&mut self, raft: &Raft) -> Result<(), String> {
         let (commit, applied) = (raft.commit(), raft.applied().max(raft.log().base().index));
         let configuration = raft.configuration();
-        if !self.roster.knows(configuration, applied, commit) {
+        let seen = self.members.get_mut(&raft.id()).expect("it was just made");
+        if seen.configuration != *configuration {
+            (seen.configuration, seen.cluster) = (configuration.clone(), None);
+        }
+        let Ok(number) = self.roster.number(configuration, seen.cluster, (applied, commit)) else {
             return Err(format!(
                 "is a member of a cluster {configuration}, which nobody made, at {applied} to {commit}"
             ));
-        }
-        let seen = self.members.get_mut(&raft.id()).expect("it was just made");
-        if seen.configuration != *configuration {
-            seen.configuration = configuration.clone();
-        }
+        };
+        seen.cluster = number;
         if seen.changes.iter().filter(|index| commit < **index).count() > 1 {
             return Err(format!("has changes at {:?} in its log, and {commit} is committed", seen.changes));
         }

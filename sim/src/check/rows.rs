@@ -31,7 +31,7 @@ pub struct Rows {
     /// What each revision left of each key that it touched, oldest first.
     keys: BTreeMap<Bytes, Vec<(i64, Option<KeyValue>)>>,
     /// The rows as they are stored, and what is to be known of each, in the same order.
-    table: Table,
+    table: Vec<(Bytes, Bytes)>,
     places: Vec<Place>,
 }
 
@@ -46,7 +46,8 @@ impl Rows {
     /// # Errors
     /// A row that no rule allows.
     pub fn read(table: &Table) -> Result<Self, Violation> {
-        let mut rows = Self { table: table.clone(), places: places(table), ..Self::default() };
+        let mut rows = Self { places: places(table), ..Self::default() };
+        rows.table = table.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         for (key, value) in table {
             let wrong = |what: &str| Violation::new(Promise::Durability, format!("row {key:?}: {what}"));
             let (main, sub, is_tombstone) = parse(key).ok_or_else(|| wrong("no revision"))?;
@@ -103,11 +104,13 @@ impl Rows {
     pub fn hash(&self, revision: i64, compacted: i64, kept: Kept) -> u32 {
         let left = |place: &Place| compacted < place.main || place.says_at(compacted, Kept::LiveAndDeleted);
         let is_kept = |place: &Place| place.says_at(revision, kept);
-        let keeps_some = self.places.iter().any(|place| left(place) && is_kept(place));
+        // Rows lie by their revisions.
+        let places = &self.places[..self.places.partition_point(|place| place.main <= revision)];
+        let keeps_some = places.iter().any(|place| left(place) && is_kept(place));
         let mut crc = crc32c::crc32c(b"key");
-        for (place, (key, value)) in self.places.iter().zip(&self.table).filter(|(place, _)| left(place)) {
+        for (place, (key, value)) in places.iter().zip(&self.table).filter(|(place, _)| left(place)) {
             let is_dropped = place.main <= compacted && keeps_some && !is_kept(place);
-            if place.main <= revision && !is_dropped && !(place.main == compacted && place.is_tombstone) {
+            if !is_dropped && !(place.main == compacted && place.is_tombstone) {
                 crc = crc32c::crc32c_append(crc32c::crc32c_append(crc, key), value);
             }
         }

@@ -152,7 +152,11 @@ macro_rules! unary {
         pub async fn $name(&self, request: &pb::$request) -> Result<pb::$response, Status> {
             match self {
                 Self::Network(channel, _) => {
-                    wire($client::new(channel.clone()).$name(wire(request)?).await?.get_ref())
+                    // Boxed, or every call through a door would be as large as this one.
+                    Box::pin(async {
+                        wire($client::new(channel.clone()).$name(wire(request)?).await?.get_ref())
+                    })
+                    .await
                 }
                 Self::Doors(doors) => somewhere!(doors, {
                     let request = Request::new(request.clone());
@@ -189,7 +193,8 @@ impl Link {
     pub async fn range_stream(&self, request: &pb::RangeRequest) -> Result<Streaming<pb::RangeStreamResponse>, Status> {
         match self {
             Self::Network(channel, _) => {
-                let stream = KvClient::new(channel.clone()).range_stream(wire(request)?).await?.into_inner();
+                let mut client = KvClient::new(channel.clone());
+                let stream = Box::pin(client.range_stream(wire(request)?)).await?.into_inner();
                 let by_wire = stream.map(|message| message.and_then(|message| wire(&message)));
                 Ok(Streaming::from_stream(Box::pin(by_wire)))
             }

@@ -44,16 +44,25 @@ impl Roster {
         Ok(())
     }
 
-    /// Whether the cluster was this one at a place from `first` to `last`.
-    #[must_use]
-    pub fn knows(&self, configuration: &Configuration, first: Index, last: Index) -> bool {
+    /// Whether the cluster was this one at a place from `first` to `last`. If `same` is its number, it needs no comparison; says which number it has.
+    ///
+    /// # Errors
+    /// It was not.
+    pub(super) fn number(
+        &self,
+        configuration: &Configuration,
+        same: Option<usize>,
+        (first, last): (Index, Index),
+    ) -> Result<Option<usize>, ()> {
         let begin = self.clusters.partition_point(|(index, _)| *index <= first);
-        let later = self.clusters[begin..].iter().take_while(|(index, _)| *index <= last);
-        match begin.checked_sub(1).map(|at| &self.clusters[at].1) {
-            Some(at_first) if at_first == configuration => true,
-            None if *configuration == Configuration::default() => true,
-            _ => later.into_iter().any(|(_, later)| later == configuration),
+        let is_it = |at: &usize| same == Some(*at) || self.clusters[*at].1 == *configuration;
+        match begin.checked_sub(1) {
+            Some(at_first) if is_it(&at_first) => return Ok(Some(at_first)),
+            None if *configuration == Configuration::default() => return Ok(None),
+            _ => {}
         }
+        let later = (begin..self.clusters.len()).take_while(|at| self.clusters[*at].0 <= last);
+        later.into_iter().find(is_it).map(Some).ok_or(())
     }
 
     /// Whether this member was removed.
@@ -148,7 +157,7 @@ mod tests {
         let of = |voters: &[u64]| Configuration { voters: ids(voters), learners: ids(&[]) };
         let clusters = vec![(Index(1), of(&[1])), (Index(5), of(&[1, 2])), (Index(9), of(&[2]))];
         let roster = Roster { clusters, ..Roster::default() };
-        let knows = |voters: &[u64], first, last| roster.knows(&of(voters), Index(first), Index(last));
+        let knows = |voters: &[u64], first, last| roster.number(&of(voters), None, (Index(first), Index(last))).is_ok();
         assert!(knows(&[1], 4, 4) && !knows(&[1], 5, 9) && !knows(&[1, 2], 4, 4) && knows(&[1, 2], 4, 5));
         assert!(knows(&[], 0, 0) && !knows(&[], 1, 1) && knows(&[2], 5, 9) && !knows(&[2], 5, 8));
     }
