@@ -18,10 +18,11 @@ FUZZ_SEEDS_snap = ../tests/golden/etcd
 
 # Each run is a thread that allocates much and then ends: its pages are kept for the next one.
 SIM_ALLOCATOR = MIMALLOC_PURGE_DELAY=-1 MIMALLOC_ALLOW_THP=0
+KV_BUGS = ReadBeforeReplay ReportBeforeSync RowsBeforeIndex OwnMatchAtAppend
 SIM = $(SIM_ALLOCATOR) RUSTFLAGS="--cfg madsim" cargo run --profile campaign --target-dir target/sim -p detcd-sim --bin detcd-sim --
 SIM_MUTANTS = $(SIM_ALLOCATOR) RUSTFLAGS="--cfg madsim --cfg mutants --cfg verify" cargo run --profile campaign --target-dir target/sim-mutants -p detcd-sim --bin detcd-sim --
 
-.PHONY: build run cluster check test sim report-check sim-test mutants model fuzz corpus conformance bench bench-smoke fix
+.PHONY: build run cluster check test sim report-check sim-test mutants model fuzz corpus conformance second-opinion second-opinion-mutants bench bench-smoke fix
 
 build:
 	cargo build --release -p detcd-server -p detcd-ctl
@@ -70,8 +71,21 @@ fuzz:
 	mkdir -p fuzz/corpus/$(T)
 	cd fuzz && cargo +nightly fuzz run $(T) corpus/$(T) seeds/$(T) $(FUZZ_SEEDS_$(T)) -- -max_total_time=$(TIME) -max_len=65536
 
-# detcd against the real etcd 3.7.3 (needs Go).
-conformance: build
+# Histories of simulated runs, judged by Porcupine with rules of its own (needs Go).
+second-opinion:
+	rm -rf target/sim/history
+	$(SIM) --kind engine --seed $(SEED) --count 8 --history target/sim/history
+	$(SIM) --kind cluster --seed $(SEED) --count 6 --history target/sim/history
+	cd tests/conformance && go run ./cmd/secondopinion ../../target/sim/history
+
+# The same of known bugs that clients can see: Porcupine must see each of them, too.
+second-opinion-mutants:
+	rm -rf target/sim/mutants
+	for bug in $(KV_BUGS); do $(SIM_MUTANTS) --mutant $$bug --kind engine --seed 1 --count 6 --less trouble=50 --history target/sim/mutants/$$bug >/dev/null 2>&1; done; true
+	cd tests/conformance && go run ./cmd/secondopinion -bugs $(KV_BUGS:%=../../target/sim/mutants/%)
+
+# detcd against the real etcd 3.7.3 (needs Go), and the second opinion on simulated histories.
+conformance: build second-opinion
 	cd tests/conformance && go vet ./... && go test ./... && go run ./cmd/conformance -detcd ../../target/release/detcd -seed $(SEED) -ops $(OPS) -seeds $(SEEDS)
 
 # Files that the real etcd wrote, for the tests and the fuzzers.
