@@ -36,10 +36,10 @@ struct Asked {
     wanted: Wanted,
 }
 
-const HELP: &str = "detcd-sim [--kind engine|server|cluster | --engine] [--seed S] [--count N] [--jobs J] [--check-determinism] [--trace]
+const HELP: &str = "detcd-sim [--kind engine|server|cluster|services | --engine] [--seed S] [--count N] [--jobs J] [--check-determinism] [--trace]
           [--less WORDS] [--report] [--history DIRECTORY] [--ledger FILE] [--commit HASH] [--mutant NAME] [--scoreboard FILE]
 
-Runs N simulations from seed S on: of the whole server, of everything below gRPC (several times as fast), or of a cluster. --trace prints everything that happens.
+Runs N simulations from seed S on: of the whole server, of everything below gRPC (several times as fast), of a cluster, or of a cluster of whole servers. --trace prints everything that happens.
 The first failures are shrunk and drawn: target/sim/<seed>.html. --less takes something away from what the seed draws (crashes,clients=2,trouble=12), --report draws every run,
 --history writes what clients saw, as JSON lines (docs/format/history.md). --mutant and --scoreboard need a build
 with --cfg mutants; the latter looks for every known bug and writes the table.";
@@ -96,8 +96,8 @@ fn parse(words: &[String]) -> Result<Asked, String> {
             "--engine" => asked.subject.kind = Kind::Engine,
             "--kind" => {
                 let word = value()?;
-                asked.subject.kind =
-                    Kind::parse(word).ok_or_else(|| format!("no kind {word:?}: engine, server or cluster"))?;
+                asked.subject.kind = Kind::parse(word)
+                    .ok_or_else(|| format!("no kind {word:?}: engine, server, cluster or services"))?;
             }
             _ => return Err(format!("unknown word {word:?}")),
         }

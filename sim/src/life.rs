@@ -36,7 +36,7 @@ use crate::machine::Life;
 use crate::mutants::Mutant;
 use crate::options::Kind;
 use crate::store::SimBackend;
-use crate::world::ADDRESS;
+use crate::world::address;
 
 /// What a member tells whoever started it.
 #[derive(Debug)]
@@ -89,19 +89,16 @@ fn router(member: &Member<SimBackend>, gates: &Gates) -> tonic::transport::serve
 
 /// Serves clients until `closed`.
 async fn serve(given: Given, member: Member<SimBackend>, node: NodeHandle, closed: oneshot::Receiver<()>) {
-    let Given { kind, ways, .. } = given;
+    let Given { kind, ways, seat, .. } = given;
     let closed = async move { drop(closed.await) };
-    match kind {
-        Kind::Engine | Kind::Cluster => {
-            ways.door.open(Services::new(&member), node);
-            closed.await;
-            ways.door.close();
-        }
-        Kind::Server => {
-            let address = ADDRESS.parse().expect("an address");
-            let served = router(&member, &ways.gates).serve_with_shutdown(address, closed).await;
-            served.expect("nobody else has the address");
-        }
+    if kind.has_network() {
+        let address = address(seat.map_or(0, |seat| seat.place));
+        let served = router(&member, &ways.gates).serve_with_shutdown(address, closed).await;
+        served.expect("nobody else has the address");
+    } else {
+        ways.door.open(Services::new(&member), node);
+        closed.await;
+        ways.door.close();
     }
 }
 

@@ -166,7 +166,7 @@ mod with {
     const fn hunted(kind: Kind) -> &'static [(Mutant, &'static str)] {
         match kind {
             Kind::Engine | Kind::Server => &ALL,
-            Kind::Cluster => &BETWEEN_MEMBERS,
+            Kind::Cluster | Kind::Services => &BETWEEN_MEMBERS,
         }
     }
 
@@ -227,7 +227,7 @@ mod with {
         let (alone, together) = before.split_once(CLUSTERS).unwrap_or((&before, ""));
         let mut table = match kind {
             Kind::Engine | Kind::Server => String::from(HEAD),
-            Kind::Cluster => format!("{alone}{CLUSTERS}{CLUSTERS_HEAD}"),
+            Kind::Cluster | Kind::Services => format!("{alone}{CLUSTERS}{CLUSTERS_HEAD}"),
         };
         let mut missed = 0;
         for (mutant, what) in hunted(kind) {
@@ -241,7 +241,7 @@ mod with {
             say(&row);
             let _ = writeln!(table, "{row}");
         }
-        if kind != Kind::Cluster && before.contains(CLUSTERS) {
+        if !kind.is_of_several() && before.contains(CLUSTERS) {
             let _ = write!(table, "\n{CLUSTERS}{together}");
         }
         if let Err(error) = std::fs::write(scoreboard, table) {

@@ -23,11 +23,13 @@ pub enum Kind {
     Server,
     /// Several members, each as in an engine run, over a network that fails.
     Cluster,
+    /// The same with whole servers: generated clients over a simulated network of their own.
+    Services,
 }
 
 impl Kind {
     /// All of them, the cheapest one first.
-    pub const ALL: [Self; 3] = [Self::Engine, Self::Server, Self::Cluster];
+    pub const ALL: [Self; 4] = [Self::Engine, Self::Server, Self::Cluster, Self::Services];
 
     /// Its word on the command line and in the ledger.
     #[must_use]
@@ -36,7 +38,20 @@ impl Kind {
             Self::Engine => "engine",
             Self::Server => "server",
             Self::Cluster => "cluster",
+            Self::Services => "services",
         }
+    }
+
+    /// Whether there are several members.
+    #[must_use]
+    pub const fn is_of_several(self) -> bool {
+        matches!(self, Self::Cluster | Self::Services)
+    }
+
+    /// Whether clients come over a network.
+    #[must_use]
+    pub const fn has_network(self) -> bool {
+        matches!(self, Self::Server | Self::Services)
     }
 
     /// The kind of this word.
@@ -230,7 +245,7 @@ impl Options {
         options.load.upkeep_millis = pick(&mut dice_of_upkeep, &[0, 0, 0, 1_500, 6_000]);
         options.member.copy_chunk = Chunk { rows: pick(&mut dice_of_upkeep, &[3, 40, 1_000]), bytes: 20_000 };
         options.faults.pause_millis = pick(&mut dice, &[0, 0, 6_000]);
-        if kind == Kind::Cluster {
+        if kind.is_of_several() {
             crate::cluster::options::widen(&mut options);
         }
         options

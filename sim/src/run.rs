@@ -24,7 +24,7 @@ use crate::gauges::Fullest;
 use crate::leases::{LeaseHistory, LeaseRecorder};
 use crate::machine::{Machine, Trouble};
 use crate::mutants::Mutant;
-use crate::options::{Kind, Options};
+use crate::options::Options;
 use crate::record::{Lines, Operation, Outcome, Recorder, Trace, Watches};
 use crate::troubles::Troubles;
 use crate::world::{World, log_dir};
@@ -61,9 +61,10 @@ pub fn run_into(options: &Options, mutant: Option<Mutant>, trace: &Trace, record
     let (options, seed) = (options.clone(), options.seed);
     let (on_trace, recorder) = (trace.clone(), recorder.clone());
     let mut verdict = on_thread(seed, move || async move {
-        let violation = match options.kind {
-            Kind::Engine | Kind::Server => play(&options, mutant, &on_trace, &recorder).await,
-            Kind::Cluster => cluster::run::play(&options, mutant, &on_trace, &recorder).await,
+        let violation = if options.kind.is_of_several() {
+            cluster::run::play(&options, mutant, &on_trace, &recorder).await
+        } else {
+            play(&options, mutant, &on_trace, &recorder).await
         };
         Verdict {
             seed,

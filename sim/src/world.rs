@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::check::{Promise, Violation};
 use crate::clients::link::Ways;
-use crate::cluster::seat::Seat;
+use crate::cluster::seat::{Seat, ip};
 use crate::film::{Scene, Stage};
 use crate::gauges::Gauges;
 use crate::leases::LeaseRecorder;
@@ -39,8 +39,8 @@ pub const DATA_DIR: &str = "/data";
 pub const STORE_FILE: &str = "/data/member/lmdb/data.mdb";
 /// Where the log is if it lies apart.
 const LOG_APART: &str = "/log/wal";
-/// Where the member serves.
-pub const ADDRESS: &str = "10.0.0.1:2379";
+/// Where members serve.
+const CLIENT_PORT: u16 = 2379;
 /// The least time to live of a lease, in seconds: 15 heartbeats, rounded up.
 pub const LEASE_TTL_MIN: i64 = 2;
 /// How often a long lease is remembered, in milliseconds: often enough for a run of a minute.
@@ -49,6 +49,12 @@ pub const CHECKPOINT_MILLIS: u64 = 3_000;
 const AGAIN: u64 = 300;
 /// How long a member may take from its start to its first served request when nothing is wrong.
 const READY_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where the member at this place serves; one that is alone is at the first.
+#[must_use]
+pub fn address(place: usize) -> SocketAddr {
+    SocketAddr::new(ip(place), CLIENT_PORT)
+}
 
 /// The place of the log for these options.
 #[must_use]
@@ -169,10 +175,7 @@ impl World {
         let is_idle = seat.as_ref().is_some_and(|seat| seat.founders <= seat.place);
         let gauges = Gauges::new(machine.look().recorder.clone());
         let (node, config, salt) = match &seat {
-            None => {
-                let address: SocketAddr = ADDRESS.parse().expect("an address");
-                (("member".to_owned(), address.ip()), configure(&options.member), 0)
-            }
+            None => (("member".to_owned(), ip(0)), configure(&options.member), 0),
             Some(seat) => ((seat.name(), seat.ip()), configure_as(&options.member, &seat.words()), seat.place as u64),
         };
         let (name, ip) = node;

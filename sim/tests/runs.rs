@@ -7,7 +7,8 @@ use detcd_sim::run::run;
 
 #[test]
 fn runs_of_each_kind_keep_every_promise() {
-    for (kind, seed) in [(Kind::Engine, 1), (Kind::Engine, 2), (Kind::Server, 3), (Kind::Server, 4)] {
+    let runs = [(Kind::Engine, 1), (Kind::Engine, 2), (Kind::Server, 3), (Kind::Server, 4), (Kind::Services, 12)];
+    for (kind, seed) in runs {
         let verdict = run(&Options::draw(kind, seed), None, Lines::Forget);
         assert_eq!(verdict.violation, None, "{kind:?} run {seed}");
         assert!(verdict.operations > 5_000, "{kind:?} run {seed} did only {} operations", verdict.operations);

@@ -1,4 +1,4 @@
-//! How a client reaches the member: over madsim-tonic in whole-server runs, through the [`Door`] in engine runs.
+//! How a client reaches the member, or one of several: over madsim-tonic in whole-server runs, through the [`Door`] in engine runs.
 //!
 //! madsim passes Rust values and not bytes, so over the simulated network every message is encoded and decoded here, in both directions. Behind the door nothing is.
 
@@ -23,7 +23,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::door::{Door, Fetched};
 use crate::gate::{GATE, Gates};
 use crate::options::Kind;
-use crate::world::ADDRESS;
+use crate::world::address;
 
 /// Every way to the member, or the members, of a run. Clones share it.
 #[derive(Clone, Default)]
@@ -41,24 +41,22 @@ pub struct Ways {
 impl Ways {
     /// The ways to all members of a cluster, of which there is at least one.
     #[must_use]
-    pub fn to_all(mut doors: Vec<Door>) -> Self {
+    pub fn to_all(mut doors: Vec<Door>, gates: Gates) -> Self {
         let door = doors.remove(0);
-        Self { door, others: doors, ..Self::default() }
+        Self { door, others: doors, gates, ..Self::default() }
     }
 
     /// The link of one client in a run of this kind.
     #[must_use]
     pub fn link(&self, kind: Kind) -> Link {
-        match kind {
-            Kind::Engine | Kind::Cluster => {
-                let first = self.links.fetch_add(1, Ordering::Relaxed);
-                Link::Doors(Doors::new([&self.door].into_iter().chain(&self.others).cloned().collect(), first))
-            }
-            Kind::Server => {
-                let endpoint = Endpoint::from_shared(format!("http://{ADDRESS}")).expect("an address");
-                Link::Network(endpoint.connect_lazy(), self.gates.clone())
-            }
+        let first = self.links.fetch_add(1, Ordering::Relaxed);
+        if kind.has_network() {
+            let url = |place| format!("http://{}", address(place));
+            let channel = |place| Endpoint::from_shared(url(place)).expect("an address").connect_lazy();
+            let channels = (0..=self.others.len()).map(channel).collect();
+            return Link::Network(Round::new(channels, first), self.gates.clone());
         }
+        Link::Doors(Round::new([&self.door].into_iter().chain(&self.others).cloned().collect(), first))
     }
 }
 
@@ -66,62 +64,65 @@ impl Ways {
 #[derive(Clone)]
 pub enum Link {
     /// The generated clients.
-    Network(Channel, Gates),
+    Network(Round<Channel>, Gates),
     /// The services themselves.
-    Doors(Doors),
+    Doors(Round<Door>),
 }
 
-/// The doors of all members, and the one that a client goes through now. Whoever gets no answer, or an error, goes to the next one. Clones go their own ways.
-pub struct Doors {
-    doors: Vec<Door>,
+/// The ways to all members, and the one that a client goes now. Whoever gets no answer, or an error, goes to the next member. Clones make rounds of their own.
+pub struct Round<W> {
+    ways: Vec<W>,
     at: AtomicUsize,
 }
 
 /// A visit at a member. Its end moves the client on, unless it was good.
-struct Visit<'a> {
-    doors: &'a Doors,
+struct Visit<'a, W> {
+    round: &'a Round<W>,
     was_good: bool,
 }
 
-impl Doors {
-    fn new(doors: Vec<Door>, first: usize) -> Self {
-        Self { doors, at: AtomicUsize::new(first) }
+impl<W> Round<W> {
+    const fn new(ways: Vec<W>, first: usize) -> Self {
+        Self { ways, at: AtomicUsize::new(first) }
     }
 
-    fn door(&self) -> &Door {
-        &self.doors[self.at.load(Ordering::Relaxed) % self.doors.len()]
+    fn way(&self) -> &W {
+        &self.ways[self.at.load(Ordering::Relaxed) % self.ways.len()]
     }
 
     fn move_on(&self) {
         self.at.fetch_add(1, Ordering::Relaxed);
     }
 
-    async fn visit<T>(&self, visiting: impl AsyncFnOnce(&Door) -> Result<T, Status>) -> Result<T, Status> {
-        let mut visit = Visit { doors: self, was_good: false };
-        let answered = visiting(self.door()).await;
+    async fn visit<T>(&self, visiting: impl AsyncFnOnce(&W) -> Result<T, Status>) -> Result<T, Status> {
+        let mut visit = Visit { round: self, was_good: false };
+        let answered = visiting(self.way()).await;
         visit.was_good = answered.is_ok();
         answered
     }
 }
 
-impl Clone for Doors {
+impl<W: Clone> Clone for Round<W> {
     fn clone(&self) -> Self {
-        Self::new(self.doors.clone(), self.at.load(Ordering::Relaxed))
+        Self::new(self.ways.clone(), self.at.load(Ordering::Relaxed))
     }
 }
 
-impl Drop for Visit<'_> {
+impl<W> Drop for Visit<'_, W> {
     fn drop(&mut self) {
         if !self.was_good {
-            self.doors.move_on();
+            self.round.move_on();
         }
     }
 }
 
+/// How the simulated gRPC says that a connection was refused.
+const NOT_CONNECTED: &str = "transport error";
+
 /// Whether a member refused what another one may do: it is not there, or it is a learner.
 pub(crate) fn is_elsewhere(status: &Status) -> bool {
     let text = status.message();
-    text.contains("connection refused") || text.contains("rpc not supported for learner")
+    text == NOT_CONNECTED || text.contains("connection refused") || text.contains("rpc not supported for learner")
 }
 
 /// A message, by way of its bytes.
@@ -131,10 +132,10 @@ fn wire<T: Message + Default>(message: &T) -> Result<T, Status> {
 
 /// Visits the member, or, where nobody is or nobody may answer, the next one.
 macro_rules! somewhere {
-    ($doors:expr, $visiting:expr) => {{
-        let mut others = $doors.doors.len() - 1;
+    ($round:expr, $visiting:expr) => {{
+        let mut others = $round.ways.len() - 1;
         loop {
-            match $doors.visit($visiting).await {
+            match $round.visit($visiting).await {
                 Err(status) if others > 0 && is_elsewhere(&status) => others -= 1,
                 answered => break answered,
             }
@@ -151,13 +152,11 @@ macro_rules! unary {
         /// The member's own, or it cannot be reached.
         pub async fn $name(&self, request: &pb::$request) -> Result<pb::$response, Status> {
             match self {
-                Self::Network(channel, _) => {
+                Self::Network(channels, _) => somewhere!(channels, async |channel: &Channel| {
+                    let mut client = $client::new(channel.clone());
                     // Boxed, or every call through a door would be as large as this one.
-                    Box::pin(async {
-                        wire($client::new(channel.clone()).$name(wire(request)?).await?.get_ref())
-                    })
-                    .await
-                }
+                    wire(Box::pin(client.$name(wire(request)?)).await?.get_ref())
+                }),
                 Self::Doors(doors) => somewhere!(doors, {
                     let request = Request::new(request.clone());
                     async |door: &Door| {
@@ -192,9 +191,12 @@ impl Link {
     /// The member's own, or it cannot be reached.
     pub async fn range_stream(&self, request: &pb::RangeRequest) -> Result<Streaming<pb::RangeStreamResponse>, Status> {
         match self {
-            Self::Network(channel, _) => {
-                let mut client = KvClient::new(channel.clone());
-                let stream = Box::pin(client.range_stream(wire(request)?)).await?.into_inner();
+            Self::Network(channels, _) => {
+                let stream = somewhere!(channels, async |channel: &Channel| {
+                    let mut client = KvClient::new(channel.clone());
+                    Box::pin(client.range_stream(wire(request)?)).await
+                })?;
+                let stream = stream.into_inner();
                 let by_wire = stream.map(|message| message.and_then(|message| wire(&message)));
                 Ok(Streaming::from_stream(Box::pin(by_wire)))
             }
@@ -216,8 +218,11 @@ impl Link {
     /// The member's own, or it cannot be reached.
     pub async fn snapshot(&self, request: &pb::SnapshotRequest) -> Result<Streaming<pb::SnapshotResponse>, Status> {
         match self {
-            Self::Network(channel, _) => {
-                let stream = MaintenanceClient::new(channel.clone()).snapshot(wire(request)?).await?.into_inner();
+            Self::Network(channels, _) => {
+                let stream = somewhere!(channels, async |channel: &Channel| {
+                    MaintenanceClient::new(channel.clone()).snapshot(wire(request)?).await
+                })?;
+                let stream = stream.into_inner();
                 let by_wire = stream.map(|message| message.and_then(|message| wire(&message)));
                 Ok(Streaming::from_stream(Box::pin(by_wire)))
             }
@@ -242,11 +247,11 @@ impl Link {
         request: pb::LeaseKeepAliveRequest,
     ) -> Result<Option<pb::LeaseKeepAliveResponse>, Status> {
         match self {
-            Self::Network(channel, _) => {
+            Self::Network(channels, _) => somewhere!(channels, async |channel: &Channel| {
                 let requests = tokio_stream::iter([wire(&request)?]);
                 let mut answers = LeaseClient::new(channel.clone()).lease_keep_alive(requests).await?.into_inner();
                 answers.message().await?.map(|answer| wire(&answer)).transpose()
-            }
+            }),
             Self::Doors(doors) => {
                 somewhere!(doors, {
                     let asking = move |services: Arc<crate::door::Services>| async move {
@@ -266,22 +271,23 @@ impl Link {
     /// The member's own, or it cannot be reached.
     pub async fn watch(&self, requests: mpsc::Receiver<pb::WatchRequest>, appetite: u64) -> Result<Watching, Status> {
         match self {
-            Self::Network(channel, gates) => {
+            Self::Network(channels, gates) => {
+                // A stream that ended, or that its client had enough of, is followed by one of another member.
+                channels.move_on();
                 let gate = gates.open(appetite);
                 let requests = ReceiverStream::new(requests).filter_map(|request| wire(&request).ok());
                 let mut request = Request::new(requests);
                 let number = gate.to_string().parse().map_err(|_| Status::internal("digits are lawful"))?;
                 request.metadata_mut().insert(GATE, number);
-                let responses = WatchClient::new(channel.clone()).watch(request).await?.into_inner();
+                let responses = WatchClient::new(channels.way().clone()).watch(request).await?.into_inner();
                 Ok(Watching::Network { responses, gates: gates.clone(), gate })
             }
             Self::Doors(doors) => {
-                // A stream that ended, or that its client had enough of, is followed by one of another member.
                 doors.move_on();
-                for _ in doors.doors.iter().skip(1).filter(|_| !doors.door().is_open()) {
+                for _ in doors.ways.iter().skip(1).filter(|_| !doors.way().is_open()) {
                     doors.move_on();
                 }
-                doors.door().watch(requests, appetite).map(Watching::Door)
+                doors.way().watch(requests, appetite).map(Watching::Door)
             }
         }
     }

@@ -18,6 +18,7 @@ use crate::check::replay::has_log;
 use crate::check::{Promise, Violation, cluster};
 use crate::clients::link::Ways;
 use crate::clients::watcher::Finish;
+use crate::gate::Gates;
 use crate::leases::LeaseRecorder;
 use crate::machine::{Machine, Trouble};
 use crate::mutants::Mutant;
@@ -66,7 +67,9 @@ pub(crate) async fn play(
     let operator = Operator::new(options, cluster.net.clone(), orders, trace.clone());
     let operating = operator.run(Arc::clone(&is_healed), Arc::clone(&is_settled));
     clients.push(Handle::current().create_node().name("operator").build().spawn(operating));
-    clients.push(Handle::current().create_node().name("mover").build().spawn(mover.run(Arc::clone(&is_healed))));
+    let ip = "10.0.6.1".parse().expect("an address");
+    let mover_node = Handle::current().create_node().name("mover").ip(ip).build();
+    clients.push(mover_node.spawn(mover.run(Arc::clone(&is_healed))));
     let (watches, finish) = (Watches::default(), Finish::default());
     let watchers = start_watchers(options, &ways, (&watches, trace), &finish);
     cluster.suffer(options).await?;
@@ -112,7 +115,7 @@ impl Cluster {
         let places = options.cluster.places();
         let ledger = Ledger::new(trace.clone());
         let net = Net::new(places, options.seed, ledger.clone(), trace.clone());
-        let leases = LeaseRecorder::default();
+        let (leases, gates) = (LeaseRecorder::default(), Gates::default());
         let world = |place: usize| {
             let seed = seed_of(options, place);
             let machine = Machine::new(seed, seed ^ 0x6661_7465, trace.of_member(place));
@@ -120,6 +123,7 @@ impl Cluster {
             let seat = Seat { place, founders, pre_vote: options.cluster.pre_vote, net, ledger };
             let mut world = World::seated(options, machine, mutant, Some(seat));
             world.leases = leases.of_member(place + 1);
+            world.given.ways.gates = gates.clone();
             world
         };
         let worlds = (0..places).map(world).collect();
@@ -129,7 +133,8 @@ impl Cluster {
 
     /// The ways of clients to all members.
     fn ways(&self) -> Ways {
-        Ways::to_all(self.worlds.iter().map(|world| world.ways().door.clone()).collect())
+        let gates = self.worlds[0].ways().gates.clone();
+        Ways::to_all(self.worlds.iter().map(|world| world.ways().door.clone()).collect(), gates)
     }
 
     /// The first phase.

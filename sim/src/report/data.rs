@@ -8,7 +8,6 @@ use super::suspects::Suspect;
 use super::{FOCUS_MAX, FOCUS_MIN, Source, cut};
 use crate::film::{Scene, Shot};
 use crate::json::{Object, list, text};
-use crate::options::Kind;
 
 /// Bytes of each list. With the texts of the page's head they stay below the bound of the page.
 const MESSAGES_BYTES: usize = 3 << 20;
@@ -78,7 +77,7 @@ impl Data {
         let far = |from: u64, to: u64| {
             if (from..=to).contains(&moment) { 0 } else { moment.abs_diff(from).min(moment.abs_diff(to)) }
         };
-        let is_one = source.options.kind != Kind::Cluster;
+        let is_one = !source.options.kind.is_of_several();
         let mut lists: BTreeMap<&'static str, Bounded> = BTreeMap::new();
         let mut add =
             |name: &'static str, far: u64, item: String| lists.entry(name).or_default().items.push((far, item));
