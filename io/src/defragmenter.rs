@@ -69,7 +69,7 @@ impl<B: Backend> Defragmenter<B> {
 
     /// Waits until there is something to do. May be given up at any time.
     pub async fn due(&mut self) {
-        if let Some(due) = self.release_due.or(self.under_way.as_ref().map(|under_way| under_way.due)) {
+        if let Some(due) = self.release_due.or_else(|| self.under_way.as_ref().map(|under_way| under_way.due)) {
             return tokio::time::sleep_until(due).await;
         }
         if self.waiting.is_empty() {

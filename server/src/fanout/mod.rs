@@ -87,11 +87,17 @@ pub struct Fanout<B> {
     leader: LeaderCheck,
     asks: mpsc::Receiver<Ask>,
     line: Arc<Line>,
-    reading: Option<HistoryRead<B>>,
-    pace: Pace,
+    laggards: Laggards<B>,
     dice: Entropy,
     settings: Settings,
     faults: mpsc::Sender<Fault>,
+}
+
+/// The work for those who lag.
+struct Laggards<B> {
+    /// The chunk that is being read.
+    reading: Option<HistoryRead<B>>,
+    pace: Pace,
 }
 
 /// One stream.
@@ -133,8 +139,7 @@ impl<B: Backend> Fanout<B> {
             leader: LeaderCheck::default(),
             asks,
             line,
-            reading: None,
-            pace: Pace::default(),
+            laggards: Laggards { reading: None, pace: Pace::default() },
             dice,
             settings,
             faults,
@@ -156,14 +161,14 @@ impl<B: Backend> Fanout<B> {
 
     /// Waits for something to do: a request, or something else (`Some(None)`). `None`: nobody will ask again.
     async fn wait(&mut self) -> Option<Option<Ask>> {
-        let lags = self.reading.is_some() || self.watchers.wanted().is_some();
-        if self.watchers.position() < self.known() || lags && self.pace.is_due(Instant::now()) {
+        let lags = self.laggards.reading.is_some() || self.watchers.wanted().is_some();
+        if self.watchers.position() < self.known() || lags && self.laggards.pace.is_due(Instant::now()) {
             // Others get their turn between two steps.
             tokio::task::yield_now().await;
             return Some(None);
         }
         let tick = self.ticks.first().map(|(due, _)| *due);
-        let deadline = [tick, self.leader.due, lags.then_some(self.pace.due)].into_iter().flatten().min();
+        let deadline = [tick, self.leader.due, lags.then_some(self.laggards.pace.due)].into_iter().flatten().min();
         let sleep = tokio::time::sleep_until(deadline.unwrap_or_else(|| Instant::now() + IDLE));
         tokio::select! {
             biased;
@@ -188,10 +193,10 @@ impl<B: Backend> Fanout<B> {
             self.on_ask(next);
         }
         self.advance();
-        if self.pace.is_due(Instant::now()) {
+        if self.laggards.pace.is_due(Instant::now()) {
             let began = Instant::now();
             self.catch_up()?;
-            self.pace.rest(began, self.store.current());
+            self.laggards.pace.rest(began, self.store.current());
         }
         let now = Instant::now();
         self.tick(now);
@@ -280,7 +285,7 @@ impl<B: Backend> Fanout<B> {
         }
         if self.streams.is_empty() {
             self.store.forget_news();
-            self.reading = None;
+            self.laggards.reading = None;
             self.leader = LeaderCheck::default();
         }
     }
@@ -308,7 +313,7 @@ impl<B: Backend> Fanout<B> {
     /// One step for laggards.
     fn catch_up(&mut self) -> Result<(), Fault> {
         self.watchers.on_compacted(self.store.compacted(), &mut offer(&self.streams));
-        let mut reading = match self.reading.take() {
+        let mut reading = match self.laggards.reading.take() {
             Some(reading) => reading,
             None => {
                 let Some(from) = self.watchers.wanted() else { return Ok(()) };
@@ -316,7 +321,7 @@ impl<B: Backend> Fanout<B> {
             }
         };
         match reading.advance()? {
-            Step::More => self.reading = Some(reading),
+            Step::More => self.laggards.reading = Some(reading),
             Step::Done(chunk) => self.watchers.on_chunk(&chunk, &mut offer(&self.streams)),
             // The next step ends whoever needed it.
             Step::Compacted => {}
