@@ -3,6 +3,7 @@
 //! Exit codes: 0 after `--help`, `--version`, or a signal to process 1; 1 when a start is refused or the machine fails; 2 for a command line that
 //! cannot be read. A member that is told to end by a signal ends by that signal, as etcd does.
 
+mod allocator;
 mod http;
 mod listen;
 mod metrics;
@@ -23,10 +24,6 @@ use detcd_server::log::{Line, Log, Severity};
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::run::{Ended, run};
-
-/// Requests are many small buffers that one thread makes and another drops: glibc's allocator spent a tenth of a put's time on them.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args_os().map(lossy).collect();

@@ -38,6 +38,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::allocator;
 use crate::listen::{self, Bound, Ends};
 use crate::metrics::Metrics;
 use crate::notify;
@@ -139,6 +140,7 @@ fn run_once(config: &Config, log: &Log) -> Result<Ended, Failure> {
     let bound = runtime.block_on(listen::bind(config)).inspect_err(|_| {
         counters.change(Journal::on_listener_failure);
     })?;
+    allocator::let_huge_pages(false);
     let booted = runtime.block_on(start(config)).map_err(|error| {
         counters.change(|journal| journal.on_bootstrap_error(error.reason()));
         log.write(&Line::new(Severity::Error, "bootstrap failed").with("error", error.to_string()));
@@ -148,6 +150,8 @@ fn run_once(config: &Config, log: &Log) -> Result<Ended, Failure> {
         counters.change(Journal::on_unsupported_arch);
     }
     tell_notices(&booted, log);
+    allocator::give_back();
+    allocator::let_huge_pages(true);
     let life = Life { config, counters, began };
     let (ended, copier) = life.live(&runtime, booted, bound)?;
     // With the services go the last who could ask for a copy, and with the copier the last who has the store open.
