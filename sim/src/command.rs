@@ -37,11 +37,11 @@ struct Asked {
 }
 
 const HELP: &str = "detcd-sim [--kind engine|server|cluster|services | --engine] [--seed S] [--count N] [--jobs J] [--check-determinism] [--trace]
-          [--less WORDS] [--report] [--history DIRECTORY] [--ledger FILE] [--commit HASH] [--mutant NAME] [--scoreboard FILE]
+          [--less WORDS] [--report] [--history DIRECTORY [--only-broken]] [--ledger FILE] [--commit HASH] [--mutant NAME] [--scoreboard FILE]
 
 Runs N simulations from seed S on: of the whole server, of everything below gRPC (several times as fast), of a cluster, or of a cluster of whole servers. --trace prints everything that happens.
 The first failures are shrunk and drawn: target/sim/<seed>.html. --less takes something away from what the seed draws (crashes,clients=2,trouble=12), --report draws every run,
---history writes what clients saw, as JSON lines (docs/format/history.md). --mutant and --scoreboard need a build
+--history writes what clients saw, as JSON lines (docs/format/history.md), --only-broken only where a promise broke. --mutant and --scoreboard need a build
 with --cfg mutants; the latter looks for every known bug and writes the table.";
 
 /// Runs the command.
@@ -93,6 +93,7 @@ fn parse(words: &[String]) -> Result<Asked, String> {
             "--less" => asked.subject.less = Less::parse(value()?)?,
             "--report" => asked.wanted.report = true,
             "--history" => asked.wanted.history = Some(PathBuf::from(value()?)),
+            "--only-broken" => asked.wanted.only_broken = true,
             "--engine" => asked.subject.kind = Kind::Engine,
             "--kind" => {
                 let word = value()?;

@@ -37,6 +37,8 @@ pub struct Wanted {
     pub report: bool,
     /// Its history, in this directory.
     pub history: Option<PathBuf>,
+    /// No history of a run that keeps every promise.
+    pub only_broken: bool,
 }
 
 impl Subject {
@@ -71,7 +73,8 @@ impl Subject {
             std::fs::write(&path, page(&source))?;
             made.push(format!("diagram of seed {seed}: {}", path.display()));
         }
-        if let Some(directory) = &wanted.history {
+        let is_kept = !wanted.only_broken || verdict.violation.is_some();
+        if let Some(directory) = wanted.history.as_ref().filter(|_| is_kept) {
             std::fs::create_dir_all(directory)?;
             let path = directory.join(format!("{}-{seed}.jsonl", self.kind.word()));
             history::write(&path, &history::Head { subject: self, seed, options: &options }, &recorder.history())?;
@@ -107,7 +110,7 @@ impl Subject {
         };
         let Shrunk { broken, attempts, seconds } = shrunk;
         let smaller = Self { less: broken.less, ..self.clone() };
-        let wanted = Wanted { report: true, history: None };
+        let wanted = Wanted { report: true, ..Wanted::default() };
         let (_, made) = quietly(|| smaller.play(seed, Lines::Forget, &wanted))?;
         Ok(format!(
             "SHRUNK seed {seed} in {attempts} runs of {seconds} virtual seconds: {}\n  repeat: {}\n  diagram: {} REPORT=1, then look at {PAGES}/{seed}.html\n  {}",

@@ -232,7 +232,7 @@ impl Inner {
         let place = self.members.get(&member).map_or(0, |seen| seen.place);
         let what = format!("member {place} ({member}): {what}");
         self.trace.line(|| what.clone());
-        self.violation.get_or_insert(Violation::new(Promise::Consensus, what).at(now()));
+        self.violation.get_or_insert_with(|| Violation::new(Promise::Consensus, what).at(now()));
     }
 
     fn take(&mut self, place: usize, raft: &Raft) -> Result<(), String> {

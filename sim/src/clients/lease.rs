@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 
 use super::link::Link;
 use super::{NO_ANSWER, PATIENCE, failed_under};
+use crate::film::Scene;
 use crate::leases::{Did, LeaseRecorder, Saw, now};
 use crate::options::{Options, chance, pick};
 use crate::record::{Answer, Ask, Outcome, Recorder, Trace};
@@ -191,7 +192,8 @@ impl Holder {
         self.values += 1;
         let value = Bytes::from(format!("{}:{};", self.id, self.values));
         let request = pb::PutRequest { key, value, lease, ..pb::PutRequest::default() };
-        let invoked = self.recorder.begin();
+        let (ask, invoked, client) = (Ask::Put(request.clone()), self.recorder.begin(), self.id);
+        self.trace.show(|| Scene::Asked { client, invoked, text: ask.sketch() });
         let outcome = match tokio::time::timeout(PATIENCE, self.link.put(&request)).await {
             Ok(Ok(response)) => Outcome::Answered(Answer::Put(response)),
             Ok(Err(status)) => failed_under(self.has_quota, &status),
@@ -202,7 +204,8 @@ impl Holder {
             Outcome::Rejected(Code::NotFound, _) => Saw::Gone,
             _ => Saw::Unknown,
         };
-        self.recorder.end(self.id, Ask::Put(request), invoked, outcome);
+        self.trace.show(|| Scene::Answered { invoked, text: outcome.sketch() });
+        self.recorder.end(client, ask, invoked, outcome);
         saw
     }
 }

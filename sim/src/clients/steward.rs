@@ -11,6 +11,7 @@ use pb::alarm_request::AlarmAction;
 
 use super::link::Link;
 use super::{NO_ANSWER, PATIENCE, failed};
+use crate::film::Scene;
 use crate::options::{Options, chance};
 use crate::record::{Answer, Ask, Outcome, Recorder, Trace};
 
@@ -74,12 +75,14 @@ impl Steward {
     /// One operation like any other client's.
     async fn record(&self, ask: Ask, asking: impl Future<Output = Result<Answer, tonic::Status>>) -> Option<Answer> {
         let invoked = self.recorder.begin();
+        self.trace.show(|| Scene::Asked { client: STEWARD, invoked, text: ask.sketch() });
         let outcome = match tokio::time::timeout(PATIENCE, asking).await {
             Ok(Ok(answer)) => Outcome::Answered(answer),
             Ok(Err(status)) => failed(&status),
             Err(_) => Outcome::Uncertain(NO_ANSWER.to_owned()),
         };
         self.trace.note(&[STEWARD, invoked, outcome.digest()], || format!("steward: {ask:?} {outcome:?}"));
+        self.trace.show(|| Scene::Answered { invoked, text: outcome.sketch() });
         let answer = if let Outcome::Answered(answer) = &outcome { Some(answer.clone()) } else { None };
         self.recorder.end(STEWARD, ask, invoked, outcome);
         answer

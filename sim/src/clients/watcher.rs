@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::link::{Link, Watching};
+use crate::film::Scene;
 use crate::options::{Options, WatchLoad, chance, pick};
 use crate::record::{Trace, Watched, Watches};
 
@@ -246,6 +247,23 @@ impl Watcher {
         }
     }
 
+    /// What it is told, for a diagram.
+    fn film(&self, response: &pb::WatchResponse) {
+        let pb::WatchResponse { header, created, canceled, events, .. } = response;
+        let revision = header.as_ref().map_or(0, |header| header.revision);
+        self.trace.show(|| {
+            let keys = events.iter().filter_map(|event| event.kv.as_ref());
+            let keys: Vec<_> = keys.map(|kv| format!("{}@{}", kv.key.escape_ascii(), kv.mod_revision)).collect();
+            let what = match (created, canceled) {
+                (true, _) => "is created".to_owned(),
+                (_, true) => "ends".to_owned(),
+                _ if keys.is_empty() => "hears that nothing is missing".to_owned(),
+                _ => format!("is told {}", keys.join(" ")),
+            };
+            Scene::Note(format!("watcher {}, {} {what}, at {revision}", self.client, response.watch_id))
+        });
+    }
+
     /// Records a response.
     fn take(&mut self, response: &pb::WatchResponse) {
         let (client, id) = (self.client, response.watch_id);
@@ -257,6 +275,7 @@ impl Watcher {
         self.trace.note(&facts, || {
             format!("watcher {client}, {id} got {revision} {created} {canceled}, {} changes up to {last}", events.len())
         });
+        self.film(response);
         self.known = self.known.max(revision);
         if id == -1 && response.events.is_empty() {
             for want in self.wanted.values() {

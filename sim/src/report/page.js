@@ -244,7 +244,7 @@ function tools() {
   button("farther −", () => zoom(2));
   button("earlier ↑", () => look(from - (to - from) * 0.6, to - (to - from) * 0.6));
   button("later ↓", () => look(from + (to - from) * 0.6, to + (to - from) * 0.6));
-  const words = { heartbeats: "heartbeats", answers: "answers", notes: "notes", holders: "lease holders" };
+  const words = { heartbeats: "heartbeats", answers: "answers", notes: "notes", holders: "lease holders and watchers" };
   for (const name in words) {
     if (!isCluster && /heartbeats|answers/.test(name)) continue;
     const label = document.createElement("label"), box = document.createElement("input");
