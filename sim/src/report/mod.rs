@@ -92,18 +92,15 @@ pub fn page(source: &Source<'_>) -> String {
 }
 
 fn head(page: &mut String, source: &Source<'_>, title: &str, data: &Data) {
-    let Source { options, less, mutant, commit, verdict, .. } = source;
+    let Source { options, mutant, commit, verdict, .. } = source;
     let _ = writeln!(page, "<h1>{}</h1>", escape(title));
     if let Some(Violation { what, .. }) = &verdict.violation {
         let _ = writeln!(page, "<p class=\"violation\">{}</p>", escape(&cut(&data.named(what), TEXT_MAX)));
     }
     let left = data.left_out();
-    let less = less.to_string();
     let members = data.members();
     let facts = [
         ("repeat", format!("{} REPORT=1", source.command())),
-        ("everything as text", format!("{} TRACE=1", source.command())),
-        ("taken away", if less.is_empty() { "nothing".to_owned() } else { less }),
         ("known bug", mutant.unwrap_or("none").to_owned()),
         ("commit", if commit.is_empty() { "unknown".to_owned() } else { (*commit).to_owned() }),
         ("trace", format!("{:016x}", verdict.hash)),
@@ -113,8 +110,8 @@ fn head(page: &mut String, source: &Source<'_>, title: &str, data: &Data) {
     ];
     page.push_str("<dl>\n");
     for (name, fact) in facts {
-        let tag = if fact.starts_with("make ") { "code" } else { "span" };
-        let _ = writeln!(page, "<dt>{name}</dt><dd><{tag}>{}</{tag}></dd>", escape(&fact));
+        let (class, tag) = if fact.starts_with("make ") { (" class=\"wide\"", "code") } else { ("", "span") };
+        let _ = writeln!(page, "<dt>{name}</dt><dd{class}><{tag}>{}</{tag}></dd>", escape(&fact));
     }
     page.push_str("</dl>\n");
     let options = escape(&cut(&format!("{options:#?}"), 4 * TEXT_MAX));

@@ -1,7 +1,7 @@
 "use strict";
 // Draws what is in #data: time runs down, one lane for each member and each client, only what lies in the window of time that is looked at.
 const data = JSON.parse(document.getElementById("data").textContent);
-const HEIGHT = Math.max(560, Math.min(window.innerHeight - 120, 900));
+const HEIGHT = Math.max(560, Math.min(window.innerHeight - 120, 860));
 const AXIS = 96, MAP = 26, MESSAGES_MAX = 1200, LABELS_MAX = 70, OPERATION_WIDTH = 13;
 window.addEventListener("error", event => { document.body.dataset.error = event.message; });
 const isCluster = data.members > 1;
