@@ -166,7 +166,7 @@ type state struct {
 const never = math.MaxInt64 - 1
 
 func prepare(history *History) *trial {
-	t := &trial{isCluster: history.Head.Kind == "cluster", tellers: map[int64][]*event{}, belated: map[int64][]*Operation{}, last: 1}
+	t := &trial{isCluster: history.Head.Kind == "cluster" || history.Head.Kind == "services", tellers: map[int64][]*event{}, belated: map[int64][]*Operation{}, last: 1}
 	t.facts = gather(history)
 	leases := map[int64]int64{}
 	for i := range history.Operations {
