@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use detcd_sim::check::{Promise, Violation};
+use detcd_sim::failures::{Subject, Wanted};
 use detcd_sim::film::{Film, Scene, Shot, Stage};
 use detcd_sim::less::{Less, NUMBERS, WORDS};
 use detcd_sim::options::{Kind, Options};
@@ -192,6 +193,31 @@ fn a_page_has_a_bound_and_keeps_what_is_near() {
     assert!(page.contains("append 40000#"), "what is near stays");
     assert!(!page.contains("append 1#") && !page.contains("append 79999#"), "what is far goes");
     assert!(page.contains(" messages, ") && page.contains("left out of this page"));
+}
+
+#[test]
+fn a_history_has_a_line_for_each_operation() {
+    let directory = std::env::temp_dir().join(format!("detcd-history-{}", std::process::id()));
+    let less = Less::parse(SHORT).unwrap();
+    let subject = Subject { kind: Kind::Engine, less, mutant: None, commit: "c0ffee".to_owned() };
+    let broken = Wanted { history: Some(directory.clone()), only_broken: true, ..Wanted::default() };
+    let (verdict, made) = subject.play(5, Lines::Forget, &broken).unwrap();
+    assert_eq!((verdict.violation, made.len()), (None, 0), "a run that keeps every promise");
+    let all = Wanted { only_broken: false, ..broken };
+    let (verdict, made) = subject.play(5, Lines::Forget, &all).unwrap();
+    assert_eq!(made.len(), 1);
+    let text = std::fs::read_to_string(directory.join("engine-5.jsonl")).unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    let mut lines = text.lines();
+    let head = lines.next().unwrap();
+    assert!(head.contains(&format!("\"operations\":{}}}", verdict.operations)), "{head}");
+    assert!(head.contains("\"commit\":\"c0ffee\"") && head.contains(&format!("\"less\":\"{SHORT}\"")), "{head}");
+    assert_eq!(lines.clone().count(), verdict.operations);
+    assert!(verdict.operations > 500);
+    for line in lines {
+        assert_eq!(skip_json(line), "");
+        assert!(line.contains("\"ask\":{\"") && line.contains("\"outcome\":{\""), "{line}");
+    }
 }
 
 #[test]

@@ -38,6 +38,8 @@ function write(parent, x, at, words, kind, anchor) {
 }
 const short = (words, max) => words.length > max ? words.slice(0, max - 1) + "…" : words;
 
+const isUp = span => span[3] === "starting" || span[3] === "serving";
+
 // From what happened to what was so from one moment to another.
 function spans(list, read) {
   const open = new Map(), done = [];
@@ -51,11 +53,16 @@ function spans(list, read) {
 }
 const pauses = spans(data.stages.filter(item => /paused|resumed|down/.test(item[2])), item => item).filter(span => span[3] === "paused");
 const stages = spans(data.stages.filter(item => !/paused|resumed/.test(item[2])), item => item);
+// From a start to an end, whether it serves yet or not.
+const lives = [];
+for (const [place, begin, end, stage] of stages.filter(isUp)) {
+  const last = lives.findLast(life => life[0] === place);
+  if (last && last[2] === begin && stage === "serving") last[2] = end; else lives.push([place, begin, end]);
+}
 const roles = spans(data.roles, ([place, at, term, leads]) => [place, at, { term, leads }]);
 const cuts = spans(data.cuts, ([at, ways]) => [0, at, ways]).filter(span => span[3].length);
 const suspects = new Map(data.suspects.map(([operation, isFirst], place) => [operation, { number: place + 1, isFirst }]));
 const overlaps = (begin, end) => begin <= to && end >= from;
-const isUp = span => span[3] === "starting" || span[3] === "serving";
 
 function kindOf(words) {
   if (/^(append)/.test(words)) return "append";
@@ -97,7 +104,7 @@ function drawMembers(svg) {
     draw(svg, "rect", { x: memberAt(place) - 7, y: top, width: 14, height: Math.max(1, height), fill, stroke: "#9aa4b2", rx: 2 }, `m${place} ${stage} ${seconds(begin, 6)} – ${seconds(end, 6)}`);
   }
   for (const [place, begin, end, { term, leads }] of roles.filter(span => overlaps(span[1], span[2]))) {
-    for (const up of stages.filter(span => isUp(span) && span[0] === place && overlaps(span[1], span[2]) && span[1] < end && span[2] > begin)) {
+    for (const up of lives.filter(span => span[0] === place && overlaps(span[1], span[2]) && span[1] < end && span[2] > begin)) {
       const top = Math.max(0, y(Math.max(begin, up[1]))), bottom = Math.min(HEIGHT, y(Math.min(end, up[2])));
       if (bottom <= top) continue;
       const half = leads ? 11 : 6;
@@ -143,7 +150,7 @@ function drawNotes(svg) {
   const last = new Map();
   for (const [place, at, words] of data.notes) {
     if (!overlaps(at, at) || place < 0 && !shown.holders && /^(holder|watcher)/.test(words) || /^(cut|mended|pause|resume|Options)/.test(words)) continue;
-    const x = place < 0 ? wordsAt : memberAt(place), isBad = /crash|fail|full|slow|lost|replaced|order|Fault/.test(words);
+    const x = place < 0 ? wordsAt : memberAt(place), isBad = /^(crash|order|replaced)|fail|full|is slow|is lost|Fault/.test(words);
     if (place >= 0) draw(svg, "circle", { cx: x, cy: y(at), r: 3.5, fill: isBad ? "#c8102e" : "#1d2430" }, `${seconds(at, 6)} ${words}`);
     if (last.has(place) && y(at) - last.get(place) < 12) continue;
     last.set(place, y(at));
