@@ -45,6 +45,9 @@ pub struct Applier<B> {
     waiting: VecDeque<Entry>,
     current: Option<Current>,
     applied: Index,
+    /// The known bug that it carries, and whose it is, in builds that prove the checkers can fail.
+    #[cfg(mutants)]
+    pub mutant: Option<(crate::mutants::Mutant, detcd_core::ids::MemberId)>,
 }
 
 /// A command in the middle of its work.
@@ -76,7 +79,14 @@ impl<B: Backend> Applier<B> {
     #[must_use]
     pub fn new(store: Store<B>) -> Self {
         let applied = store.applied().index;
-        Self { store, waiting: VecDeque::new(), current: None, applied }
+        Self {
+            store,
+            waiting: VecDeque::new(),
+            current: None,
+            applied,
+            #[cfg(mutants)]
+            mutant: None,
+        }
     }
 
     /// The newest entry that is applied.
@@ -152,7 +162,14 @@ impl<B: Backend> Applier<B> {
                 return Ok(None);
             }
             EntryKind::Normal => {
-                let request = decode(entry.payload).map_err(undecodable)?;
+                #[cfg_attr(not(mutants), expect(unused_mut, reason = "changed in builds with mutants"))]
+                let mut request = decode(entry.payload).map_err(undecodable)?;
+                #[cfg(mutants)]
+                if let Some((crate::mutants::Mutant::RangesOnlyForCallers, own)) = self.mutant
+                    && !crate::driver::ask::Tickets::new(own, 0).is_own(request.header.id)
+                {
+                    crate::mutants::without_ranges(&mut request.command);
+                }
                 let (op, ranges) = Op::of(&request.command);
                 let counted = Counted { op, ranges, began: Instant::now() };
                 (request.header.id, Application::begin(request.command), Counts::Request(counted))
@@ -167,7 +184,23 @@ impl<B: Backend> Applier<B> {
         Ok(Some(Current { index, term, ticket, application, counts }))
     }
 
-    fn finish(&mut self, current: &Current, outcome: Outcome, pin: Pin, harvest: &mut Harvest) {
+    fn finish(
+        &mut self,
+        current: &Current,
+        #[cfg_attr(not(mutants), expect(unused_mut, reason = "changed in builds with mutants"))] mut outcome: Outcome,
+        pin: Pin,
+        harvest: &mut Harvest,
+    ) {
+        #[cfg(mutants)]
+        if let (Some((crate::mutants::Mutant::UpdateMakesVoter, _)), Counts::Change(None)) =
+            (self.mutant, &current.counts)
+        {
+            for write in &mut outcome.writes {
+                if let detcd_core::apply::Write::Member(member) = write {
+                    member.is_learner = false;
+                }
+            }
+        }
         match &current.counts {
             Counts::Request(Counted { op, ranges, began }) => {
                 self.store.stats().on_applied(*op, *ranges, &outcome, began.elapsed());

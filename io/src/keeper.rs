@@ -175,7 +175,11 @@ impl<B: Backend> LeaseKeeper<B> {
         let ticket = self.asker.ticket();
         let (answer, answered) = oneshot::channel();
         let (kind, payload) = (EntryKind::Normal, encode(ticket));
-        let ask = Ask::Propose { ticket, kind, payload, only_in: Some(term), answer };
+        let only_in = Some(term);
+        #[cfg(mutants)]
+        let only_in = only_in
+            .filter(|_| self.store.lease_rules().pace.mutant != Some(detcd_core::lease::Mutant::RevokedInAnyTerm));
+        let ask = Ask::Propose { ticket, kind, payload, only_in, answer };
         if bounds::KEEPER_ASKS_MAX <= self.asked.len() || !self.asker.try_urgently(ask) {
             return fail(keeper, term, &what, true, now);
         }

@@ -58,6 +58,18 @@ pub enum Mutant {
     OverlayUnbounded,
     /// The log of recent revisions takes twice its room.
     RecentTooLarge,
+    /// A member reads the ranges of a transaction, and checks them, only for callers of its own (etcd issue 18667).
+    RangesOnlyForCallers,
+    /// The update of a member makes a voter of it (etcd issue 21694).
+    UpdateMakesVoter,
+    /// The directory is not synced when a received store gets its name (etcd issue 22340). (Lives in the backend.)
+    ReceivedNameNotSynced,
+    /// A start takes the newest received store, whether or not the log tells of it (etcd 3.7.2, MinimalEtcdVersion).
+    NewestFileInstalled,
+    /// The index is made without tombstones of keys that nothing else is known of (etcd issue 19179).
+    TombstoneNotIndexed,
+    /// One of compacting the index.
+    Index(detcd_core::mvcc::index::Mutant),
     /// One of watching.
     Watch(detcd_core::watch::Mutant),
 }
@@ -71,6 +83,25 @@ impl Mutant {
             Self::Watch(mutant) => Some(mutant),
             _ => None,
         }
+    }
+}
+
+/// Takes the ranges out of a transaction.
+#[cfg(mutants)]
+pub(crate) fn without_ranges(command: &mut detcd_core::command::Command) {
+    use detcd_core::command::{Command, Op};
+    fn strip(ops: &mut Vec<Op>) {
+        ops.retain(|op| !matches!(op, Op::Range(_)));
+        for op in ops {
+            if let Op::Txn(inner) = op {
+                strip(&mut inner.success);
+                strip(&mut inner.failure);
+            }
+        }
+    }
+    if let Command::Txn(request) = command {
+        strip(&mut request.success);
+        strip(&mut request.failure);
     }
 }
 

@@ -147,7 +147,7 @@ fn assemble_on(
 pub(crate) async fn live(life: Life, start: Start, config: Config, running: Running) -> News {
     let Running { seed, wall_millis, given, node, mut stopped, tell } = running;
     let disk = SimDisk::new(life.clone());
-    let opening = |directory: PathBuf| SimBackend::open(life.clone(), directory);
+    let opening = |directory: PathBuf| crate::mutants::open(life.clone(), directory, given.mutant);
     let booted = match boot(&disk, &start, opening).await {
         Ok(booted) => booted,
         Err(error) => return News::Refused(error),

@@ -6,9 +6,14 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use detcd_io::boot::execute::Start;
+use std::path::PathBuf;
 
+use detcd_io::boot::execute::Start;
+use detcd_io::fault::Fault;
+
+use crate::machine::Life;
 use crate::options::Kind;
+use crate::store::SimBackend;
 
 #[cfg(mutants)]
 pub use with::*;
@@ -18,7 +23,7 @@ pub use without::*;
 /// A build without mutants.
 #[cfg(not(mutants))]
 mod without {
-    use super::{ExitCode, Kind, Path, Start};
+    use super::{ExitCode, Fault, Kind, Life, Path, PathBuf, SimBackend, Start};
 
     /// A bug, by name. There is none.
     #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,6 +41,11 @@ mod without {
     #[must_use]
     pub fn infect(start: Start, _mutant: Option<Mutant>) -> Start {
         start
+    }
+
+    /// Opens a store.
+    pub(crate) async fn open(life: Life, directory: PathBuf, _mutant: Option<Mutant>) -> Result<SimBackend, Fault> {
+        SimBackend::open(life, directory).await
     }
 
     /// Whether clients are served before the log is replayed.
@@ -57,11 +67,12 @@ mod with {
     use std::fmt::Write as _;
     use std::sync::Mutex;
 
+    use detcd_core::mvcc::index::Mutant as Indexing;
     use detcd_core::watch::Mutant as Watching;
     use detcd_core::{lease, raft};
     use detcd_io::mutants as io;
 
-    use super::{ExitCode, Kind, Path, Start};
+    use super::{ExitCode, Fault, Kind, Life, Path, PathBuf, SimBackend, Start};
     use crate::command::{on_threads, say};
     use crate::options::Options;
     use crate::record::Lines;
@@ -84,7 +95,7 @@ mod with {
     }
 
     /// Every bug that a single member can have, and what it is.
-    const ALL: [(Mutant, &str); 41] = [
+    const ALL: [(Mutant, &str); 43] = [
         (Mutant::Io(io::Mutant::ReportBeforeSync), "a write is acknowledged before its sync"),
         (Mutant::Raft(raft::Mutant::OwnMatchAtAppend), "an entry is applied before it is in the log (etcd 14370)"),
         (Mutant::Io(io::Mutant::SyncErrorIgnored), "the error of a sync is passed over"),
@@ -132,10 +143,15 @@ mod with {
         (watching(Watching::LiveKeepsCursor), "live delivery does not move the cursor (etcd 15271)"),
         (watching(Watching::RevisionTorn), "of a revision with several changes only the first is told"),
         (watching(Watching::LaggardUnfiltered), "filters are forgotten when a watcher lags"),
+        (indexing(Indexing::TombstoneDropped), "a compaction drops tombstones of its very revision (etcd 18089)"),
+        (
+            Mutant::Io(io::Mutant::TombstoneNotIndexed),
+            "a start does not index tombstones of keys that nothing else is known of (etcd 19179)",
+        ),
     ];
 
     /// Bugs that take several members to show, and some of the above that look different there.
-    const BETWEEN_MEMBERS: [(Mutant, &str); 21] = [
+    const BETWEEN_MEMBERS: [(Mutant, &str); 26] = [
         (Mutant::Raft(raft::Mutant::VoteBeforeDurable), "a vote leaves before it is on disk"),
         (Mutant::Raft(raft::Mutant::VoteTwice), "a second candidate gets a vote in the same term"),
         (Mutant::Raft(raft::Mutant::VoteWithoutLogCheck), "a vote is given without a look at the candidate's log"),
@@ -160,6 +176,23 @@ mod with {
         (Mutant::Io(io::Mutant::HardStateNotWritten), "terms and votes are not written"),
         (Mutant::Lease(lease::Mutant::RenewedUnproved), "a deposed leader renews leases (etcd 15247)"),
         (Mutant::Lease(lease::Mutant::RemainderForgotten), "a new leader starts every lease afresh (etcd 9395, 17132)"),
+        (
+            Mutant::Lease(lease::Mutant::RevokedInAnyTerm),
+            "a leader's revocations hold after it was voted out (etcd 15247)",
+        ),
+        (
+            Mutant::Io(io::Mutant::RangesOnlyForCallers),
+            "ranges of a transaction are checked only where its caller waits (etcd 18667)",
+        ),
+        (Mutant::Io(io::Mutant::UpdateMakesVoter), "the update of a learner makes a voter of it (etcd 21694)"),
+        (
+            Mutant::Io(io::Mutant::ReceivedNameNotSynced),
+            "the directory is not synced when a received store gets its name (etcd 22340)",
+        ),
+        (
+            Mutant::Io(io::Mutant::NewestFileInstalled),
+            "a start takes the newest received store, and not the one that the log tells of (etcd 3.7.2)",
+        ),
     ];
 
     /// What runs of this kind look for.
@@ -170,6 +203,10 @@ mod with {
         }
     }
 
+    const fn indexing(mutant: Indexing) -> Mutant {
+        Mutant::Io(io::Mutant::Index(mutant))
+    }
+
     const fn watching(mutant: Watching) -> Mutant {
         Mutant::Io(io::Mutant::Watch(mutant))
     }
@@ -178,6 +215,7 @@ mod with {
         fn name(self) -> String {
             match self {
                 Self::Io(io::Mutant::Watch(mutant)) => format!("{mutant:?}"),
+                Self::Io(io::Mutant::Index(mutant)) => format!("{mutant:?}"),
                 Self::Io(mutant) => format!("{mutant:?}"),
                 Self::Raft(mutant) => format!("{mutant:?}"),
                 Self::Lease(mutant) => format!("{mutant:?}"),
@@ -203,6 +241,14 @@ mod with {
             None => {}
         }
         start
+    }
+
+    /// Opens a store, with the bug if it is one of the backend.
+    pub(crate) async fn open(life: Life, directory: PathBuf, mutant: Option<Mutant>) -> Result<SimBackend, Fault> {
+        let forgets_names = mutant == Some(Mutant::Io(io::Mutant::ReceivedNameNotSynced));
+        let mut backend = SimBackend::open(life, directory).await?;
+        backend.forgets_names = forgets_names;
+        Ok(backend)
     }
 
     /// Whether clients are served before the log is replayed.

@@ -40,6 +40,9 @@ pub struct SimBackend {
     /// The file whose tables these are.
     inode: Arc<AtomicU64>,
     copies: Arc<AtomicU64>,
+    /// Whether it carries the bug of [`detcd_io::mutants::Mutant::ReceivedNameNotSynced`].
+    #[cfg(mutants)]
+    pub forgets_names: bool,
 }
 
 /// A copy of the tables.
@@ -54,9 +57,20 @@ impl SimBackend {
         let (path, disk) = (directory.join("data.mdb"), SimDisk::new(life.clone()));
         let opened = disk.open(&path, Access::WriteOrCreate).await;
         let inode = opened.map_err(Fault::disk("open", &path))?.inode();
-        let backend = Self { life, home: directory, inode: Arc::new(AtomicU64::new(inode)), copies: Arc::default() };
+        let backend = Self::of(life, directory, inode);
         backend.remove_copies().await?;
         Ok(backend)
+    }
+
+    fn of(life: Life, home: PathBuf, inode: Inode) -> Self {
+        Self {
+            life,
+            home,
+            inode: Arc::new(inode.into()),
+            copies: Arc::default(),
+            #[cfg(mutants)]
+            forgets_names: false,
+        }
     }
 
     /// Removes what an earlier life left.
@@ -185,7 +199,7 @@ impl Backend for SimBackend {
         disk.create_dir_all(&directory).await.map_err(Fault::disk("create", &directory))?;
         let opened = disk.open(&path, Access::CreateNew).await;
         let inode = opened.map_err(Fault::disk("open", &path))?.inode();
-        Ok(Self { life: self.life.clone(), home: directory, inode: Arc::new(inode.into()), copies: Arc::default() })
+        Ok(Self::of(self.life.clone(), directory, inode))
     }
 
     async fn replace(&self, copy: Self) -> Result<(), Fault> {
@@ -202,6 +216,11 @@ impl Backend for SimBackend {
         let (file, disk) = (copy.home.join("data.mdb"), SimDisk::new(self.life.clone()));
         disk.rename(&file, to).await.map_err(Fault::disk("rename", &file))?;
         let parent = to.parent().unwrap_or(to);
+        #[cfg(mutants)]
+        if self.forgets_names {
+            let _ = disk.remove_dir_all(&copy.home).await;
+            return Ok(());
+        }
         disk.sync_dir(parent).await.map_err(Fault::disk("sync", parent))?;
         let _ = disk.remove_dir_all(&copy.home).await;
         Ok(())

@@ -59,6 +59,8 @@ pub enum Mutant {
     EndingRenewed,
     /// A key stays attached when it is written without a lease. (Lives in the store.)
     AttachmentKept,
+    /// A revocation holds in any term, whoever leads in it (etcd issue 15247). (Lives in the shell's keeper.)
+    RevokedInAnyTerm,
 }
 
 macro_rules! mutated {

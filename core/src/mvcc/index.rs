@@ -30,6 +30,17 @@ pub use gather::{Gathering, Misplaced};
 pub struct KeyIndex {
     keys: BTreeMap<Box<[u8]>, Slot>,
     live: usize,
+    /// The known bug that it carries, in builds that prove the checkers can fail.
+    #[cfg(mutants)]
+    pub mutant: Option<Mutant>,
+}
+
+/// Known bugs, for builds that prove the checkers can fail.
+#[cfg(mutants)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Mutant {
+    /// A compaction drops tombstones of its very revision (etcd issue 18089).
+    TombstoneDropped,
 }
 
 /// One key's history: just the row that created it, or all of it.

@@ -208,7 +208,7 @@ async fn take<D: Disk>(disk: &D, start: &Start) -> Result<(Claim<D::File>, Plann
     decide(inspect(disk, &start.places).await)?;
     match claim(disk, &start.places).await {
         Ok(claim) => {
-            installer::settle(disk, &start.places).await?;
+            installer::settle(disk, &start.places, mutated!(start, NewestFileInstalled)).await?;
             Ok((claim, decide(inspect(disk, &start.places).await)?))
         }
         Err(found) => Err(decide(found)

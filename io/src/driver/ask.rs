@@ -387,6 +387,12 @@ impl Tickets {
         Self { prefix: (member.0 & 0xffff) << COUNTER_BITS, counter: AtomicU64::new(seed) }
     }
 
+    /// Whether an id is one of these.
+    #[cfg(mutants)]
+    pub(crate) const fn is_own(&self, ticket: Ticket) -> bool {
+        ticket.0 & !COUNTER_MASK == self.prefix
+    }
+
     /// The next id.
     pub fn next(&self) -> Ticket {
         let count = self.counter.fetch_add(1, Ordering::Relaxed) + 1;

@@ -191,12 +191,18 @@ impl<B: Backend> Driver<B> {
         let asker = Asker::new(sender, urgent_sender, Arc::clone(&gauges), tickets);
         let applied = store.applied();
         gauges.tell_applied(applied.index, applied.term);
+        #[cfg_attr(not(mutants), expect(unused_mut, reason = "changed in builds with mutants"))]
+        let mut applier = Applier::new(store.clone());
+        #[cfg(mutants)]
+        {
+            applier.mutant = settings.mutant.map(|mutant| (mutant, settings.member));
+        }
         let driver = Self {
             raft,
             effects: Effects::new(),
             timers: Timers::new(settings.tick, entropy),
             queues: Queues { asks, urgent, stop },
-            applier: Applier::new(store.clone()),
+            applier,
             durable: Durable::new(store, lines, settings),
             callers: Callers::default(),
             harvest: Harvest::default(),

@@ -88,6 +88,8 @@ impl<B: Backend> Store<B> {
         match mutant {
             Some(Mutant::CompactionForgotten) => state.compactions = Compactions::restored(finished, finished),
             Some(Mutant::HashAtRestart) => state.compactions.hash_what_is_left(finished),
+            Some(Mutant::Index(mutant)) => state.index.mutant = Some(mutant),
+            Some(Mutant::TombstoneNotIndexed) => state.index.forget_first_tombstones(),
             _ => {}
         }
         drop(state);

@@ -194,7 +194,11 @@ impl Operator {
             (Remove, _) if may_remove => (any.id, String::new()),
             (RemoveLeader, _) if may_remove => (member.asker().gauges().leader().unwrap_or(any.id), String::new()),
             (Lose, _) if voters.len() > 2 => return self.lose(any.id, &table, member.identity().cluster),
-            (Update, _) => (any.id, any.peer_urls[0].clone()),
+            // Where a mistake would show most: a learner must stay one.
+            (Update, _) => {
+                let updated = learners.first().unwrap_or(&any);
+                (updated.id, updated.peer_urls[0].clone())
+            }
             _ => return,
         };
         let asking = self.ask(member, asked, deed, id, url);

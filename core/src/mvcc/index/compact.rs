@@ -35,10 +35,15 @@ impl KeyIndex {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut swept = Swept::default();
         let mut gone: Vec<Box<[u8]>> = Vec::new();
+        let cut = Cut {
+            revision,
+            #[cfg(mutants)]
+            mutant: self.mutant,
+        };
         let mut entries = self.keys.range_mut::<[u8], _>((start, Bound::Unbounded));
         while let Some((key, slot)) = entries.next() {
             swept.visited += 1;
-            if slot.compact(revision, &mut swept.dead) == Left::Nothing {
+            if slot.compact(cut, &mut swept.dead) == Left::Nothing {
                 gone.push(key.clone());
             }
             if swept.visited == visits_max {
@@ -53,6 +58,42 @@ impl KeyIndex {
     }
 }
 
+#[cfg(mutants)]
+impl KeyIndex {
+    /// Drops tombstones that no earlier change of their key stands before, as an index has it that was made without them (etcd issue 19179).
+    pub fn forget_first_tombstones(&mut self) {
+        self.keys.retain(|_, slot| {
+            let Slot::Often(history) = slot else { return true };
+            if history.changes.first().is_some_and(|first| first.kind == Kind::Tombstone) {
+                if history.changes.len() == 1 {
+                    return false;
+                }
+                history.drop_first(1);
+            }
+            true
+        });
+    }
+}
+
+/// Where a compaction cuts.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    revision: i64,
+    #[cfg(mutants)]
+    mutant: Option<super::Mutant>,
+}
+
+/// Whether a compaction carries the named bug. Always `false`, and free, in a normal build.
+macro_rules! mutated {
+    ($cut:expr, $mutant:ident) => {{
+        #[cfg(mutants)]
+        let mutated = $cut.mutant == Some(super::Mutant::$mutant);
+        #[cfg(not(mutants))]
+        let mutated = false;
+        mutated
+    }};
+}
+
 /// What a compaction leaves of a key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Left {
@@ -61,10 +102,10 @@ enum Left {
 }
 
 impl Slot {
-    fn compact(&mut self, revision: i64, dead: &mut Vec<(Revision, RowKind)>) -> Left {
+    fn compact(&mut self, cut: Cut, dead: &mut Vec<(Revision, RowKind)>) -> Left {
         // A single put is the newest change of a live key.
         let Self::Often(history) = self else { return Left::Something };
-        if history.compact(revision, dead) == Left::Nothing {
+        if history.compact(cut, dead) == Left::Nothing {
             return Left::Nothing;
         }
         if let Some(once) = history.as_once() {
@@ -75,11 +116,11 @@ impl Slot {
 }
 
 impl History {
-    fn compact(&mut self, revision: i64, dead: &mut Vec<(Revision, RowKind)>) -> Left {
-        let Some(newest) = self.changes.partition_point(|change| change.main <= revision).checked_sub(1) else {
+    fn compact(&mut self, cut: Cut, dead: &mut Vec<(Revision, RowKind)>) -> Left {
+        let Some(newest) = self.changes.partition_point(|change| change.main <= cut.revision).checked_sub(1) else {
             return Left::Something;
         };
-        let first = self.first_kept(newest, revision);
+        let first = self.first_kept(newest, cut);
         dead.extend(self.changes[..first].iter().map(|change| (change.at(), change.kind.row_kind())));
         if first == self.changes.len() {
             return Left::Nothing;
@@ -88,13 +129,13 @@ impl History {
         Left::Something
     }
 
-    /// The place of the first change that stays. `newest` is that of the newest change at or before `revision`.
-    fn first_kept(&self, newest: usize, revision: i64) -> usize {
+    /// The place of the first change that stays. `newest` is that of the newest change at or before the cut.
+    fn first_kept(&self, newest: usize, cut: Cut) -> usize {
         let Change { main, kind, .. } = self.changes[newest];
-        if main < revision {
+        if main < cut.revision || mutated!(cut, TombstoneDropped) {
             return if kind == Kind::Tombstone { newest + 1 } else { newest };
         }
-        let there = self.changes.partition_point(|change| change.main < revision);
+        let there = self.changes.partition_point(|change| change.main < cut.revision);
         let tombstone = self.changes[there..newest].iter().position(|change| change.kind == Kind::Tombstone);
         tombstone.map_or(newest, |place| there + place)
     }
