@@ -6,6 +6,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use detcd_core::ids::MemberId;
+
 /// A failure of this machine.
 ///
 /// Closed on purpose: a new way to fail is a new variant here, so that every place that sorts faults is seen by the compiler.
@@ -58,6 +60,15 @@ pub enum Fault {
         action: &'static str,
         /// What the engine said, or what is wrong.
         cause: String,
+    },
+    /// A leader's heartbeat names entries as committed that this member told of and does not have.
+    #[error(
+        "{leader} has entries committed that this member acknowledged and does not have: its log was corrupted, truncated or \
+         lost, or its directory is an older copy; remove the member and add it anew, with an empty directory"
+    )]
+    LogLost {
+        /// The leader.
+        leader: MemberId,
     },
     /// A part of the member ended although it is still needed.
     #[error("{0} is gone")]

@@ -17,7 +17,7 @@ use detcd_io::boot::found::{Found, Presence};
 use detcd_io::boot::inspect::inspect;
 use detcd_io::boot::journal::{self, Journal};
 use detcd_io::boot::machine::{Machine, go_arch};
-use detcd_io::boot::plan::Notice;
+use detcd_io::boot::plan::{Notice, names_a_cluster};
 use detcd_io::clock::wall_millis;
 use detcd_io::disk::RealDisk;
 use detcd_io::driver::{self, Peers};
@@ -182,7 +182,7 @@ async fn looked_up(config: &Config) -> Asked {
         Found::Member(found) => found.log == Presence::Present,
         _ => false,
     };
-    if !has_run {
+    if !has_run && names_a_cluster(&asked) {
         asked.others = others(&asked).await;
     }
     for place in asked.to_resolve() {

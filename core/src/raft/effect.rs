@@ -133,7 +133,7 @@ pub enum Ignored {
     AnsweredBefore,
     /// A change of the membership that is committed must be applied first.
     ChangePending,
-    /// A heartbeat commits entries that this member does not have: its log lost something it had acknowledged.
+    /// A heartbeat commits entries that this member does not have: its log lost something it had acknowledged. The member must end.
     CommitBeyondLog,
     /// The message names this very member as its sender.
     FromSelf,

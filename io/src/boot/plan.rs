@@ -160,6 +160,12 @@ pub fn plan(found: &Found, asked: &Asked, machine: &Machine) -> Result<Planned, 
     Ok(Planned { plan, notices })
 }
 
+/// Whether the members that were named can be told apart: if not, the start is refused, and nobody needs to be asked for that.
+#[must_use]
+pub fn names_a_cluster(asked: &Asked) -> bool {
+    parse_members(&asked.initial_cluster).is_ok_and(|members| check_unique(&members).is_ok())
+}
+
 fn foreign(names: &[String]) -> Vec<Notice> {
     names.iter().map(|name| Notice::ForeignFile { name: name.clone() }).collect()
 }
@@ -225,10 +231,15 @@ fn join(asked: &Asked, named: &Members) -> Result<Plan, Refusal> {
             return Err(Refusal::JoinMismatch { cause });
         };
         if *name == asked.name {
-            own = Some(found.id);
+            own = Some(found);
         }
     }
-    let member = own.expect("the local name is among the members");
+    let own = own.expect("the local name is among the members");
+    // Whoever has served before has a vote and acknowledgements on a disk that this start does not see.
+    if !own.client_urls.is_empty() {
+        return Err(Refusal::AlreadyBootstrapped { member: own.id });
+    }
+    let member = own.id;
     let known = others.members.iter().filter(|other| other.id != member).cloned().collect();
     Ok(Plan::Create(Create { member, cluster: others.cluster, founders: Vec::new(), others: known }))
 }

@@ -17,6 +17,14 @@ fn known(asked: Asked, members: &[(u64, &[&str])]) -> Asked {
     Asked { others: Some(others), ..asked }
 }
 
+/// The same, but for one that was added and has not started yet.
+fn unstarted(mut asked: Asked, id: u64) -> Asked {
+    let others = asked.others.as_mut().unwrap();
+    others.members.iter_mut().find(|member| member.id == MemberId(id)).unwrap().client_urls.clear();
+    asked
+}
+
+const MANY: &str = "a=http://1.1.1.1:2380,b=http://2.2.2.2:2380";
 const DEFAULT: &str = "create 8e9e05c52164694d in cdf818194e3a8c32";
 
 fn asked() -> Asked {
@@ -84,6 +92,12 @@ fn cluster(name: &str, initial_cluster: &str, advertise: &str) -> Asked {
 
 fn existing(asked: Asked) -> Asked {
     Asked { state: ClusterState::Existing, ..asked }
+}
+
+/// One that joins, by a list in which it and another one are.
+fn two_known() -> Asked {
+    let joining = existing(cluster("b", MANY, "http://localhost:2380"));
+    known(joining, &[(7, &["http://1.1.1.1:2380"]), (9, &["http://2.2.2.2:2380"])])
 }
 
 fn resolving(mut asked: Asked, host: &str, address: &str) -> Asked {
@@ -157,7 +171,7 @@ fn directories_decide() {
 #[test]
 fn flags_decide_only_where_there_is_no_log() {
     let default_url = "http://localhost:2380";
-    let many = "a=http://1.1.1.1:2380,b=http://2.2.2.2:2380";
+    let many = MANY;
     let rows = [
         (asked(), DEFAULT),
         (Asked { token: "other".to_owned(), ..asked() }, "create db294881cbfac5de in 3243524c66c93892"),
@@ -235,13 +249,8 @@ fn flags_decide_only_where_there_is_no_log() {
             existing(cluster("a", many, default_url)),
             "refuse join: cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs",
         ),
-        (
-            known(
-                existing(cluster("b", many, default_url)),
-                &[(7, &["http://1.1.1.1:2380"]), (9, &["http://2.2.2.2:2380"])],
-            ),
-            "create 9 in 5",
-        ),
+        (unstarted(two_known(), 9), "create 9 in 5"),
+        (two_known(), "refuse already_bootstrapped: member 9 has already been bootstrapped"),
         (
             known(existing(cluster("b", many, default_url)), &[(7, &["http://1.1.1.1:2380"])]),
             "refuse join: error validating peerURLs: member count is unequal",
@@ -349,5 +358,18 @@ fn refusals_tell_the_operator_where_to_look() {
         let refusal = plan(&found, &asked, &machine("amd64")).unwrap_err();
         assert!(refusal.hint().contains(part), "{refusal:?}: {}", refusal.hint());
         assert_eq!(refusal.exit_code(), 1);
+    }
+}
+
+#[test]
+fn only_members_that_can_be_told_apart_are_asked() {
+    let url = "http://1.1.1.1:1";
+    let rows = [
+        ("a=http://1.1.1.1:1,b=http://2.2.2.2:1", true),
+        ("a=http://1.1.1.1:1,b=http://1.1.1.1:1", false),
+        ("a", false),
+    ];
+    for (initial_cluster, expected) in rows {
+        assert_eq!(names_a_cluster(&cluster("a", initial_cluster, url)), expected, "{initial_cluster}");
     }
 }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use detcd_core::ids::{Index, MemberId};
+use detcd_core::raft::effect::Ignored;
 use detcd_core::raft::role::Role;
 use detcd_core::raft::{Effect, Effects, Input, Limits, Message, Raft, Refusal, gather};
 use tokio::sync::{mpsc, oneshot};
@@ -441,6 +442,10 @@ impl<B: Backend> Driver<B> {
                         count(&self.asker.gauges().counted().leader_changes);
                     }
                     tracing::info!(term = term.0, leader = leader.map(|id| id.to_string()), "leader changed");
+                }
+                // To go on would be to vote and to acknowledge without what others count on: as etcd's, it ends.
+                Effect::Ignored { from: Some(leader), why: Ignored::CommitBeyondLog } => {
+                    return Err(Fault::LogLost { leader });
                 }
                 Effect::Ignored { from, why } => {
                     tracing::debug!(from = from.map(|id| id.to_string()), ?why, "ignored");

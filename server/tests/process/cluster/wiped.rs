@@ -44,11 +44,14 @@ async fn a_wiped_member_comes_back_by_log_and_by_snapshot_but_never_founds_again
         cluster.nodes[lost].kill();
         std::fs::remove_dir_all(cluster.nodes[lost].home.data_dir()).unwrap();
         if !by_snapshot {
-            let status = cluster.nodes[lost].home.command().status().unwrap();
-            let log = cluster.nodes[lost].home.log();
-            assert_eq!(status.code(), Some(1), "{log}");
-            assert!(log.contains(&format!("member {id:x} has already been bootstrapped")), "{log}");
-            assert!(!cluster.nodes[lost].home.data_dir().exists(), "a refused start made a directory");
+            for state in ["new", "existing"] {
+                let (home, mut again) = (&cluster.nodes[lost].home, cluster.nodes[lost].home.command());
+                let status = again.arg(format!("--initial-cluster-state={state}")).status().unwrap();
+                let log = home.log();
+                assert_eq!(status.code(), Some(1), "{log}");
+                assert!(log.contains(&format!("member {id:x} has already been bootstrapped")), "{log}");
+                assert!(!home.data_dir().exists(), "a refused start made a directory");
+            }
         }
         cluster.remove(leader, id).await;
         let new = cluster.join(leader, lost, false).await;
@@ -59,6 +62,32 @@ async fn a_wiped_member_comes_back_by_log_and_by_snapshot_but_never_founds_again
         load.progress(30).await;
     }
     load.check(&cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_on_an_older_copy_of_its_directory_ends() {
+    let mut cluster = Cluster::of(3).await;
+    let (leader, old) = (cluster.leader().await, cluster.follower().await);
+    cluster.nodes[leader].put("before", "1").await;
+    cluster.nodes[old].kill();
+    let (data_dir, copy) =
+        (cluster.nodes[old].home.data_dir(), cluster.nodes[old].home.data_dir().with_extension("copy"));
+    let copied = std::process::Command::new("cp").arg("-r").args([&data_dir, &copy]).status().unwrap();
+    assert!(copied.success());
+    cluster.nodes[old].start().await;
+    // The others count on these.
+    for number in 0..100 {
+        cluster.nodes[leader].put(&format!("acknowledged-{number}"), "1").await;
+    }
+    cluster.agree().await;
+    cluster.nodes[old].kill();
+    std::fs::remove_dir_all(&data_dir).unwrap();
+    std::fs::rename(&copy, &data_dir).unwrap();
+    cluster.nodes[old].spawn();
+    let status = cluster.nodes[old].ended();
+    let log = cluster.nodes[old].home.log();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("its log was corrupted, truncated or lost"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
