@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use detcd_core::ids::{LeaseId, Term};
+use detcd_core::ids::{LeaseId, MemberId, Term};
 use detcd_core::lease::Renewal;
 use detcd_io::codec::entry::{self, Field};
 use detcd_io::driver::ask::Unanswered;
@@ -15,6 +15,7 @@ use detcd_io::store::backend::Backend;
 use detcd_proto::etcdserverpb as pb;
 use tonic::Status;
 
+use crate::forward::Asking;
 use crate::member::Member;
 use crate::room::{Held, NoRoom};
 use crate::status::{self, Refused};
@@ -44,10 +45,12 @@ impl<B: Backend> Member<B> {
         let renewing = async {
             loop {
                 match self.leader_elsewhere() {
-                    Some(urls) => match self.forward().renew_lease(urls, id).await {
-                        Ok(ttl) => return Ok(ttl.unwrap_or(0)),
-                        Err(_) => tokio::time::sleep(AGAIN).await,
-                    },
+                    Some((leader, urls)) => {
+                        match self.unless_deposed(leader, self.forward().renew_lease(urls, id)).await {
+                            Some(ttl) => return Ok(ttl.unwrap_or(0)),
+                            None => tokio::time::sleep(AGAIN).await,
+                        }
+                    }
                     None => match self.try_renewal(id).await? {
                         Some(ttl) => return Ok(ttl),
                         None => tokio::time::sleep(POLL).await,
@@ -101,10 +104,24 @@ impl<B: Backend> Member<B> {
         })
     }
 
-    /// Where the leader is reached, if another member leads.
-    fn leader_elsewhere(&self) -> Option<Vec<String>> {
+    /// The leader and where it is reached, if another member leads.
+    fn leader_elsewhere(&self) -> Option<(MemberId, Vec<String>)> {
         let leader = self.asker().gauges().leader().filter(|&leader| leader != self.identity().member)?;
-        self.store().membership().get(leader).map(|member| member.peer_urls.clone())
+        self.store().membership().get(leader).map(|member| (leader, member.peer_urls.clone()))
+    }
+
+    /// What `leader` answers. `None` if that is nothing, or if it leads no longer: one that hangs, or is cut off, may leave its askers without a word for as long as a lease lives.
+    async fn unless_deposed<T>(&self, leader: MemberId, asked: Asking<T>) -> Option<T> {
+        let deposed = async {
+            while self.asker().gauges().leader() == Some(leader) {
+                tokio::time::sleep(AGAIN).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = asked => answer.ok(),
+            () = deposed => None,
+        }
     }
 
     /// Looks at a lease; `None` if there is no such lease. If another member leads, it is asked.
@@ -114,10 +131,10 @@ impl<B: Backend> Member<B> {
     pub async fn look_at_lease(&self, id: LeaseId, wants_keys: bool) -> Result<Option<LeaseSeen>, Status> {
         let looking = async {
             while !self.store().keeps_leases() {
-                if let Some(urls) = self.leader_elsewhere() {
-                    match self.forward().look_at_lease(urls, id, wants_keys).await {
-                        Ok(seen) => return Ok(seen),
-                        Err(_) => tokio::time::sleep(AGAIN).await,
+                if let Some((leader, urls)) = self.leader_elsewhere() {
+                    match self.unless_deposed(leader, self.forward().look_at_lease(urls, id, wants_keys)).await {
+                        Some(seen) => return Ok(seen),
+                        None => tokio::time::sleep(AGAIN).await,
                     }
                 } else {
                     tokio::time::sleep(POLL).await;

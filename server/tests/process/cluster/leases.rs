@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use detcd_proto::etcdserverpb as pb;
+use nix::sys::signal::Signal;
 use pb::lease_client::LeaseClient;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -78,4 +79,21 @@ async fn a_lease_renewed_through_a_follower_survives_the_leader_and_ends_in_time
     assert!(!is_there(&cluster.nodes[follower], "left").await);
     cluster.nodes[leader].start().await;
     cluster.agree().await;
+}
+
+/// The question that the old leader does not answer ends after five seconds; the next leader's patience with this lease ends before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewal_through_a_follower_does_not_wait_for_a_leader_that_hangs() {
+    const SHORT: i64 = 2;
+    let cluster = Cluster::of(3).await;
+    let (leader, follower) = (cluster.leader().await, cluster.follower().await);
+    let mut client = LeaseClient::new(cluster.nodes[follower].channel.clone());
+    client.lease_grant(pb::LeaseGrantRequest { id: 7, ttl: SHORT }).await.unwrap();
+    let (ask, requests) = tokio::sync::mpsc::channel(1);
+    let mut answers = client.lease_keep_alive(ReceiverStream::new(requests)).await.unwrap().into_inner();
+    cluster.nodes[leader].signal(Signal::SIGSTOP);
+    ask.send(pb::LeaseKeepAliveRequest { id: 7 }).await.unwrap();
+    let answer = answers.message().await;
+    cluster.nodes[leader].signal(Signal::SIGCONT);
+    assert_eq!(answer.unwrap().unwrap().ttl, SHORT, "{}", cluster.logs());
 }
