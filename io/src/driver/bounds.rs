@@ -44,6 +44,8 @@ pub const READ_KEYS_PER_TURN: usize = 1_000;
 pub const WATCH_RECENT_BYTES_MAX: usize = 32 << 20;
 /// Revisions that watchers are offered between two looks at their requests.
 pub const WATCH_REVISIONS_PER_TURN: usize = 256;
+/// Offers of a revision to a watcher after which the fan-out lets others have their turn. A revision is never cut.
+pub const WATCH_OFFERS_PER_TURN: usize = 2_048;
 /// Requests of watch streams on their way. Full: streams wait before they take another one.
 pub const WATCH_ASKS_MAX: usize = 1024;
 /// Requests of one watch stream whose answers its client has not taken. Full: the stream takes no more requests.

@@ -10,6 +10,7 @@ pub mod handle;
 pub mod outbox;
 mod pace;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -34,6 +35,9 @@ use crate::status::Refused;
 
 /// Looks for a leader that must fail before streams that want one end (etcd's number).
 const LEADERLESS_MAX: u32 = 3;
+
+/// Revisions that are taken from the store's log at once.
+const LOOK: usize = 16;
 
 /// The id that stands for all watchers of a stream, and for none.
 const NO_ID: i64 = -1;
@@ -250,7 +254,7 @@ impl<B: Backend> Fanout<B> {
             }
             Wish::Progress(credit) => {
                 // What the client knows to be written is told first.
-                self.advance_to(self.store.current());
+                self.advance_to(self.store.current(), usize::MAX);
                 if let Some(revision) = self.watchers.progress(stream) {
                     outbox.offer_progress(NO_ID, revision);
                 }
@@ -293,17 +297,26 @@ impl<B: Backend> Fanout<B> {
     /// Offers followers the next news.
     fn advance(&mut self) {
         let upto = self.known().min(self.watchers.position() + bounds::WATCH_REVISIONS_PER_TURN as i64);
-        self.advance_to(upto);
+        self.advance_to(upto, bounds::WATCH_OFFERS_PER_TURN);
     }
 
-    fn advance_to(&mut self, upto: i64) {
+    /// Offers followers everything up to a revision, or as much of it as makes so many offers, the last revision whole.
+    fn advance_to(&mut self, upto: i64, offers_max: usize) {
+        let (offers, mut offer) = (Cell::new(0), offer(&self.streams));
+        let mut offer = |delivery| {
+            offers.set(offers.get() + 1);
+            offer(delivery)
+        };
         while self.watchers.position() < upto {
             let wanted = usize::try_from(upto - self.watchers.position()).unwrap_or(usize::MAX);
-            match self.store.news(self.watchers.position(), wanted.min(bounds::WATCH_REVISIONS_PER_TURN)) {
+            match self.store.news(self.watchers.position(), wanted.min(LOOK)) {
                 News::Lost { current } => self.watchers.fell_behind(current),
                 News::Next(next) => {
                     for happened in next {
-                        self.watchers.on_revision(&happened, &mut offer(&self.streams));
+                        self.watchers.on_revision(&happened, &mut offer);
+                        if offers_max <= offers.get() {
+                            return;
+                        }
                     }
                 }
             }
