@@ -169,6 +169,22 @@ impl Member {
         kill(pid, signal).unwrap();
     }
 
+    /// Stops the process, and waits until none of its threads goes on: on a busy machine the others do, until the one that takes the signal has its turn.
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::SIGSTOP);
+        let (tasks, began) = (format!("/proc/{}/task", self.child.id()), Instant::now());
+        // The state follows the name, which is in brackets.
+        let is_stopped = |stat: String| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'));
+        let goes_on = || {
+            let threads = std::fs::read_dir(&tasks).unwrap().map(|task| task.unwrap().path().join("stat"));
+            threads.filter_map(|stat| std::fs::read_to_string(stat).ok()).any(|stat| !is_stopped(stat))
+        };
+        while goes_on() {
+            assert!(began.elapsed() < PATIENCE, "the process does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Waits for the process to end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let began = Instant::now();

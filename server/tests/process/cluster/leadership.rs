@@ -47,7 +47,7 @@ async fn without_a_quorum_writes_time_out_and_serializable_reads_go_on() {
     node.put("k", "before").await;
     let others = || (0..3).filter(|other| *other != alone);
     for other in others() {
-        cluster.nodes[other].signal(Signal::SIGSTOP);
+        cluster.nodes[other].pause();
     }
     let range = |serializable| pb::RangeRequest { key: "k".into(), serializable, ..Default::default() };
     // A write that is late may be carried out all the same, even after the cut: it is of a key that nobody looks at.

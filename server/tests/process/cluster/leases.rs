@@ -91,7 +91,7 @@ async fn a_renewal_through_a_follower_does_not_wait_for_a_leader_that_hangs() {
     client.lease_grant(pb::LeaseGrantRequest { id: 7, ttl: SHORT }).await.unwrap();
     let (ask, requests) = tokio::sync::mpsc::channel(1);
     let mut answers = client.lease_keep_alive(ReceiverStream::new(requests)).await.unwrap().into_inner();
-    cluster.nodes[leader].signal(Signal::SIGSTOP);
+    cluster.nodes[leader].pause();
     ask.send(pb::LeaseKeepAliveRequest { id: 7 }).await.unwrap();
     let answer = answers.message().await;
     cluster.nodes[leader].signal(Signal::SIGCONT);

@@ -80,6 +80,11 @@ impl Node {
         self.process.as_ref().unwrap().signal(signal);
     }
 
+    /// Stops the member until it gets a SIGCONT.
+    pub(crate) fn pause(&self) {
+        self.process.as_ref().unwrap().pause();
+    }
+
     pub(crate) fn spawn(&mut self) {
         self.process = Some(self.home.spawn());
     }
