@@ -24,7 +24,8 @@ use crate::record::{Trace, Watched, Watches};
 /// The longest time that a stream is left alone.
 const SILENCE: Duration = Duration::from_millis(300);
 /// How long the end may take: everything is healed, so everything arrives.
-const END_PATIENCE: Duration = Duration::from_secs(20);
+// A whole server hands a client a message a millisecond: where a chunk is one row, watchers that are far behind have some twenty thousand of them to read.
+const END_PATIENCE: Duration = Duration::from_secs(60);
 /// Requests on their way.
 const ASKS_MAX: usize = 64;
 
