@@ -25,6 +25,15 @@ fn runs_that_once_failed_keep_every_promise() {
     }
 }
 
+/// Each of these once ended while its watchers still read, a message a millisecond, what they were behind.
+#[test]
+fn watchers_of_whole_servers_get_the_time_that_they_need() {
+    for (kind, seed) in [(Kind::Server, 450_169), (Kind::Services, 60_028), (Kind::Services, 60_115)] {
+        let verdict = run(&Options::draw(kind, seed), None, Lines::Forget);
+        assert_eq!(verdict.violation, None, "{kind:?} run {seed}");
+    }
+}
+
 #[test]
 fn one_seed_is_one_run() {
     for kind in Kind::ALL {
