@@ -200,11 +200,12 @@ impl<B: Backend> Fanout<B> {
         if self.laggards.pace.is_due(Instant::now()) {
             let began = Instant::now();
             self.catch_up()?;
-            self.laggards.pace.rest(began, self.store.current());
+            self.laggards.pace.rest(began, Instant::now(), self.store.current());
         }
         let now = Instant::now();
         self.tick(now);
         self.look_for_leader(now);
+        self.line.wake_readers();
         self.tell();
         Ok(())
     }
