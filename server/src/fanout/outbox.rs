@@ -44,6 +44,8 @@ pub struct OutboxSize {
 pub struct Line {
     turns: Mutex<Turns>,
     bell: Notify,
+    /// Readers that have changes to read and are not woken yet.
+    readers: Mutex<Vec<Waker>>,
     pub(super) counts: Counts,
 }
 
@@ -88,6 +90,18 @@ impl Line {
         self.bell.notified().await;
     }
 
+    /// Wakes those who have got changes. All offers of a turn are made by then, so that a connection sends what its streams got at once.
+    pub(super) fn wake_readers(&self) {
+        let readers = std::mem::take(&mut *self.readers.lock().expect("a panic ends the process"));
+        readers.into_iter().for_each(Waker::wake);
+    }
+
+    fn wake_later(&self, reader: Option<Waker>) {
+        if let Some(reader) = reader {
+            self.readers.lock().expect("a panic ends the process").push(reader);
+        }
+    }
+
     fn tell(&self, tell: impl FnOnce(&mut Turns)) {
         tell(&mut self.turns.lock().expect("a panic ends the process"));
         self.bell.notify_one();
@@ -128,7 +142,7 @@ impl Outbox {
         Self { id, size, line, state: Mutex::default() }
     }
 
-    /// Offers changes, or the end of a watcher.
+    /// Offers changes, or the end of a watcher. Who reads is woken by [`Line::wake_readers`].
     pub(super) fn offer(&self, delivery: Delivery) -> Taken {
         let (bytes, events) = cost(&delivery);
         let mut state = self.lock();
@@ -145,7 +159,8 @@ impl Outbox {
         if 0 < state.messages {
             self.line.counts.fullest_bytes.fetch_max(state.bytes as u64, Ordering::Relaxed);
         }
-        self.push(state, Message::Delivery(delivery), None);
+        self.queue(&mut state, Message::Delivery(delivery), None);
+        self.line.wake_later(state.reader.take());
         Taken::Yes
     }
 
@@ -220,12 +235,16 @@ impl Outbox {
     }
 
     fn push(&self, mut state: MutexGuard<'_, State>, message: Message, credit: Option<Credit>) {
+        self.queue(&mut state, message, credit);
+        wake(state);
+    }
+
+    fn queue(&self, state: &mut State, message: Message, credit: Option<Credit>) {
         if credit.is_none() {
             state.messages += 1;
             self.line.counts.fullest_messages.fetch_max(state.messages as u64, Ordering::Relaxed);
         }
         state.queue.push_back(Queued { message, credit });
-        wake(state);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
