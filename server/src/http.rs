@@ -18,6 +18,7 @@ use detcd_server::member::{Member, VERSION};
 use detcd_server::room::Kept;
 use http_body_util::BodyExt as _;
 
+use crate::deadline;
 use crate::metrics::Metrics;
 use crate::metrics::rpc::Rpcs;
 use crate::vars;
@@ -61,7 +62,8 @@ pub(crate) fn client_router<B: Backend>(
         .route("/metrics", any(scrape::<B>))
         .route("/debug/vars", any(variables::<B>))
         .with_state(client);
-    grpc.layer(middleware::from_fn(only_grpc))
+    grpc.layer(middleware::from_fn(deadline::within))
+        .layer(middleware::from_fn(only_grpc))
         .merge(http)
         .merge(peer_paths(member))
         .fallback(not_found)

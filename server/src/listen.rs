@@ -17,21 +17,18 @@ use detcd_server::grpc::maintenance::MaintenanceService;
 use detcd_server::grpc::watch::WatchService;
 use detcd_server::member::Member;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::service::Routes;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 use crate::http;
 use crate::metrics::Metrics;
 use crate::peer::{self, Network};
 use crate::run::Failure;
+use crate::serve;
 
 /// What gRPC adds to a request's own limit (etcd's overhead allowance).
 const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
-const KEEPALIVE_INTERVAL: std::time::Duration = std::time::Duration::from_secs(2 * 60 * 60);
-const KEEPALIVE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// Sockets that are bound and not served yet.
 pub(crate) struct Bound {
@@ -72,13 +69,6 @@ impl Serving {
     }
 }
 
-/// How listeners end: told to, or by a failure that they tell.
-#[derive(Clone)]
-pub(crate) struct Ends {
-    pub(crate) closed: watch::Receiver<bool>,
-    pub(crate) failed: mpsc::Sender<String>,
-}
-
 async fn until_closed(mut closed: watch::Receiver<bool>) {
     // A dropped sender closes as well.
     let _ = closed.wait_for(|closed| *closed).await;
@@ -90,7 +80,7 @@ pub(crate) fn serve_clients<B: Backend>(
     member: &Member<B>,
     metrics: Metrics,
     limits: &Limits,
-    ends: &Ends,
+    closed: &watch::Receiver<bool>,
 ) -> Serving {
     let request_bytes = usize::try_from(limits.request_bytes_max).unwrap_or(usize::MAX);
     let receive_max = request_bytes.saturating_add(GRPC_OVERHEAD_BYTES);
@@ -105,7 +95,7 @@ pub(crate) fn serve_clients<B: Backend>(
         .add_service(maintenance.max_decoding_message_size(receive_max))
         .add_service(HealthServer::new(HealthService));
     let router = http::client_router(routes.into_axum_router(), member.clone(), metrics, receive_max);
-    serve(listeners, &router, limits.streams_max, ends)
+    serve(listeners, &router, limits.streams_max, closed)
 }
 
 /// Serves what other members may ask.
@@ -124,24 +114,15 @@ pub(crate) fn serve_peers<B: Backend>(
     Serving { tasks }
 }
 
-fn serve(listeners: Vec<TcpListener>, router: &axum::Router, streams_max: u32, ends: &Ends) -> Serving {
+fn serve(
+    listeners: Vec<TcpListener>,
+    router: &axum::Router,
+    streams_max: u32,
+    closed: &watch::Receiver<bool>,
+) -> Serving {
     let mut tasks = JoinSet::new();
     for listener in listeners {
-        let server = Server::builder()
-            .accept_http1(true)
-            .max_concurrent_streams(streams_max)
-            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-            .add_routes(Routes::from(router.clone()));
-        // A reply held back for the client's delayed acknowledgement would cost 40 ms.
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let (closed, failed) = (until_closed(ends.closed.clone()), ends.failed.clone());
-        tasks.spawn(async move {
-            if let Err(error) = server.serve_with_incoming_shutdown(incoming, closed).await {
-                // If the queue is full, another failure is ending the member already.
-                let _ = failed.try_send(error.to_string());
-            }
-        });
+        tasks.spawn(serve::serve(listener, router.clone(), streams_max, closed.clone()));
     }
     Serving { tasks }
 }

@@ -4,12 +4,16 @@
 //! cannot be read. A member that is told to end by a signal ends by that signal, as etcd does.
 
 mod allocator;
+mod deadline;
+mod gather;
 mod http;
 mod listen;
 mod metrics;
 mod notify;
 mod peer;
 mod run;
+mod serve;
+mod streams;
 mod vars;
 
 use std::ffi::OsString;

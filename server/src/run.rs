@@ -39,7 +39,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::allocator;
-use crate::listen::{self, Bound, Ends};
+use crate::listen::{self, Bound};
 use crate::metrics::Metrics;
 use crate::notify;
 use crate::peer::forward::Http;
@@ -65,10 +65,8 @@ pub(crate) enum Ended {
 pub(crate) enum Failure {
     /// It did not start.
     Boot(BootError),
-    /// A port could not be bound, or failed later.
+    /// A port could not be bound.
     Listener { address: String, cause: String },
-    /// A listener failed while it was served.
-    Serving(String),
     /// The machine failed.
     Fault(Fault),
     /// The process could not be set up.
@@ -88,7 +86,6 @@ impl Failure {
             }
             Self::Listener { address, cause } => Line::new(Severity::Fatal, "discovery failed")
                 .with("error", format!("listen tcp {address}: bind: {cause}")),
-            Self::Serving(cause) => Line::new(Severity::Fatal, "listener failed").with("error", cause.as_str()),
             Self::Fault(fault) => {
                 Line::new(Severity::Fatal, "the member stops: the machine failed").with("error", fault.to_string())
             }
@@ -287,8 +284,6 @@ impl Life<'_> {
         let mut sigint = signal(SignalKind::interrupt()).map_err(Failure::Process)?;
         let mut sigterm = signal(SignalKind::terminate()).map_err(Failure::Process)?;
         let (closing, closed) = watch::channel(false);
-        let (failed, mut failures) = mpsc::channel(1);
-        let ends = Ends { closed, failed };
         let (closing_peers, closed_peers) = watch::channel(false);
         let counted = (written, Arc::clone(network.counts()));
         let metrics = Metrics::new(&member, &self.counters.journal, counted, self.config.extensive_metrics);
@@ -303,16 +298,12 @@ impl Life<'_> {
                 biased;
                 ended = &mut driver => break driver_ended(ended),
                 Some(fault) = faults.recv() => break Err(Failure::Fault(fault)),
-                Some(cause) = failures.recv() => {
-                    self.counters.change(Journal::on_listener_failure);
-                    break Err(Failure::Serving(cause));
-                }
                 _ = sigint.recv() => break Ok(Ended::Signal(SIGINT)),
                 _ = sigterm.recv() => break Ok(Ended::Signal(SIGTERM)),
                 () = &mut publishing, if clients.is_none() => {
                     let sockets = bound_clients.take().unwrap_or_default();
                     let limits = &self.config.limits;
-                    clients = Some(listen::serve_clients(sockets, &member, metrics.clone(), limits, &ends));
+                    clients = Some(listen::serve_clients(sockets, &member, metrics.clone(), limits, &closed));
                     self.ready(&metrics);
                     if let Some(retention) = self.config.store.retention {
                         tokio::spawn(auto_compact::run(member.clone(), retention));
