@@ -30,8 +30,11 @@ pub enum Job {
     Commit(Arc<Batch>),
     /// Write a `.snap` file; the store is durable at its index or beyond.
     Snapshot(Snapshot),
-    /// Remove log files that are released and `.snap` files, but for the newest ones.
-    Purge,
+    /// Remove log files that a durable mark released and `.snap` files, but for the newest ones.
+    Purge {
+        /// The mark.
+        mark: Index,
+    },
 }
 
 /// What came of it.
@@ -160,8 +163,8 @@ impl<B: Backend, D: Disk> Committer<B, D> {
                 self.stats.snap.observe(began.elapsed());
                 Ok(Some(Completion::Snapshotted { index }))
             }
-            Job::Purge => {
-                wal::purge(&self.disk, &self.places.wal, self.places.wals_max).await?;
+            Job::Purge { mark } => {
+                wal::purge(&self.disk, &self.places.wal, self.places.wals_max, mark).await?;
                 snap::purge(&self.disk, &self.places.snap, self.places.snaps_max).await?;
                 Ok(None)
             }

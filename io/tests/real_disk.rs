@@ -30,14 +30,14 @@ fn a_log_lives_in_real_files() {
     ready(wal.sync()).unwrap();
     let second = ready(Wal::open(RealDisk, options.clone(), Mark::ZERO));
     assert!(matches!(second.err(), Some(WalError::Fault(Fault::Locked { .. }))));
-    assert_eq!(ready(purge(&RealDisk, &dir, 1)).unwrap(), 0, "all files are in use");
+    assert_eq!(ready(purge(&RealDisk, &dir, 1, Index(u64::MAX))).unwrap(), 0, "all files are in use");
     ready(wal.close()).unwrap();
     let (wal, recovered) = ready(Wal::open(RealDisk, options, Mark::ZERO)).unwrap();
     assert_eq!(recovered.entries.len(), 200);
     drop(wal);
     let before = ready(names(&RealDisk, &dir)).unwrap().len();
     assert!(before > 5);
-    assert_eq!(ready(purge(&RealDisk, &dir, 2)).unwrap(), before - 2);
+    assert_eq!(ready(purge(&RealDisk, &dir, 2, Index(u64::MAX))).unwrap(), before - 2);
     assert!(!ready(RealDisk.list(&dir)).unwrap().iter().any(|name| name.to_string_lossy().ends_with(".tmp")));
 }
 

@@ -156,13 +156,16 @@ fn old_files_go_one_by_one() {
     ready(wal.close()).unwrap();
     disk.calls();
     let third = "m/wal/0000000000000002-0000000000000003.wal";
-    assert_eq!(ready(purge(&disk, Path::new("m/wal"), 2)).unwrap(), 3);
+    assert_eq!(ready(purge(&disk, Path::new("m/wal"), 2, Index(u64::MAX))).unwrap(), 3);
     let gone = [FIRST, SECOND, third].map(|name| [format!("remove {name}"), "sync m/wal".to_owned()]);
     assert_eq!(disk.calls(), gone.concat());
-    assert_eq!(ready(purge(&disk, Path::new("m/wal"), 2)).unwrap(), 0);
+    assert_eq!(ready(purge(&disk, Path::new("m/wal"), 2, Index(u64::MAX))).unwrap(), 0);
 
     let other = Options { dir: "m/other".into(), ..options() };
-    let wal = ready(Wal::create(disk.clone(), other, Metadata { member: MemberId(1), cluster: 2 }, &NOTHING)).unwrap();
-    assert_eq!(ready(purge(&disk, Path::new("m/other"), 0)).unwrap(), 0, "a file in use stays");
+    let metadata = Metadata { member: MemberId(1), cluster: 2 };
+    let mut wal = ready(Wal::create(disk.clone(), other, metadata, &NOTHING)).unwrap();
+    wal.append(&write(1, 5000));
+    ready(wal.cut_if_full()).unwrap();
+    assert_eq!(ready(purge(&disk, Path::new("m/other"), 0, Index(u64::MAX))).unwrap(), 0, "a file in use stays");
     drop(wal);
 }

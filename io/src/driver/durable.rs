@@ -155,7 +155,7 @@ impl<B: Backend> Durable<B> {
             Some(wal::Report::Persisted { writes }) => return Ok(Some(writes)),
             Some(wal::Report::Marked { index }) => {
                 self.marking.state = MarkState::At(index);
-                self.try_job(Job::Purge)?;
+                self.try_job(Job::Purge { mark: index })?;
             }
             Some(wal::Report::Room(room)) => {
                 self.log_room = room;

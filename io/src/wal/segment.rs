@@ -158,11 +158,14 @@ pub(crate) async fn allocated<D: Disk>(disk: &D, path: &Path, size_bytes: u64) -
     Ok(file)
 }
 
-/// Removes the oldest files of the log until `keep_max` are left, and stops at one that is still in use. Says how many went.
-pub async fn purge<D: Disk>(disk: &D, dir: &Path, keep_max: usize) -> Result<usize, Fault> {
+/// Removes the oldest files of the log until `keep_max` are left, and stops at one that a reader from `mark` on may need, or that is still in use. Says how many went.
+///
+/// The locks alone are not enough: the log's owner gives them back at its end, and this may be under way then.
+pub async fn purge<D: Disk>(disk: &D, dir: &Path, keep_max: usize, mark: Index) -> Result<usize, Fault> {
     let names = names(disk, dir).await?;
     let mut removed = 0;
-    while names.len() - removed > keep_max {
+    let is_behind = |removed: usize| names.get(removed + 1).is_some_and(|next| next.index < mark);
+    while names.len() - removed > keep_max && is_behind(removed) {
         let path = dir.join(names[removed].to_string());
         let file = disk.open(&path, Access::Write).await.map_err(Fault::disk("open", &path))?;
         if file.lock().await.map_err(Fault::disk("lock", &path))? == Lock::Elsewhere {

@@ -177,11 +177,17 @@ fn a_mark_releases_only_the_files_before_the_one_that_may_hold_it() {
     let second = wal.segments[2].name.index;
     ready(wal.save_mark(&marked(second.0))).unwrap();
     assert_eq!(wal.segments.front().unwrap().name.seq, 1, "file 2 starts at the mark; file 1 precedes it");
-    assert_eq!(ready(purge(&disk, Path::new("member/wal"), 1)).unwrap(), 1, "purge stops at a locked file");
+    assert_eq!(
+        ready(purge(&disk, Path::new("member/wal"), 1, Index(last))).unwrap(),
+        1,
+        "purge stops at a locked file"
+    );
     ready(wal.save_mark(&marked(last))).unwrap();
     assert_eq!(wal.segments.len(), 2);
     ready(wal.close()).unwrap();
-    assert_eq!(ready(purge(&disk, Path::new("member/wal"), 2)).unwrap(), 1);
+    let purged = |mark: Index| ready(purge(&disk, Path::new("member/wal"), 2, mark)).unwrap();
+    assert_eq!(purged(second), 0, "nobody has a lock any more, and the mark still needs what precedes it");
+    assert_eq!(purged(Index(last)), 1);
 
     let found = ready(marks(&disk, Path::new("member/wal"))).unwrap();
     assert_eq!(found.last(), Some(&marked(last)));
