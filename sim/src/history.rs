@@ -65,7 +65,7 @@ fn first_line(head: &Head<'_>, operations: usize) -> String {
 /// One operation.
 #[must_use]
 pub fn line(operation: &Operation) -> String {
-    let Operation { client, ask, invoked, completed, outcome } = operation;
+    let Operation { client, ask, invoked, completed, outcome, .. } = operation;
     Object::default()
         .with("client", &client.to_string())
         .with("invoked", &invoked.to_string())

@@ -142,6 +142,8 @@ pub struct Operation {
     pub invoked: u64,
     /// Its place when it ended.
     pub completed: u64,
+    /// The place of the member that it went to last.
+    pub place: usize,
     /// How.
     pub outcome: Outcome,
 }
@@ -151,7 +153,7 @@ pub struct Operation {
 pub struct History {
     /// The operations.
     pub operations: Vec<Operation>,
-    /// What the store measured of itself, in order.
+    /// What stores measured of themselves, in order.
     pub sizes: Vec<Sized>,
     events: u64,
 }
@@ -165,17 +167,27 @@ pub struct Sized {
     pub applied: u64,
     /// Bytes.
     pub bytes: u64,
+    /// The place of its member.
+    pub place: usize,
     /// When the member was seen to go by it.
     pub told: Option<u64>,
 }
 
-/// A history that clients share.
+/// A history that clients and machines share.
 #[derive(Clone, Default)]
 pub struct Recorder {
     history: Arc<Mutex<History>>,
+    /// Whose it is, if it is a machine's.
+    place: usize,
 }
 
 impl Recorder {
+    /// The same history for the machine at this place.
+    #[must_use]
+    pub fn of_member(&self, place: usize) -> Self {
+        Self { history: Arc::clone(&self.history), place }
+    }
+
     /// Something begins: its place.
     #[must_use]
     pub fn begin(&self) -> u64 {
@@ -184,12 +196,12 @@ impl Recorder {
         history.events
     }
 
-    /// An operation ended.
-    pub fn end(&self, client: u64, ask: Ask, invoked: u64, outcome: Outcome) {
+    /// An operation ended that went to the member at `place` last.
+    pub fn end(&self, (client, place): (u64, usize), ask: Ask, invoked: u64, outcome: Outcome) {
         let mut history = self.lock();
         history.events += 1;
         let completed = history.events;
-        history.operations.push(Operation { client, ask, invoked, completed, outcome });
+        history.operations.push(Operation { client, ask, invoked, completed, place, outcome });
     }
 
     /// The store measured itself.
@@ -197,14 +209,15 @@ impl Recorder {
         let mut history = self.lock();
         history.events += 1;
         let event = history.events;
-        history.sizes.push(Sized { event, applied, bytes, told: None });
+        history.sizes.push(Sized { event, applied, bytes, place: self.place, told: None });
     }
 
     /// The member goes by a store of so many bytes.
     pub fn told(&self, bytes: u64) {
         let mut history = self.lock();
         let event = history.events + 1;
-        if let Some(last) = history.sizes.last_mut().filter(|last| last.told.is_none() && last.bytes == bytes) {
+        let last = history.sizes.iter_mut().rfind(|sized| sized.place == self.place);
+        if let Some(last) = last.filter(|last| last.told.is_none() && last.bytes == bytes) {
             last.told = Some(event);
             history.events = event;
         }

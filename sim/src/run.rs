@@ -11,6 +11,7 @@ use detcd_core::mvcc::View as _;
 use madsim::net::Config as NetConfig;
 use madsim::runtime::{Handle, Runtime};
 
+use crate::check::quota::Quotas;
 use crate::check::rows::Rows;
 use crate::check::{Promise, Violation, archive, bounds, durability, lease, linear, progress, quota, replay, watch};
 use crate::clients::Client;
@@ -194,7 +195,7 @@ fn start_archivist(
 }
 
 /// Somebody who makes room, if there may be too little of it.
-fn start_steward(
+pub(crate) fn start_steward(
     options: &Options,
     ways: &Ways,
     (trace, recorder): (&Trace, &Recorder),
@@ -253,7 +254,8 @@ pub(crate) fn judge(
     durability::check(&history, &rows)?;
     linear::check(&history, &rows, 1)?;
     if options.member.quota_bytes > 0 {
-        quota::check(&history, &replayed.raised, options.member.quota_bytes)?;
+        let quotas = Quotas { bytes: &[options.member.quota_bytes], place_of: &|_| Some(0) };
+        quota::check(&history, &replayed.raised, &quotas)?;
     }
     replay::check(machine, &replayed)?;
     archive::check(&archive.taken(), &replayed.history)?;

@@ -8,7 +8,7 @@ use detcd_core::command::AlarmKind;
 use detcd_core::ids::{MemberId, Revision};
 use detcd_core::mvcc::KeyValue;
 use detcd_proto::{etcdserverpb as pb, mvccpb};
-use detcd_sim::check::quota::AlarmHistory;
+use detcd_sim::check::quota::{AlarmHistory, Quotas};
 use detcd_sim::check::rows::Rows;
 use detcd_sim::check::{Promise, bounds, quota, watch};
 use detcd_sim::gauges::Fullest;
@@ -37,9 +37,9 @@ fn story(told: Vec<(u64, Ask, Outcome)>) -> History {
     let mut history = History::default();
     for ((bytes, ask, outcome), place) in told.into_iter().zip(0..) {
         let (event, told) = (place * 10 + 1, Some(place * 10 + 2));
-        history.sizes.push(Sized { event, applied: place, bytes, told });
+        history.sizes.push(Sized { event, applied: place, bytes, place: 0, told });
         let (invoked, completed) = (place * 10 + 3, place * 10 + 4);
-        history.operations.push(Operation { client: 0, ask, invoked, completed, outcome });
+        history.operations.push(Operation { client: 0, ask, invoked, completed, place: 0, outcome });
     }
     history
 }
@@ -53,7 +53,8 @@ fn raised(index: u64, revision: i64) -> AlarmHistory {
 }
 
 fn judge(told: Vec<(u64, Ask, Outcome)>, alarms: &AlarmHistory) -> Option<Promise> {
-    quota::check(&story(told), alarms, QUOTA).err().map(|violation| violation.promise)
+    let quotas = Quotas { bytes: &[QUOTA], place_of: &|_| Some(0) };
+    quota::check(&story(told), alarms, &quotas).err().map(|violation| violation.promise)
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use detcd_core::mvcc::View as _;
 
 use super::consensus::Ledger;
+use super::quota::{self, Quotas};
 use super::rows::Rows;
 use super::{Violation, bounds, durability, lease, linear, progress, replay, watch};
 use crate::gauges::Fullest;
@@ -12,7 +13,26 @@ use crate::leases::LeaseHistory;
 use crate::machine::Machine;
 use crate::options::Options;
 use crate::record::{Recorder, Watches};
-use crate::world::log_dir;
+use crate::world::{World, log_dir};
+
+/// What a run left of one member.
+pub struct Left<'a> {
+    /// Under it.
+    pub machine: &'a Machine,
+    /// How it was set up.
+    pub options: &'a Options,
+    /// How full everything has been.
+    pub fullest: Fullest,
+}
+
+impl<'a> Left<'a> {
+    /// What is left of this one.
+    #[must_use]
+    pub fn of(world: &'a World) -> Self {
+        let World { machine, options, .. } = world;
+        Self { machine, options, fullest: world.gauges().fullest() }
+    }
+}
 
 /// All oracles, over what the run left. The members are level: each store stands at the same place of the log, or a little behind.
 ///
@@ -20,26 +40,30 @@ use crate::world::log_dir;
 /// The first broken promise.
 pub fn judge(
     options: &Options,
-    members: &[(&Machine, Fullest)],
+    members: &[Left<'_>],
     (recorder, watches): (&Recorder, &Watches),
     leases: &LeaseHistory,
-    (ledger, healed): (&Ledger, u64),
+    (ledger, quotas, healed): (&Ledger, &[u64], u64),
 ) -> Result<(), Violation> {
     ledger.check()?;
     let committed = ledger.committed();
-    let machines: Vec<&Machine> = members.iter().map(|(machine, _)| *machine).collect();
+    let machines: Vec<&Machine> = members.iter().map(|left| left.machine).collect();
     let replayed = replay::replay_all(&machines, &committed)?;
-    for machine in &machines {
+    for Left { machine, options, .. } in members {
         replay::check_log(machine, &log_dir(&options.member), &committed)?;
     }
     let rows = Rows::read(&replayed.history)?;
     let history = recorder.history();
     durability::check(&history, &rows)?;
     linear::check(&history, &rows, ledger.members())?;
+    if quotas.iter().any(|bytes| *bytes > 0) {
+        let place_of = |id| ledger.place_of(id);
+        quota::check(&history, &replayed.raised, &Quotas { bytes: quotas, place_of: &place_of })?;
+    }
     let end = leases.lives.last().map_or(Duration::ZERO, |life| life.1);
     let foremost = machines.iter().max_by_key(|machine| replay::applied(machine)).expect("there is a member");
     lease::check(leases, foremost.look().tables(), &rows, end)?;
     watch::check(watches, &rows, replayed.compacted(), options.watch.limits.fragment_bytes)?;
-    members.iter().try_for_each(|(_, fullest)| bounds::check(options, fullest, &rows))?;
+    members.iter().try_for_each(|left| bounds::check(left.options, &left.fullest, &rows))?;
     progress::check(&history, healed)
 }

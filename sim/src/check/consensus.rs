@@ -148,6 +148,12 @@ impl Ledger {
         self.lock().roster.has_removed(id)
     }
 
+    /// Where the member of this id was seen.
+    #[must_use]
+    pub fn place_of(&self, id: MemberId) -> Option<usize> {
+        self.lock().members.get(&id).map(|seen| seen.place)
+    }
+
     /// How many members there ever were.
     #[must_use]
     pub fn members(&self) -> usize {

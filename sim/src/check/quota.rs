@@ -3,9 +3,12 @@
 //! Nobody is refused room unless the store has reached the quota or the alarm is raised; what costs nothing is never refused; whatever costs something is refused while
 //! the store has reached it. The alarm is raised only by a store that has, and from then until it is lowered no put, transaction with a put, or grant takes
 //! effect. What a request costs is etcd's estimate, computed here from its description.
+//!
+//! Each member has a quota and a store of its own, and raises an alarm of its own; one alarm of anybody's stops them all.
 
 use detcd_core::apply::Write;
 use detcd_core::command::AlarmKind;
+use detcd_core::ids::MemberId;
 use detcd_proto::etcdserverpb as pb;
 use pb::request_op::Request;
 
@@ -16,6 +19,8 @@ use crate::record::{Ask, History, NO_SPACE, Operation, Outcome, Sized};
 /// The time between the raising of the alarm and its lowering, as the log tells it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Raised {
+    /// Whose store was full.
+    pub member: MemberId,
     /// The entry that raised it.
     pub index: u64,
     /// The newest revision then.
@@ -41,14 +46,15 @@ impl AlarmHistory {
         writes: &[Write],
         is_grant: impl Fn(&Write) -> bool,
     ) -> Result<(), String> {
-        let is_up = self.raised.last().is_some_and(|raised| raised.lowered.is_none());
+        let is_up = self.raised.iter().any(|raised| raised.lowered.is_none());
         for write in writes {
             match write {
                 Write::AlarmRaised(alarm) if alarm.kind == AlarmKind::NoSpace => {
-                    self.raised.push(Raised { index, revision, lowered: None });
+                    self.raised.push(Raised { member: alarm.member, index, revision, lowered: None });
                 }
                 Write::AlarmLowered(alarm) if alarm.kind == AlarmKind::NoSpace => {
-                    let last = self.raised.last_mut().filter(|raised| raised.lowered.is_none());
+                    let is_it = |raised: &&mut Raised| raised.member == alarm.member && raised.lowered.is_none();
+                    let last = self.raised.iter_mut().rfind(is_it);
                     let last = last.ok_or_else(|| format!("entry {index} lowers an alarm that is not raised"))?;
                     last.lowered = Some(revision);
                 }
@@ -60,6 +66,11 @@ impl AlarmHistory {
             }
         }
         Ok(())
+    }
+
+    /// The entry of the alarm before this one, since which there must be a reason. Between members an alarm may be long on its way: then there must be one at all.
+    fn before(&self, number: usize, places: usize) -> u64 {
+        if places > 1 { 0 } else { number.checked_sub(1).map_or(0, |before| self.raised[before].index) }
     }
 
     /// Whether it may have been raised at some moment between two revisions.
@@ -94,11 +105,26 @@ fn cost_of_txn(request: &pb::TxnRequest) -> u64 {
     branch(&request.success).max(branch(&request.failure))
 }
 
-/// Checks a run whose member has a quota.
+/// Who has which quota.
+pub struct Quotas<'a> {
+    /// In bytes, by the places of members. Zero: none that a run reaches.
+    pub bytes: &'a [u64],
+    /// The place of the member of this id.
+    pub place_of: &'a dyn Fn(MemberId) -> Option<usize>,
+}
+
+impl Quotas<'_> {
+    fn at(&self, place: usize) -> u64 {
+        self.bytes.get(place).copied().filter(|bytes| *bytes > 0).unwrap_or(u64::MAX)
+    }
+}
+
+/// Checks a run in which there are quotas.
 ///
 /// # Errors
 /// The first operation that was refused or let through against the rules, or the first alarm without a cause.
-pub fn check(history: &History, alarms: &AlarmHistory, quota: u64) -> Result<(), Violation> {
+pub fn check(history: &History, alarms: &AlarmHistory, quotas: &Quotas<'_>) -> Result<(), Violation> {
+    let of_place = sizes_by_place(&history.sizes, quotas.bytes.len());
     let ceilings = ceilings(history);
     let mut floor = 0;
     let mut ends: Vec<(u64, i64)> = Vec::new();
@@ -106,8 +132,9 @@ pub fn check(history: &History, alarms: &AlarmHistory, quota: u64) -> Result<(),
         // Operations come in the order of their ends.
         let before = ends.partition_point(|(end, _)| *end < operation.invoked);
         let from = before.checked_sub(1).map_or(0, |last| ends[last].1);
-        let cost = cost(&operation.ask);
-        let mut sizes = sizes_between(&history.sizes, operation.invoked, operation.completed).peekable();
+        let (cost, quota) = (cost(&operation.ask), quotas.at(operation.place));
+        let sizes = of_place.get(operation.place).map_or(&[][..], Vec::as_slice);
+        let mut sizes = sizes_between(sizes, operation.invoked, operation.completed).peekable();
         let is_measured = sizes.peek().is_some();
         let reaches = |sized: &Sized| quota <= sized.bytes + cost;
         match &operation.outcome {
@@ -127,7 +154,25 @@ pub fn check(history: &History, alarms: &AlarmHistory, quota: u64) -> Result<(),
             ends.push((operation.completed, floor));
         }
     }
-    raised_for_a_reason(history, alarms, quota)
+    let dearest = history.operations.iter().map(|operation| cost(&operation.ask)).max().unwrap_or(0);
+    alarms.raised.iter().enumerate().try_for_each(|(number, raised)| {
+        let place = (quotas.place_of)(raised.member).ok_or_else(|| unknown(raised))?;
+        let sizes = of_place.get(place).ok_or_else(|| unknown(raised))?;
+        let before = alarms.before(number, quotas.bytes.len());
+        raised_for_a_reason(sizes, (raised, before), dearest, quotas.at(place))
+    })
+}
+
+fn sizes_by_place(sizes: &[Sized], places: usize) -> Vec<Vec<Sized>> {
+    let of = |place: usize| sizes.iter().filter(|sized| sized.place == place).copied().collect();
+    (0..places).map(of).collect()
+}
+
+fn unknown(raised: &Raised) -> Violation {
+    Violation::new(
+        Promise::Quota,
+        format!("entry {} raises an alarm of {:?}, who never was", raised.index, raised.member),
+    )
 }
 
 fn wrong(operation: &Operation, what: &str) -> Violation {
@@ -164,23 +209,23 @@ fn ceilings(history: &History) -> Vec<i64> {
     history.operations.iter().map(|operation| later(operation.completed).map_or(i64::MAX, |found| found.1)).collect()
 }
 
-/// Before each alarm, and after the one before it, the store was so large that the dearest request did not fit.
-fn raised_for_a_reason(history: &History, alarms: &AlarmHistory, quota: u64) -> Result<(), Violation> {
-    let dearest = history.operations.iter().map(|operation| cost(&operation.ask)).max().unwrap_or(0);
-    let mut before = 0;
-    for raised in &alarms.raised {
-        // A measure carries the index of its batch and is in force once that is committed: at the latest with the next batch. So it may be the last but one before
-        // the alarm before that was still in force after it.
-        let known = history.sizes.iter().filter(|sized| sized.applied <= raised.index);
-        let newest_upto = |upto: u64| known.clone().map(|sized| sized.applied).filter(|applied| *applied <= upto).max();
-        let first = newest_upto(before).and_then(|newest| newest_upto(newest.checked_sub(1)?)).unwrap_or(0);
-        let told = known.clone().filter(|sized| first <= sized.applied);
-        let largest = told.map(|sized| sized.bytes).max().unwrap_or(0);
-        if largest + dearest < quota {
-            let what = format!("entry {} raises the alarm of {quota} bytes over a store of {largest}", raised.index);
-            return Err(Violation::new(Promise::Quota, what));
-        }
-        before = raised.index;
+/// Before an alarm, and after the one `before` it, the store was so large that the dearest request did not fit.
+fn raised_for_a_reason(
+    sizes: &[Sized],
+    (raised, before): (&Raised, u64),
+    dearest: u64,
+    quota: u64,
+) -> Result<(), Violation> {
+    // A measure carries the index of its batch and is in force once that is committed: at the latest with the next batch. So it may be the last but one before
+    // the alarm before that was still in force after it.
+    let known = sizes.iter().filter(|sized| sized.applied <= raised.index);
+    let newest_upto = |upto: u64| known.clone().map(|sized| sized.applied).filter(|applied| *applied <= upto).max();
+    let first = newest_upto(before).and_then(|newest| newest_upto(newest.checked_sub(1)?)).unwrap_or(0);
+    let told = known.clone().filter(|sized| first <= sized.applied);
+    let largest = told.map(|sized| sized.bytes).max().unwrap_or(0);
+    if largest.saturating_add(dearest) < quota {
+        let what = format!("entry {} raises the alarm of {quota} bytes over a store of {largest}", raised.index);
+        return Err(Violation::new(Promise::Quota, what));
     }
     Ok(())
 }

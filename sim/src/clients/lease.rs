@@ -205,7 +205,7 @@ impl Holder {
             _ => Saw::Unknown,
         };
         self.trace.show(|| Scene::Answered { invoked, text: outcome.sketch() });
-        self.recorder.end(client, ask, invoked, outcome);
+        self.recorder.end((client, self.link.place()), ask, invoked, outcome);
         saw
     }
 }

@@ -73,6 +73,8 @@ pub enum Link {
 pub struct Round<W> {
     ways: Vec<W>,
     at: AtomicUsize,
+    /// Where the last visit was.
+    visited: AtomicUsize,
 }
 
 /// A visit at a member. Its end moves the client on, unless it was good.
@@ -83,7 +85,7 @@ struct Visit<'a, W> {
 
 impl<W> Round<W> {
     const fn new(ways: Vec<W>, first: usize) -> Self {
-        Self { ways, at: AtomicUsize::new(first) }
+        Self { ways, at: AtomicUsize::new(first), visited: AtomicUsize::new(0) }
     }
 
     fn way(&self) -> &W {
@@ -95,6 +97,7 @@ impl<W> Round<W> {
     }
 
     async fn visit<T>(&self, visiting: impl AsyncFnOnce(&W) -> Result<T, Status>) -> Result<T, Status> {
+        self.visited.store(self.at.load(Ordering::Relaxed) % self.ways.len(), Ordering::Relaxed);
         let mut visit = Visit { round: self, was_good: false };
         let answered = visiting(self.way()).await;
         visit.was_good = answered.is_ok();
@@ -183,6 +186,15 @@ impl Link {
         lease_grant: LeaseClient, lease, LeaseGrantRequest -> LeaseGrantResponse;
         lease_revoke: LeaseClient, lease, LeaseRevokeRequest -> LeaseRevokeResponse;
         lease_time_to_live: LeaseClient, lease, LeaseTimeToLiveRequest -> LeaseTimeToLiveResponse;
+    }
+
+    /// The place of the member that was asked last.
+    #[must_use]
+    pub fn place(&self) -> usize {
+        match self {
+            Self::Network(channels, _) => channels.visited.load(Ordering::Relaxed),
+            Self::Doors(doors) => doors.visited.load(Ordering::Relaxed),
+        }
     }
 
     /// A range, chunk by chunk.

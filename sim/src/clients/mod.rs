@@ -110,7 +110,7 @@ impl Client {
         self.trace.note(&[id, invoked, outcome.digest()], || format!("client {id} got {invoked}: {outcome:?}"));
         self.trace.show(|| Scene::Answered { invoked, text: outcome.sketch() });
         self.workload.learn(&ask, &outcome);
-        self.recorder.end(self.id, ask, invoked, outcome);
+        self.recorder.end((id, self.link.place()), ask, invoked, outcome);
     }
 
     async fn send(&self, ask: &Ask) -> Result<Answer, Status> {

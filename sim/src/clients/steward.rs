@@ -84,7 +84,7 @@ impl Steward {
         self.trace.note(&[STEWARD, invoked, outcome.digest()], || format!("steward: {ask:?} {outcome:?}"));
         self.trace.show(|| Scene::Answered { invoked, text: outcome.sketch() });
         let answer = if let Outcome::Answered(answer) = &outcome { Some(answer.clone()) } else { None };
-        self.recorder.end(STEWARD, ask, invoked, outcome);
+        self.recorder.end((STEWARD, self.link.place()), ask, invoked, outcome);
         answer
     }
 }

@@ -188,7 +188,6 @@ pub(crate) fn widen(options: &mut Options) {
     options.member.catch_up_entries = pick(&mut dice, &CATCH_UP);
     // Stores for others are made fast enough for them.
     options.member.copy_chunk = Chunk::USUAL;
-    options.member.quota_bytes = 0;
     options.load.upkeep_millis = 0;
     options.load.clients = options.load.clients.max(4);
     options.load.patience_millis = pick(&mut dice, &[10_000, 2_000, 2_000, 500]);
@@ -200,4 +199,8 @@ pub(crate) fn widen(options: &mut Options) {
     options.faults.slow_millis = pick(&mut dice, &[0, 0, 12_000]);
     options.faults.pause_millis = pick(&mut dice, &[0, 0, 8_000]);
     options.faults.only_leaders = chance(&mut dice, 300);
+    if options.member.quota_bytes > 0 {
+        // A full disk is refused with the same words.
+        options.faults.full_millis = 0;
+    }
 }

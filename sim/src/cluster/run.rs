@@ -13,9 +13,10 @@ use super::net::Net;
 use super::operator::Operator;
 use super::seat::Seat;
 use super::storm::{Blackouts, Storm};
+use crate::check::cluster::{self, Left};
 use crate::check::consensus::Ledger;
 use crate::check::replay::has_log;
-use crate::check::{Promise, Violation, cluster};
+use crate::check::{Promise, Violation};
 use crate::clients::link::Ways;
 use crate::clients::watcher::Finish;
 use crate::gate::Gates;
@@ -24,7 +25,7 @@ use crate::machine::{Machine, Trouble};
 use crate::mutants::Mutant;
 use crate::options::Options;
 use crate::record::{Recorder, Trace, Watches};
-use crate::run::{newest, note_end, start_clients, start_holders, start_watchers};
+use crate::run::{newest, note_end, start_clients, start_holders, start_steward, start_watchers};
 use crate::troubles::Troubles;
 use crate::world::{World, log_dir};
 
@@ -56,10 +57,11 @@ pub(crate) async fn play(
     recorder: &Recorder,
 ) -> Result<(), Violation> {
     trace.line(|| format!("{options:?}"));
-    let mut cluster = Cluster::new(options, mutant, trace);
+    let mut cluster = Cluster::new(options, mutant, (trace, recorder));
     let ways = cluster.ways();
     let is_over = Arc::new(AtomicBool::new(false));
     let mut clients = start_clients(options, &ways, (trace, recorder), &is_over);
+    clients.extend(start_steward(options, &ways, (trace, recorder), &is_over));
     clients.extend(start_holders(options, (&ways, &cluster.leases), (trace, recorder), &is_over));
     let mover = Mover::new(ways.link(options.kind), cluster.net.clone(), options, trace.clone());
     let (is_healed, is_settled) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -101,16 +103,17 @@ pub(crate) async fn play(
     for world in &cluster.worlds {
         note_end(world.machine(), trace);
     }
-    let dir = log_dir(&options.member);
-    let used = cluster.worlds.iter().filter(|world| world.is_wanted() || has_log(world.machine(), &dir));
-    let members: Vec<_> = used.map(|world| (world.machine(), world.gauges().fullest())).collect();
+    let has_log = |world: &World| has_log(world.machine(), &log_dir(&world.options.member));
+    let used = cluster.worlds.iter().filter(|world| world.is_wanted() || has_log(world));
+    let members: Vec<Left<'_>> = used.map(Left::of).collect();
+    let quotas: Vec<u64> = cluster.worlds.iter().map(|world| world.options.member.quota_bytes).collect();
     let mut leases = cluster.leases.history();
     (leases.lives, leases.is_of_several) = (cluster.ledger.reigns(), true);
-    cluster::judge(options, &members, (recorder, &watches), &leases, (&cluster.ledger, healed))
+    cluster::judge(options, &members, (recorder, &watches), &leases, (&cluster.ledger, &quotas, healed))
 }
 
 impl Cluster {
-    fn new(options: &Options, mutant: Option<Mutant>, trace: &Trace) -> Self {
+    fn new(options: &Options, mutant: Option<Mutant>, (trace, recorder): (&Trace, &Recorder)) -> Self {
         let founders = options.cluster.members;
         let places = options.cluster.places();
         let ledger = Ledger::new(trace.clone());
@@ -119,6 +122,7 @@ impl Cluster {
         let world = |place: usize| {
             let seed = seed_of(options, place);
             let machine = Machine::new(seed, seed ^ 0x6661_7465, trace.of_member(place));
+            machine.look().recorder = recorder.of_member(place);
             let (net, ledger) = (net.clone(), ledger.clone());
             let seat = Seat { place, founders, pre_vote: options.cluster.pre_vote, net, ledger };
             let mut world = World::seated(options, machine, mutant, Some(seat));
