@@ -155,7 +155,23 @@ pub struct History {
     pub operations: Vec<Operation>,
     /// What stores measured of themselves, in order.
     pub sizes: Vec<Sized>,
+    /// When lives of members began, and at which places.
+    lives: Vec<(usize, u64)>,
     events: u64,
+}
+
+impl History {
+    /// How many events there were.
+    #[must_use]
+    pub const fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// When the newest life of the member at `place` began.
+    #[must_use]
+    pub fn begin_of_life(&self, place: usize) -> u64 {
+        self.lives.iter().rfind(|life| life.0 == place).map_or(0, |life| life.1)
+    }
 }
 
 /// One size of the store.
@@ -202,6 +218,13 @@ impl Recorder {
         history.events += 1;
         let completed = history.events;
         history.operations.push(Operation { client, ask, invoked, completed, place, outcome });
+    }
+
+    /// A life of the machine's member begins.
+    pub fn begin_life(&self) {
+        let mut history = self.lock();
+        let event = history.events;
+        history.lives.push((self.place, event));
     }
 
     /// The store measured itself.

@@ -179,7 +179,7 @@ pub(crate) fn start_clients(
 }
 
 /// Somebody who defragments and takes snapshots, in some runs.
-fn start_archivist(
+pub(crate) fn start_archivist(
     options: &Options,
     ways: &Ways,
     (trace, recorder): (&Trace, &Recorder),

@@ -290,6 +290,7 @@ impl World {
         Handle::current().restart(self.node.id());
         self.node = Handle::current().get_node(self.node.id()).expect("the node was made");
         let life = self.machine.begin_life(self.node.id());
+        self.machine.look().recorder.begin_life();
         self.machine.look().trace.line(|| "start".to_owned());
         self.film(Stage::Starting);
         let (stop, stopped) = oneshot::channel();

@@ -7,7 +7,8 @@ use detcd_core::mvcc::View as _;
 use super::consensus::Ledger;
 use super::quota::{self, Quotas};
 use super::rows::Rows;
-use super::{Violation, bounds, durability, lease, linear, progress, replay, watch};
+use super::{Violation, archive, bounds, durability, lease, linear, progress, replay, watch};
+use crate::clients::archivist::Archive;
 use crate::gauges::Fullest;
 use crate::leases::LeaseHistory;
 use crate::machine::Machine;
@@ -41,7 +42,7 @@ impl<'a> Left<'a> {
 pub fn judge(
     options: &Options,
     members: &[Left<'_>],
-    (recorder, watches): (&Recorder, &Watches),
+    (recorder, watches, archive): (&Recorder, &Watches, &Archive),
     leases: &LeaseHistory,
     (ledger, quotas, healed): (&Ledger, &[u64], u64),
 ) -> Result<(), Violation> {
@@ -60,6 +61,7 @@ pub fn judge(
         let place_of = |id| ledger.place_of(id);
         quota::check(&history, &replayed.raised, &Quotas { bytes: quotas, place_of: &place_of })?;
     }
+    archive::check(&archive.taken(), &replayed.history)?;
     let end = leases.lives.last().map_or(Duration::ZERO, |life| life.1);
     let foremost = machines.iter().max_by_key(|machine| replay::applied(machine)).expect("there is a member");
     lease::check(leases, foremost.look().tables(), &rows, end)?;

@@ -1,4 +1,4 @@
-//! Whoever looks after copies: defragments the store, and takes snapshots of it, while everybody else works.
+//! Whoever looks after copies: defragments stores, now of this member, now of that one, and takes snapshots of them, while everybody else works.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use detcd_proto::etcdserverpb as pb;
 
 use super::link::Link;
 use crate::options::{Options, chance};
-use crate::record::{Recorder, Trace};
+use crate::record::{Operation, Recorder, Trace};
 use crate::run::newest;
 
 /// How long a defragmentation or a snapshot may take on a slow disk.
@@ -23,7 +23,7 @@ const HASH_BYTES: usize = 32;
 /// A snapshot that was taken to its end.
 #[derive(Clone, Debug)]
 pub struct Taken {
-    /// The newest revision that anybody had been answered with when it was asked for.
+    /// The newest revision that was known to be there when it was asked for.
     pub known: i64,
     /// Its pieces, the hash at the end.
     pub pieces: Vec<pb::SnapshotResponse>,
@@ -65,6 +65,11 @@ impl Archivist {
     pub async fn run(mut self, is_over: Arc<AtomicBool>) {
         while !is_over.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(self.dice.draw(1, 2 * self.millis))).await;
+            let places = self.link.places() as u64;
+            if places > 1 {
+                let place = self.dice.draw(0, places - 1);
+                self.link.go_to(usize::try_from(place).expect("a cluster is small"));
+            }
             if chance(&mut self.dice, 500) { self.defragment().await } else { self.snapshot().await }
         }
     }
@@ -81,12 +86,21 @@ impl Archivist {
     }
 
     async fn snapshot(&mut self) {
-        let known = self.recorder.history().operations.iter().map(newest).max().unwrap_or(1);
+        let asked = self.recorder.history().events();
         let taken = tokio::time::timeout(PATIENCE, self.take()).await;
         self.trace.line(|| format!("archivist: snapshot {:?}", taken.as_ref().map(|t| t.as_ref().map(Vec::len))));
         if let Ok(Ok(pieces)) = taken {
-            self.archive.taken().push(Taken { known, pieces });
+            self.archive.taken().push(Taken { known: self.known(asked), pieces });
         }
+    }
+
+    /// What the member had answered anybody with before `asked`. One of several may have forgotten at a start what others still know.
+    fn known(&self, asked: u64) -> i64 {
+        let (history, place) = (self.recorder.history(), self.link.place());
+        let is_alone = self.link.places() == 1;
+        let begin = if is_alone { 0 } else { history.begin_of_life(place) };
+        let counts = |told: &&Operation| told.place == place && begin < told.invoked && told.completed <= asked;
+        history.operations.iter().filter(counts).map(newest).max().unwrap_or(1)
     }
 
     async fn take(&mut self) -> Result<Vec<pb::SnapshotResponse>, tonic::Status> {

@@ -188,6 +188,23 @@ impl Link {
         lease_time_to_live: LeaseClient, lease, LeaseTimeToLiveRequest -> LeaseTimeToLiveResponse;
     }
 
+    /// How many members there are.
+    #[must_use]
+    pub const fn places(&self) -> usize {
+        match self {
+            Self::Network(channels, _) => channels.ways.len(),
+            Self::Doors(doors) => doors.ways.len(),
+        }
+    }
+
+    /// Goes to the member at `place` next.
+    pub fn go_to(&self, place: usize) {
+        match self {
+            Self::Network(channels, _) => channels.at.store(place, Ordering::Relaxed),
+            Self::Doors(doors) => doors.at.store(place, Ordering::Relaxed),
+        }
+    }
+
     /// The place of the member that was asked last.
     #[must_use]
     pub fn place(&self) -> usize {

@@ -187,8 +187,10 @@ pub(crate) fn widen(options: &mut Options) {
     options.member.snapshot_entries = pick(&mut dice, &[20, 100, 500, NO_SNAPSHOTS]);
     options.member.catch_up_entries = pick(&mut dice, &CATCH_UP);
     // Stores for others are made fast enough for them.
-    options.member.copy_chunk = Chunk::USUAL;
-    options.load.upkeep_millis = 0;
+    options.member.copy_chunk = match options.load.upkeep_millis {
+        0 => Chunk::USUAL,
+        _ => Chunk { rows: options.member.copy_chunk.rows.max(40), ..options.member.copy_chunk },
+    };
     options.load.clients = options.load.clients.max(4);
     options.load.patience_millis = pick(&mut dice, &[10_000, 2_000, 2_000, 500]);
     // Each member has them.

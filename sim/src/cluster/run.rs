@@ -17,6 +17,7 @@ use crate::check::cluster::{self, Left};
 use crate::check::consensus::Ledger;
 use crate::check::replay::has_log;
 use crate::check::{Promise, Violation};
+use crate::clients::archivist::Archive;
 use crate::clients::link::Ways;
 use crate::clients::watcher::Finish;
 use crate::gate::Gates;
@@ -25,7 +26,7 @@ use crate::machine::{Machine, Trouble};
 use crate::mutants::Mutant;
 use crate::options::Options;
 use crate::record::{Recorder, Trace, Watches};
-use crate::run::{newest, note_end, start_clients, start_holders, start_steward, start_watchers};
+use crate::run::{newest, note_end, start_archivist, start_clients, start_holders, start_steward, start_watchers};
 use crate::troubles::Troubles;
 use crate::world::{World, log_dir};
 
@@ -61,7 +62,6 @@ pub(crate) async fn play(
     let ways = cluster.ways();
     let is_over = Arc::new(AtomicBool::new(false));
     let mut clients = start_clients(options, &ways, (trace, recorder), &is_over);
-    clients.extend(start_steward(options, &ways, (trace, recorder), &is_over));
     clients.extend(start_holders(options, (&ways, &cluster.leases), (trace, recorder), &is_over));
     let mover = Mover::new(ways.link(options.kind), cluster.net.clone(), options, trace.clone());
     let (is_healed, is_settled) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -74,6 +74,9 @@ pub(crate) async fn play(
     clients.push(mover_node.spawn(mover.run(Arc::clone(&is_healed))));
     let (watches, finish) = (Watches::default(), Finish::default());
     let watchers = start_watchers(options, &ways, (&watches, trace), &finish);
+    let archive = Archive::default();
+    clients.extend(start_archivist(options, &ways, (trace, recorder), (&archive, &is_over)));
+    clients.extend(start_steward(options, &ways, (trace, recorder), &is_over));
     cluster.suffer(options).await?;
     trace.line(|| "healed".to_owned());
     is_healed.store(true, Ordering::Relaxed);
@@ -100,16 +103,7 @@ pub(crate) async fn play(
     last_words.await.expect("a panic ends the run");
     cluster.level().await?;
     cluster.each(|mut world| async { (world.stop().await, world) }).await?;
-    for world in &cluster.worlds {
-        note_end(world.machine(), trace);
-    }
-    let has_log = |world: &World| has_log(world.machine(), &log_dir(&world.options.member));
-    let used = cluster.worlds.iter().filter(|world| world.is_wanted() || has_log(world));
-    let members: Vec<Left<'_>> = used.map(Left::of).collect();
-    let quotas: Vec<u64> = cluster.worlds.iter().map(|world| world.options.member.quota_bytes).collect();
-    let mut leases = cluster.leases.history();
-    (leases.lives, leases.is_of_several) = (cluster.ledger.reigns(), true);
-    cluster::judge(options, &members, (recorder, &watches), &leases, (&cluster.ledger, &quotas, healed))
+    cluster.judge(options, trace, (recorder, &watches, &archive), healed)
 }
 
 impl Cluster {
@@ -247,6 +241,26 @@ impl Cluster {
             }
             self.rest(Duration::from_millis(20)).await?;
         }
+    }
+
+    /// All oracles, over what is left.
+    fn judge(
+        &self,
+        options: &Options,
+        trace: &Trace,
+        told: (&Recorder, &Watches, &Archive),
+        healed: u64,
+    ) -> Result<(), Violation> {
+        for world in &self.worlds {
+            note_end(world.machine(), trace);
+        }
+        let has_log = |world: &World| has_log(world.machine(), &log_dir(&world.options.member));
+        let used = self.worlds.iter().filter(|world| world.is_wanted() || has_log(world));
+        let members: Vec<Left<'_>> = used.map(Left::of).collect();
+        let quotas: Vec<u64> = self.worlds.iter().map(|world| world.options.member.quota_bytes).collect();
+        let mut leases = self.leases.history();
+        (leases.lives, leases.is_of_several) = (self.ledger.reigns(), true);
+        cluster::judge(options, &members, told, &leases, (&self.ledger, &quotas, healed))
     }
 
     /// Does something with all members at once.
