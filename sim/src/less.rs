@@ -8,13 +8,14 @@ use crate::machine::Crash;
 use crate::options::{Kind, Options};
 
 /// Words without a number, in the order in which a shrinker tries them: what fills most of a diagram goes first.
-pub const WORDS: [&str; 25] = [
+pub const WORDS: [&str; 26] = [
     "operations",
     "cuts",
     "weather",
     "blackouts",
     "moves",
     "clocks",
+    "mixture",
     "crashes",
     "power-cuts",
     "kills",
@@ -129,6 +130,7 @@ fn take_away(options: &mut Options, name: &str) {
         "blackouts" => cluster.blackout_millis = 0,
         "moves" => cluster.move_millis = 0,
         "clocks" => cluster.clocks = Clocks::RIGHT,
+        "mixture" => cluster.mixed = None,
         "crashes" => faults.crash_millis = 0,
         "power-cuts" => leave_out(&mut faults.crashes, Crash::PowerCut),
         "kills" => leave_out(&mut faults.crashes, Crash::Kill),

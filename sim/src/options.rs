@@ -63,6 +63,8 @@ impl Kind {
 
 /// How long a client of a single member waits for an answer, in milliseconds: longer than the member waits for its log.
 pub const PATIENCE_MILLIS: u64 = 10_000;
+/// etcd's usual election timeout, in milliseconds.
+pub const ELECTION_MILLIS: u64 = 1_000;
 /// The longest pause of a client that counts as stuck, in milliseconds.
 const STUCK_MILLIS: u64 = 30_000;
 
@@ -104,6 +106,8 @@ pub struct MemberOptions {
     pub batch_millis: u64,
     /// Changes after which a batch is committed at once.
     pub batch_operations: u64,
+    /// How long it waits for a leader before it stands for election, in milliseconds.
+    pub election_millis: u64,
     /// Whether the log lies in a directory of its own.
     pub log_apart: bool,
     /// How much of the store is copied at once.
@@ -272,7 +276,7 @@ pub(crate) fn chance(dice: &mut Entropy, in_thousand: u64) -> bool {
 }
 
 impl MemberOptions {
-    fn draw(dice: &mut Entropy) -> Self {
+    pub(crate) fn draw(dice: &mut Entropy) -> Self {
         Self {
             segment_bytes: pick(dice, &[4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20]),
             snapshot_entries: pick(dice, &[20, 100, 500, 3_000]),
@@ -280,6 +284,7 @@ impl MemberOptions {
             wals_max: dice.draw(2, 5),
             batch_millis: pick(dice, &[5, 20, 100, 400]),
             batch_operations: pick(dice, &[10, 200, 10_000]),
+            election_millis: ELECTION_MILLIS,
             log_apart: chance(dice, 300),
             copy_chunk: Chunk::USUAL,
             quota_bytes: 0,

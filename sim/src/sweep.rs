@@ -16,7 +16,9 @@ use crate::clients::archivist::{Archive, Archivist};
 use crate::cluster::options::ClusterOptions;
 use crate::machine::{At, Crash, CrashPoint, Machine, Side};
 use crate::mutants::Mutant;
-use crate::options::{Faults, Kind, Load, MemberOptions, Options, PATIENCE_MILLIS, WatchLoad, Weights};
+use crate::options::{
+    ELECTION_MILLIS, Faults, Kind, Load, MemberOptions, Options, PATIENCE_MILLIS, WatchLoad, Weights,
+};
 use crate::record::{Lines, Recorder, Trace, Watches};
 use crate::run::{judge, on_thread};
 use crate::world::World;
@@ -43,6 +45,7 @@ pub fn scenario(log_apart: bool) -> Options {
             wals_max: 2,
             batch_millis: 10,
             batch_operations: 10,
+            election_millis: ELECTION_MILLIS,
             log_apart,
             copy_chunk: Chunk { rows: 12, bytes: 10_000 },
             quota_bytes: 0,

@@ -78,6 +78,7 @@ pub(crate) fn configure_as(options: &MemberOptions, who: &[String]) -> Config {
         format!("--compaction-batch-limit={}", options.sweep_rows),
         format!("--backend-batch-interval={}ms", options.batch_millis),
         format!("--backend-batch-limit={}", options.batch_operations),
+        format!("--election-timeout={}", options.election_millis),
     ]
     .into();
     words.extend_from_slice(who);
@@ -316,7 +317,9 @@ impl World {
     }
 
     fn settings(&self) -> Start {
-        let raft = raft::Config { pre_vote: self.config.raft.pre_vote, ..raft::Config::new(MemberId(0)) };
+        let ticks = u32::try_from(self.config.raft.election_ticks).expect("a run is short");
+        let election = raft::Delay::between(ticks, ticks * 2 - 1);
+        let raft = raft::Config { election, pre_vote: self.config.raft.pre_vote, ..raft::Config::new(MemberId(0)) };
         let mut leases = lease_rules(&self.config);
         assert!(leases.ttl_min == LEASE_TTL_MIN, "the oracles know the rule");
         leases.pace.checkpoint_interval = CHECKPOINT_MILLIS;

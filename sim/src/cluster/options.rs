@@ -2,13 +2,22 @@
 
 use detcd_io::entropy::Entropy;
 use detcd_io::store::copying::Chunk;
+use detcd_io::store::overlay::OverlayMax;
 
-use crate::options::{Options, chance, pick};
+use crate::options::{MemberOptions, Options, chance, pick};
+use crate::store::ROW_BYTES;
 
 /// Entries that stay in memory for slow members: so many that no run forgets any, as by default, and so few that members need stores, but more than are written while one is on its way.
 const CATCH_UP: [u64; 4] = [5_000, 5_000, 1_000, 200];
 /// Entries that no run has: nobody takes a snapshot of its log, so that nobody needs one of another member.
 const NO_SNAPSHOTS: u64 = 1_000_000;
+
+/// Entries between two log snapshots of a member.
+const SNAPSHOT: [u64; 4] = [20, 100, 500, NO_SNAPSHOTS];
+/// Election timeouts that may be mixed, in milliseconds: the least time to live of a lease, which members must agree on, is the same for all of them.
+const ELECTION: [u64; 4] = [800, 1_000, 1_000, 1_300];
+/// A quota that no run reaches, for members that have none where others do.
+const NO_QUOTA: u64 = 1 << 40;
 
 /// How many members there are, and what goes wrong between them.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -29,6 +38,8 @@ pub struct ClusterOptions {
     pub clocks: Clocks,
     /// What an operator does to the membership.
     pub operations: Operations,
+    /// What the settings of each member are drawn from, if they are not the same for all.
+    pub mixed: Option<u64>,
 }
 
 /// Clocks of members.
@@ -157,6 +168,7 @@ impl ClusterOptions {
         move_millis: 0,
         clocks: Clocks::RIGHT,
         operations: Operations::NONE,
+        mixed: None,
     };
 }
 
@@ -180,11 +192,12 @@ pub(crate) fn widen(options: &mut Options) {
         move_millis: pick(&mut dice, &[0, 0, 2_000, 6_000]),
         clocks: Clocks::draw(&mut dice),
         operations: Operations::NONE,
+        mixed: None,
     };
     if chance(&mut dice, 400) {
         options.cluster.operations = Operations::draw(&mut dice);
     }
-    options.member.snapshot_entries = pick(&mut dice, &[20, 100, 500, NO_SNAPSHOTS]);
+    options.member.snapshot_entries = pick(&mut dice, &SNAPSHOT);
     options.member.catch_up_entries = pick(&mut dice, &CATCH_UP);
     // Stores for others are made fast enough for them.
     options.member.copy_chunk = match options.load.upkeep_millis {
@@ -204,5 +217,46 @@ pub(crate) fn widen(options: &mut Options) {
     if options.member.quota_bytes > 0 {
         // A full disk is refused with the same words.
         options.faults.full_millis = 0;
+    }
+    let mut dice_of_mixture = Entropy::seeded(options.seed ^ 0x6d69_7874_7572_6500);
+    if chance(&mut dice_of_mixture, 300) {
+        options.cluster.mixed = Some(dice_of_mixture.draw(0, u64::MAX));
+    }
+}
+
+impl Options {
+    /// The same with the settings of the member at `place`.
+    #[must_use]
+    pub fn of_member(&self, place: usize) -> Self {
+        let mut own = self.clone();
+        if let Some(seed) = self.cluster.mixed {
+            own.member.mix(&mut Entropy::seeded(seed ^ place as u64));
+        }
+        own
+    }
+}
+
+impl MemberOptions {
+    /// Draws all that members of one cluster need not agree on.
+    fn mix(&mut self, dice: &mut Entropy) {
+        let drawn = Self::draw(dice);
+        self.segment_bytes = drawn.segment_bytes;
+        self.wals_max = drawn.wals_max;
+        self.batch_millis = drawn.batch_millis;
+        self.batch_operations = drawn.batch_operations;
+        self.log_apart = drawn.log_apart;
+        self.snapshot_entries = pick(dice, &SNAPSHOT);
+        self.catch_up_entries = pick(dice, &CATCH_UP);
+        self.election_millis = pick(dice, &ELECTION);
+        self.sweep_rows = pick(dice, &[1_000, 1_000, 20, 3]);
+        self.overlay_max = OverlayMax::default();
+        if chance(dice, 300) {
+            let (operations, bytes) = (pick(dice, &[1, 10, 50]), pick(dice, &[100, 5_000]));
+            self.overlay_max = OverlayMax { operations, bytes };
+        }
+        if self.quota_bytes > 0 {
+            let more = dice.draw(0, 300) * ROW_BYTES;
+            self.quota_bytes = pick(dice, &[self.quota_bytes, self.quota_bytes + more, NO_QUOTA]);
+        }
     }
 }

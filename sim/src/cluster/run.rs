@@ -119,7 +119,7 @@ impl Cluster {
             machine.look().recorder = recorder.of_member(place);
             let (net, ledger) = (net.clone(), ledger.clone());
             let seat = Seat { place, founders, pre_vote: options.cluster.pre_vote, net, ledger };
-            let mut world = World::seated(options, machine, mutant, Some(seat));
+            let mut world = World::seated(&options.of_member(place), machine, mutant, Some(seat));
             world.leases = leases.of_member(place + 1);
             world.given.ways.gates = gates.clone();
             world
