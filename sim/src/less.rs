@@ -8,7 +8,7 @@ use crate::machine::Crash;
 use crate::options::{Kind, Options};
 
 /// Words without a number, in the order in which a shrinker tries them: what fills most of a diagram goes first.
-pub const WORDS: [&str; 26] = [
+pub const WORDS: [&str; 27] = [
     "operations",
     "cuts",
     "weather",
@@ -31,6 +31,7 @@ pub const WORDS: [&str; 26] = [
     "compactions",
     "hashes",
     "streams",
+    "rewrites",
     "transactions",
     "deletes",
     "ranges",
@@ -146,6 +147,7 @@ fn take_away(options: &mut Options, name: &str) {
         "compactions" => weights.compact = 0,
         "hashes" => weights.hash = 0,
         "streams" => weights.stream = 0,
+        "rewrites" => load.rewrites = 0,
         "transactions" => weights.txn = 0,
         "deletes" => weights.delete = 0,
         "ranges" => weights.range = 0,

@@ -95,7 +95,7 @@ mod with {
     }
 
     /// Every bug that a single member can have, and what it is.
-    const ALL: [(Mutant, &str); 43] = [
+    const ALL: [(Mutant, &str); 44] = [
         (Mutant::Io(io::Mutant::ReportBeforeSync), "a write is acknowledged before its sync"),
         (Mutant::Raft(raft::Mutant::OwnMatchAtAppend), "an entry is applied before it is in the log (etcd 14370)"),
         (Mutant::Io(io::Mutant::SyncErrorIgnored), "the error of a sync is passed over"),
@@ -147,6 +147,10 @@ mod with {
         (
             Mutant::Io(io::Mutant::TombstoneNotIndexed),
             "a start does not index tombstones of keys that nothing else is known of (etcd 19179)",
+        ),
+        (
+            indexing(Indexing::RewrittenDropped),
+            "a compaction drops what its very revision wrote after a delete (etcd 22376)",
         ),
     ];
 

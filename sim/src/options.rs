@@ -139,6 +139,8 @@ pub struct Load {
     pub patience_millis: u64,
     /// How many clients hold leases besides.
     pub holders: u64,
+    /// In a thousand transactions, how many delete every key from one on, and write one of them besides.
+    pub rewrites: u64,
     /// The mean of milliseconds between two defragmentations or snapshots; zero for none.
     pub upkeep_millis: u64,
 }
@@ -248,6 +250,7 @@ impl Options {
         let mut dice_of_upkeep = Entropy::seeded(seed ^ 0x7570_6b65_6570);
         options.load.upkeep_millis = pick(&mut dice_of_upkeep, &[0, 0, 0, 1_500, 6_000]);
         options.member.copy_chunk = Chunk { rows: pick(&mut dice_of_upkeep, &[3, 40, 1_000]), bytes: 20_000 };
+        options.load.rewrites = pick(&mut Entropy::seeded(seed ^ 0x7265_7772_6974_6500), &[0, 0, 0, 50, 200]);
         options.faults.pause_millis = pick(&mut dice, &[0, 0, 6_000]);
         if kind.is_of_several() {
             crate::cluster::options::widen(&mut options);
@@ -315,6 +318,7 @@ impl Load {
             impatience: pick(dice, &[0, 5, 50]),
             patience_millis: PATIENCE_MILLIS,
             holders: 0,
+            rewrites: 0,
             upkeep_millis: 0,
         }
     }

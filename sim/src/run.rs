@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use detcd_core::mvcc::View as _;
 use madsim::net::Config as NetConfig;
 use madsim::runtime::{Handle, Runtime};
 
@@ -261,7 +260,7 @@ pub(crate) fn judge(
     archive::check(&archive.taken(), &replayed.history)?;
     let end = leases.lives.last().map_or(Duration::ZERO, |life| life.1);
     lease::check(leases, machine.look().tables(), &rows, end)?;
-    watch::check(watches, &rows, replayed.compacted(), options.watch.limits.fragment_bytes)?;
+    watch::check(watches, &rows, replayed.compactions(), options.watch.limits.fragment_bytes)?;
     bounds::check(options, fullest, &rows)?;
     progress::check(&history, healed)
 }

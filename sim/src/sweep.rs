@@ -61,6 +61,7 @@ pub fn scenario(log_apart: bool) -> Options {
             impatience: 0,
             patience_millis: PATIENCE_MILLIS,
             holders: 0,
+            rewrites: 0,
             upkeep_millis: 0,
         },
         watch: WatchLoad::nobody(),

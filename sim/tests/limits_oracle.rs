@@ -145,5 +145,5 @@ fn responses_are_cut_where_they_must_be() {
     assert_eq!(cut(true, &[1], 50), None, "one may be as large as it is");
     assert_eq!(cut(false, &[3], 50), None);
     assert_eq!(cut(false, &[2, 1], 207), Some(Promise::Watch), "nobody wanted that");
-    assert_eq!(watch::check(&Watches::default(), &Rows::default(), -1, Some(9)), Ok(()));
+    assert_eq!(watch::check(&Watches::default(), &Rows::default(), &[], Some(9)), Ok(()));
 }

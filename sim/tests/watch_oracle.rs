@@ -14,6 +14,10 @@ use detcd_sim::record::{Watched, Watches};
 
 /// A store in which `a` is written at 2, `a` and `b` are written at 3, and `a` is deleted at 4.
 fn rows() -> Rows {
+    Rows::read(&table()).expect("a lawful table")
+}
+
+fn table() -> BTreeMap<Bytes, Bytes> {
     let mut table: BTreeMap<Bytes, Bytes> = BTreeMap::new();
     for (main, sub, key, created) in [(2, 0, "a", 2), (3, 0, "a", 2), (3, 1, "b", 3)] {
         let kv = KeyValue {
@@ -31,7 +35,7 @@ fn rows() -> Rows {
     let mut bytes = Vec::new();
     encode_tombstone(b"a", &mut bytes);
     table.insert(Bytes::copy_from_slice(RevisionKey::tombstone(Revision::new(4, 0)).as_slice()), bytes.into());
-    Rows::read(&table).expect("a lawful table")
+    table
 }
 
 fn put(key: &'static str, created: i64, modified: i64) -> mvccpb::KeyValue {
@@ -70,7 +74,35 @@ fn judge(request: pb::WatchCreateRequest, responses: Vec<pb::WatchResponse>) -> 
     let mut watched = Watched::new(0, request, &told(1, Vec::new()));
     watched.responses = responses;
     let _ = watches.begin(watched);
-    watch::check(&watches, &rows(), -1, None).err().map(|violation| violation.promise)
+    watch::check(&watches, &rows(), &[], None).err().map(|violation| violation.promise)
+}
+
+/// The same of one who is told only that `b` is gone at 4, where the table has it written there, too, before or after that.
+fn judge_overwritten(puts: &[i64], deletes: i64, compactions: &[i64]) -> Option<Promise> {
+    let mut table = table();
+    for place in puts {
+        let value = table[RevisionKey::put(Revision::new(3, 1)).as_slice()].clone();
+        table.insert(Bytes::copy_from_slice(RevisionKey::put(Revision::new(4, *place)).as_slice()), value);
+    }
+    let mut bytes = Vec::new();
+    encode_tombstone(b"b", &mut bytes);
+    let gone = RevisionKey::tombstone(Revision::new(4, deletes));
+    table.insert(Bytes::copy_from_slice(gone.as_slice()), bytes.into());
+    let kv = mvccpb::KeyValue { key: "b".into(), mod_revision: 4, ..mvccpb::KeyValue::default() };
+    let request = pb::WatchCreateRequest { key: "b".into(), start_revision: 4, ..Default::default() };
+    let watches = Watches::default();
+    let mut watched = Watched::new(0, request, &told(4, Vec::new()));
+    watched.responses = vec![told(4, vec![event(kv, None)]), told(4, Vec::new())];
+    let _ = watches.begin(watched);
+    let rows = Rows::read(&table).expect("a lawful table");
+    watch::check(&watches, &rows, compactions, None).err().map(|violation| violation.promise)
+}
+
+#[test]
+fn only_a_compaction_of_its_revision_takes_away_what_that_overwrote() {
+    assert_eq!(judge_overwritten(&[1], 2, &[3, 4]), None);
+    assert_eq!(judge_overwritten(&[1], 2, &[3]), Some(Promise::Watch));
+    assert_eq!(judge_overwritten(&[2], 1, &[3, 4]), Some(Promise::Watch), "what follows a delete stays");
 }
 
 #[test]
@@ -116,7 +148,7 @@ fn nothing_is_told_below_the_start() {
 fn a_client_that_waits_in_vain_is_seen() {
     let watches = Watches::default();
     watches.end(0, true);
-    assert_eq!(watch::check(&watches, &rows(), -1, None), Ok(()));
+    assert_eq!(watch::check(&watches, &rows(), &[], None), Ok(()));
     watches.end(1, false);
-    assert!(watch::check(&watches, &rows(), -1, None).is_err());
+    assert!(watch::check(&watches, &rows(), &[], None).is_err());
 }

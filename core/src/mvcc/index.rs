@@ -41,6 +41,8 @@ pub struct KeyIndex {
 pub enum Mutant {
     /// A compaction drops tombstones of its very revision (etcd issue 18089).
     TombstoneDropped,
+    /// A compaction takes what its very revision wrote after a delete for dead (etcd issue 22376).
+    RewrittenDropped,
 }
 
 /// One key's history: just the row that created it, or all of it.

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use detcd_core::mvcc::View as _;
-
 use super::consensus::Ledger;
 use super::quota::{self, Quotas};
 use super::rows::Rows;
@@ -65,7 +63,7 @@ pub fn judge(
     let end = leases.lives.last().map_or(Duration::ZERO, |life| life.1);
     let foremost = machines.iter().max_by_key(|machine| replay::applied(machine)).expect("there is a member");
     lease::check(leases, foremost.look().tables(), &rows, end)?;
-    watch::check(watches, &rows, replayed.compacted(), options.watch.limits.fragment_bytes)?;
+    watch::check(watches, &rows, replayed.compactions(), options.watch.limits.fragment_bytes)?;
     members.iter().try_for_each(|left| bounds::check(left.options, &left.fullest, &rows))?;
     progress::check(&history, healed)
 }

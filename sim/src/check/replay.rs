@@ -226,6 +226,12 @@ pub struct Replay {
 }
 
 impl Replay {
+    /// The revisions of all compactions, in order.
+    #[must_use]
+    pub fn compactions(&self) -> &[i64] {
+        &self.compactions
+    }
+
     fn new() -> Self {
         Self {
             index: KeyIndex::default(),

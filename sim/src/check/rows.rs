@@ -144,13 +144,16 @@ struct Place {
     is_tombstone: bool,
     /// When the key changes next.
     next: Option<i64>,
+    /// Whether its revision has deleted the key before.
+    is_rewritten: bool,
 }
 
 impl Place {
-    /// Whether it is the newest of its key at `revision` and says something there.
+    /// Whether it is the newest of its key at `revision` and says something there. Deletes of that very revision that are kept are so whatever the revision wrote afterwards.
     fn says_at(&self, revision: i64, kept: Kept) -> bool {
         let is_newest = self.main <= revision && self.next.is_none_or(|next| revision < next);
-        is_newest && (!self.is_tombstone || kept == Kept::LiveAndDeleted && self.main == revision)
+        let is_there = self.main == revision && kept == Kept::LiveAndDeleted;
+        is_newest && !self.is_tombstone || is_there && (self.is_tombstone || self.is_rewritten)
     }
 }
 
@@ -161,10 +164,13 @@ fn places(table: &Table) -> Vec<Place> {
     for (place, value) in table {
         let (main, _, is_tombstone) = parse(place).unwrap_or_default();
         let key = KeyValue::decode(value.clone()).unwrap_or_default().key;
+        let mut is_rewritten = false;
         if let Some(before) = newest.insert(key, places.len()) {
-            places[before].next = Some(main);
+            let before = &mut places[before];
+            before.next = Some(main);
+            is_rewritten = before.main == main && (before.is_tombstone || before.is_rewritten);
         }
-        places.push(Place { main, is_tombstone, next: None });
+        places.push(Place { main, is_tombstone, next: None, is_rewritten });
     }
     places
 }

@@ -16,13 +16,18 @@ use crate::record::{Watched, Watches};
 const PUT: i32 = 0;
 const DELETE: i32 = 1;
 
-/// Checks everything that every watcher saw. What lies below `compacted` may be gone; `fragment_bytes` is where responses are cut, if that is known.
+/// Checks everything that every watcher saw. What lies below the last of `compactions` may be gone; `fragment_bytes` is where responses are cut, if that is known.
 ///
 /// # Errors
 /// The first broken promise.
-pub fn check(watches: &Watches, rows: &Rows, compacted: i64, fragment_bytes: Option<usize>) -> Result<(), Violation> {
+pub fn check(
+    watches: &Watches,
+    rows: &Rows,
+    compactions: &[i64],
+    fragment_bytes: Option<usize>,
+) -> Result<(), Violation> {
     let record = watches.record();
-    record.all.iter().try_for_each(|watched| Judge::new(watched, rows, compacted).judge())?;
+    record.all.iter().try_for_each(|watched| Judge::new(watched, rows, compactions).judge())?;
     if let Some(limit) = fragment_bytes {
         record.all.iter().try_for_each(|watched| well_cut(watched, limit))?;
     }
@@ -70,14 +75,31 @@ struct Judge<'a> {
     watched: &'a Watched,
     compacted: i64,
     /// Everything that it has to be told, in order.
-    owed: std::iter::Peekable<Box<dyn Iterator<Item = Event> + 'a>>,
+    owed: std::iter::Peekable<Box<dyn Iterator<Item = Owed> + 'a>>,
     /// Everything up to here was told.
     told: i64,
 }
 
 impl<'a> Judge<'a> {
-    fn new(watched: &'a Watched, rows: &'a Rows, compacted: i64) -> Self {
-        Self { watched, compacted, owed: owed(watched, rows).peekable(), told: watched.first() - 1 }
+    fn new(watched: &'a Watched, rows: &'a Rows, compactions: &'a [i64]) -> Self {
+        let (owed, compacted) = (owed(watched, rows, compactions), compactions.last().copied().unwrap_or(-1));
+        Self { watched, compacted, owed: owed.peekable(), told: watched.first() - 1 }
+    }
+
+    /// What is owed next, up to this revision.
+    fn next_upto(&mut self, revision: i64) -> Option<&Owed> {
+        while self.owed.next_if(|owed| owed.may_be_gone && modified(&owed.event) <= revision).is_some() {}
+        self.owed.peek().filter(|owed| modified(&owed.event) <= revision)
+    }
+
+    /// The event that this one must be.
+    fn due(&mut self, event: &Event) -> Option<Event> {
+        loop {
+            let owed = self.owed.next()?;
+            if self.is_like(event, &owed.event) || !owed.may_be_gone {
+                return Some(owed.event);
+            }
+        }
     }
 
     fn judge(mut self) -> Result<(), Violation> {
@@ -105,7 +127,7 @@ impl<'a> Judge<'a> {
         if revision < self.watched.request.start_revision {
             return Err(self.broken(response, "is told of progress below its start"));
         }
-        if self.owed.peek().is_some_and(|next| modified(next) <= revision) {
+        if self.next_upto(revision).is_some() {
             return Err(self.broken(response, "is told of progress ahead of changes"));
         }
         self.told = self.told.max(revision);
@@ -118,7 +140,7 @@ impl<'a> Judge<'a> {
             return Err(self.broken(response, "is told of a revision again, or in parts"));
         }
         for event in &response.events {
-            let Some(owed) = self.owed.next() else {
+            let Some(owed) = self.due(event) else {
                 return Err(self.broken(response, "is told of what never happened"));
             };
             if !self.is_like(event, &owed) {
@@ -129,7 +151,7 @@ impl<'a> Judge<'a> {
         if revision < self.told {
             return Err(self.broken(response, "is told of a revision that is not there yet"));
         }
-        if !response.fragment && self.owed.peek().is_some_and(|next| modified(next) == self.told) {
+        if !response.fragment && self.next_upto(self.told).is_some() {
             return Err(self.broken(response, "is told only a part of a revision"));
         }
         Ok(())
@@ -157,13 +179,19 @@ fn modified(event: &Event) -> i64 {
     event.kv.as_ref().map_or(0, |kv| kv.mod_revision)
 }
 
+/// An event, and whether a compaction of its very revision may have taken it away.
+struct Owed {
+    event: Event,
+    may_be_gone: bool,
+}
+
 /// Everything from the first revision on that a watcher wants.
-fn owed<'a>(watched: &'a Watched, rows: &'a Rows) -> Box<dyn Iterator<Item = Event> + 'a> {
+fn owed<'a>(watched: &'a Watched, rows: &'a Rows, compactions: &'a [i64]) -> Box<dyn Iterator<Item = Owed> + 'a> {
     let request = &watched.request;
     let changes = rows.changes.range(watched.first()..);
-    let changes = changes.flat_map(|(revision, changes)| changes.iter().map(|change| (*revision, change)));
-    Box::new(changes.filter_map(|(revision, change)| {
-        let (kind, kv) = match change {
+    let changes = changes.flat_map(|(revision, all)| (0..all.len()).map(move |place| (*revision, all, place)));
+    Box::new(changes.filter_map(|(revision, all, place)| {
+        let (kind, kv) = match &all[place] {
             Change::Put(kv) => (PUT, kv.clone()),
             Change::Delete(key) => {
                 (DELETE, KeyValue { key: key.clone(), mod_revision: revision, ..KeyValue::default() })
@@ -175,8 +203,20 @@ fn owed<'a>(watched: &'a Watched, rows: &'a Rows) -> Box<dyn Iterator<Item = Eve
         }
         let is_creation = kind == PUT && kv.create_revision == kv.mod_revision;
         let prev_kv = if request.prev_kv && !is_creation { rows.at(&kv.key, revision - 1).cloned() } else { None };
-        Some(Event { r#type: kind, kv: Some(kv), prev_kv })
+        let may_be_gone = compactions.binary_search(&revision).is_ok() && is_overwritten(all, place);
+        Some(Owed { event: Event { r#type: kind, kv: Some(kv), prev_kv }, may_be_gone })
     }))
+}
+
+/// Whether the same revision changes the key again, and has not deleted it: such a change does not outlive a compaction there.
+fn is_overwritten(all: &[Change], place: usize) -> bool {
+    let key = |change: &Change| match change {
+        Change::Put(kv) => kv.key.clone(),
+        Change::Delete(key) => key.clone(),
+    };
+    let own = key(&all[place]);
+    let is_deleted = all[..=place].iter().any(|change| matches!(change, Change::Delete(gone) if *gone == own));
+    !is_deleted && all[place + 1..].iter().any(|change| key(change) == own)
 }
 
 fn contains(request: &pb::WatchCreateRequest, key: &Bytes) -> bool {

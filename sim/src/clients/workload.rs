@@ -17,6 +17,8 @@ use crate::record::{Answer, Ask, Outcome};
 pub struct Workload {
     client: u64,
     dice: Entropy,
+    /// For transactions that write what they delete.
+    dice_of_rewrites: Entropy,
     load: Load,
     values: u64,
     /// The newest revision it knows of.
@@ -37,6 +39,7 @@ impl Workload {
         Self {
             client,
             dice: Entropy::seeded(seed),
+            dice_of_rewrites: Entropy::seeded(seed ^ 0x7265_7772),
             load: load.clone(),
             values: 0,
             revision: 1,
@@ -61,7 +64,8 @@ impl Workload {
         } else if is_next(delete) {
             Ask::Delete(self.delete())
         } else if is_next(txn) {
-            Ask::Txn(self.txn(2))
+            let rewrites = chance(&mut self.dice_of_rewrites, self.load.rewrites);
+            Ask::Txn(if rewrites { self.rewrite() } else { self.txn(2) })
         } else if is_next(hash) {
             Ask::HashKv(self.hash())
         } else if is_next(compact) {
@@ -245,6 +249,27 @@ impl Workload {
             ops.push(pb::RequestOp { request: Some(request) });
         }
         ops
+    }
+
+    /// A transaction that writes a key and deletes it besides, in either order. Lawful only because a delete of everything from a key on counts as touching nothing when
+    /// requests are searched for keys that they write twice.
+    fn rewrite(&mut self) -> pb::TxnRequest {
+        use pb::request_op::Request;
+        let last = self.load.keys - 1;
+        let (first, second) = (self.dice_of_rewrites.draw(0, last), self.dice_of_rewrites.draw(0, last));
+        let name = |number: u64| Bytes::from(format!("k{number:02}"));
+        let prev_kv = chance(&mut self.dice_of_rewrites, 500);
+        let delete =
+            pb::DeleteRangeRequest { key: name(first.min(second)), range_end: Bytes::from_static(b"\0"), prev_kv };
+        self.values += 1;
+        let value = format!("{}:{};", self.client, self.values).into();
+        let put = pb::PutRequest { key: name(first.max(second)), value, prev_kv, ..pb::PutRequest::default() };
+        let mut requests = vec![Request::RequestDeleteRange(delete), Request::RequestPut(put)];
+        if chance(&mut self.dice_of_rewrites, 200) {
+            requests.reverse();
+        }
+        let success = requests.into_iter().map(|request| pb::RequestOp { request: Some(request) }).collect();
+        pb::TxnRequest { compare: Vec::new(), success, failure: Vec::new() }
     }
 
     fn take(&mut self, free: &mut Vec<Bytes>) -> Option<Bytes> {

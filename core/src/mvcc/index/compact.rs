@@ -122,6 +122,10 @@ impl History {
         };
         let first = self.first_kept(newest, cut);
         dead.extend(self.changes[..first].iter().map(|change| (change.at(), change.kind.row_kind())));
+        if mutated!(cut, RewrittenDropped) && first < newest {
+            let change = self.changes[newest];
+            dead.push((change.at(), change.kind.row_kind()));
+        }
         if first == self.changes.len() {
             return Left::Nothing;
         }
