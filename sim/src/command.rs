@@ -42,7 +42,7 @@ const HELP: &str = "detcd-sim [--kind engine|server|cluster|services | --engine]
 Runs N simulations from seed S on: of the whole server, of everything below gRPC (several times as fast), of a cluster, or of a cluster of whole servers. --trace prints everything that happens.
 The first failures are shrunk and drawn: target/sim/<seed>.html. --less takes something away from what the seed draws (crashes,clients=2,trouble=12), --report draws every run,
 --history writes what clients saw, as JSON lines (docs/format/history.md), --only-broken only where a promise broke. --mutant and --scoreboard need a build
-with --cfg mutants; the latter looks for every known bug and writes the table.";
+with --cfg mutants; the latter looks for every known bug, or for the one that is named besides, and writes the table.";
 
 /// Runs the command.
 #[must_use]
@@ -54,7 +54,10 @@ pub fn main() -> ExitCode {
             ExitCode::from(2)
         }
         Ok(asked) => match &asked.scoreboard {
-            Some(path) => crate::mutants::score(asked.subject.kind, asked.seed, asked.count, asked.jobs, path),
+            Some(path) => {
+                let only = asked.subject.mutant.as_ref().map(|(mutant, _)| *mutant);
+                crate::mutants::score((asked.subject.kind, only), (asked.seed, asked.count), asked.jobs, path)
+            }
             None => campaign(&asked),
         },
     }
