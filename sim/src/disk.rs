@@ -75,7 +75,13 @@ impl Disk for SimDisk {
 
     async fn rename(&self, source: &Path, target: &Path) -> io::Result<()> {
         let name = || format!("rename {} to {}", source.display(), target.display());
-        self.life.call(Work::Rename, name, |inner| inner.image.rename(source, target)).await
+        let is_received = |path: &Path| path.to_string_lossy().contains("/lmdb.received-");
+        let work = match (is_received(source), is_received(target)) {
+            (true, _) => Work::Install,
+            (_, true) => Work::Receive,
+            _ => Work::Rename,
+        };
+        self.life.call(work, name, |inner| inner.image.rename(source, target)).await
     }
 
     async fn remove_file(&self, path: &Path) -> io::Result<()> {

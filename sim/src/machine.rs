@@ -43,6 +43,10 @@ pub enum At {
     Call(u64),
     /// The next rename: where a crash is rare by chance, and hurts most.
     Rename,
+    /// The next one that gives a received store its name.
+    Received,
+    /// The next one that puts a received store in the place of the present one.
+    Installed,
 }
 
 /// Where to crash.
@@ -82,6 +86,10 @@ pub enum Work {
     Commit,
     /// Gives another name.
     Rename,
+    /// Gives a received store its name.
+    Receive,
+    /// Puts a received store in the place of the present one.
+    Install,
 }
 
 /// A machine. Clones share it.
@@ -314,7 +322,7 @@ impl Life {
             let number = inner.calls;
             let slow = inner.trouble.slow_millis;
             let millis = match work {
-                Work::Sync | Work::Rename => inner.dice.delays.draw(0, 1 + 4 * slow),
+                Work::Sync | Work::Rename | Work::Receive | Work::Install => inner.dice.delays.draw(0, 1 + 4 * slow),
                 Work::Commit => inner.dice.delays.draw(0, 1 + 4 * slow + inner.trouble.slow_commit_millis),
                 Work::Read | Work::Write if slow > 0 => inner.dice.delays.draw(0, slow),
                 Work::Read | Work::Write => 0,
@@ -328,7 +336,9 @@ impl Life {
         let point = self.machine.look().point;
         let is_here = |at: At| match at {
             At::Call(call) => call == number,
-            At::Rename => work == Work::Rename,
+            At::Rename => matches!(work, Work::Rename | Work::Receive | Work::Install),
+            At::Received => work == Work::Receive,
+            At::Installed => work == Work::Install,
         };
         if let Some(point) = point.filter(|point| is_here(point.at) && point.side == side) {
             self.machine.crash(point.crash);

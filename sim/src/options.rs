@@ -208,6 +208,8 @@ pub struct Faults {
     pub slow_commit_millis: u64,
     /// The mean of milliseconds between two pauses of the member's process; zero for none.
     pub pause_millis: u64,
+    /// In a thousand starts, how many are followed by a crash as soon as another member sends a store.
+    pub at_stores: u64,
     /// Whether only a member that leads is struck.
     pub only_leaders: bool,
 }
@@ -382,6 +384,7 @@ impl Faults {
             slow_call_millis: pick(dice, &[5, 50, 300]),
             slow_commit_millis: 0,
             pause_millis: 0,
+            at_stores: 0,
             only_leaders: false,
         }
     }

@@ -76,6 +76,7 @@ pub fn scenario(log_apart: bool) -> Options {
             slow_call_millis: 0,
             slow_commit_millis: 0,
             pause_millis: 0,
+            at_stores: 0,
             only_leaders: false,
         },
         cluster: ClusterOptions::ONE,
@@ -118,7 +119,7 @@ async fn acts(
 ) -> Result<u64, Violation> {
     let fate = point.map_or(0, |point| match point.at {
         At::Call(call) => call * 2 + u64::from(point.side == Side::After),
-        At::Rename => 1,
+        At::Rename | At::Received | At::Installed => 1,
     });
     let machine = Machine::new(options.seed, fate, trace.clone());
     let recorder = Recorder::default();

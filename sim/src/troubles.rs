@@ -22,6 +22,7 @@ pub(crate) struct Troubles {
     machine: Machine,
     faults: Faults,
     dice: Entropy,
+    dice_of_stores: Entropy,
     end: Instant,
     next: Moments,
     pauses: Pauses,
@@ -46,6 +47,7 @@ impl Troubles {
         let mut troubles = Self {
             machine: world.machine().clone(),
             dice: Entropy::seeded(seed ^ 0x7472_6f75_626c),
+            dice_of_stores: Entropy::seeded(seed ^ 0x7374_6f72_6573),
             end: Instant::now() + Duration::from_secs(seconds),
             next: Moments { restart: Some(Instant::now()), ..Moments::default() },
             pauses: Pauses::new(seed, &faults, world.leases.clone()),
@@ -80,6 +82,7 @@ impl Troubles {
                     self.next.restart = None;
                     world.start();
                     self.expect_aftershock();
+                    self.expect_store();
                 }
             }
             self.strike(world);
@@ -99,6 +102,19 @@ impl Troubles {
     fn expect_aftershock(&mut self) {
         if self.faults.crash_millis > 0 && chance(&mut self.dice, 400) {
             self.next.aftershock = self.draw(AFTERSHOCK_MILLIS);
+        }
+    }
+
+    /// Whoever was away is often sent a store: a crash may wait for that.
+    fn expect_store(&mut self) {
+        let dice = &mut self.dice_of_stores;
+        if chance(dice, self.faults.at_stores) {
+            let point = CrashPoint {
+                at: pick(dice, &[At::Received, At::Installed]),
+                side: pick(dice, &[Side::Before, Side::After]),
+                crash: pick(dice, &self.faults.crashes),
+            };
+            self.machine.crash_at(Some(point));
         }
     }
 

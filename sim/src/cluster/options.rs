@@ -218,10 +218,53 @@ pub(crate) fn widen(options: &mut Options) {
         // A full disk is refused with the same words.
         options.faults.full_millis = 0;
     }
+    let mut dice_of_stores = Entropy::seeded(options.seed ^ 0x7374_6f72_6573);
+    if chance(&mut dice_of_stores, 100) {
+        // Whoever is away for some seconds needs a store, and its machine crashes around it.
+        (options.member.snapshot_entries, options.member.catch_up_entries) = (100, 200);
+        (options.faults.crash_millis, options.faults.restart_millis) = (6_000, 8_000);
+        options.faults.at_stores = pick(&mut dice_of_stores, &[300, 700]);
+        options.cluster.members = options.cluster.members.max(3);
+    }
+    let mut dice_of_leases = Entropy::seeded(options.seed ^ 0x6c65_6173_6573);
+    match dice_of_leases.draw(1, 1_000) {
+        1..=60 => holders_under(options, Leaders::Pause),
+        61..=100 => holders_under(options, Leaders::Move),
+        _ => {}
+    }
     let mut dice_of_mixture = Entropy::seeded(options.seed ^ 0x6d69_7874_7572_6500);
     if chance(&mut dice_of_mixture, 300) {
         options.cluster.mixed = Some(dice_of_mixture.draw(0, u64::MAX));
     }
+}
+
+/// What leaders do while leases are all that matters.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Leaders {
+    /// They stand still for seconds, and do not know it.
+    Pause,
+    /// They change, and nothing else is wrong.
+    Move,
+}
+
+/// Leases under leaders that change: everything else is in order, so that no trouble excuses anything.
+fn holders_under(options: &mut Options, leaders: Leaders) {
+    let holds_paused = options.cluster.weather.holds_paused;
+    options.cluster.weather = Weather { holds_paused, ..Weather::FAIR };
+    options.cluster.storms = Storms::NONE;
+    options.cluster.clocks = Clocks::RIGHT;
+    options.cluster.operations = Operations::NONE;
+    (options.cluster.blackout_millis, options.cluster.pre_vote) = (0, true);
+    options.cluster.members = options.cluster.members.max(3);
+    let faults = &mut options.faults;
+    (faults.crash_millis, faults.sync_millis, faults.full_millis) = (0, 0, 0);
+    (faults.slow_millis, faults.disk_millis) = (0, 0);
+    options.load.holders = 12;
+    (faults.pause_millis, faults.only_leaders, options.cluster.move_millis) = match leaders {
+        Leaders::Pause => (3_000, true, 0),
+        // Seldom, so that a lease would have ended long before a leader who knows nothing of it ends it.
+        Leaders::Move => (0, false, 15_000),
+    };
 }
 
 impl Options {
