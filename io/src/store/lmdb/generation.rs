@@ -1,6 +1,7 @@
 //! One LMDB environment: a file, its map, its tables. The store moves from one to the next when it is defragmented; whoever still reads the old one keeps it.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +31,9 @@ const PATH_PAGES: u64 = 8;
 /// Bytes of a row besides its key and value.
 const ROW_BYTES: u64 = 128;
 
+/// Where a new environment is made, in the directory that it is for.
+const STAGED: &str = "new";
+
 type Table = Database<Raw, Raw>;
 
 /// The environment in one directory.
@@ -56,19 +60,13 @@ impl Generation {
     /// Opens the environment in `directory`, which exists, and creates its tables where they are missing.
     pub(super) fn open(directory: &Path) -> Result<Self, Fault> {
         let path = directory.join("data.mdb");
+        if !disk_has(&path)? {
+            make(directory, &path)?;
+        }
         meta::check(&path)?;
         take_lock_room(directory)?;
         let env = open_env(directory)?;
-        let mut transaction = env.write_txn().map_err(|error| fault("begin", error))?;
-        let mut tables = Vec::with_capacity(Bucket::ALL.len());
-        for bucket in Bucket::ALL {
-            let table = env
-                .create_database(&mut transaction, Some(bucket.name()))
-                .map_err(|error| fault("create table", error))?;
-            tables.push(table);
-        }
-        transaction.commit().map_err(|error| fault("commit", error))?;
-        let tables: [Table; Bucket::ALL.len()] = tables.try_into().expect("one table for each bucket");
+        let tables = open_tables(&env)?;
         let file = fs::File::options().read(true).write(true).open(&path).map_err(Fault::disk("open", &path))?;
         let transaction = env.read_txn().map_err(|error| fault("begin read", error))?;
         let page_bytes = u64::from(tables[0].stat(&transaction).map_err(|error| fault("stat", error))?.page_size);
@@ -171,6 +169,48 @@ fn append_or_put(table: &Table, transaction: &mut RwTxn<'_>, key: &[u8], value: 
     }
 }
 
+/// Opens the tables and makes those that are missing.
+fn open_tables(env: &Env<WithoutTls>) -> Result<[Table; Bucket::ALL.len()], Fault> {
+    let mut transaction = env.write_txn().map_err(|error| fault("begin", error))?;
+    let mut tables = Vec::with_capacity(Bucket::ALL.len());
+    for bucket in Bucket::ALL {
+        let table =
+            env.create_database(&mut transaction, Some(bucket.name())).map_err(|error| fault("create table", error))?;
+        tables.push(table);
+    }
+    transaction.commit().map_err(|error| fault("commit", error))?;
+    Ok(tables.try_into().expect("one table for each bucket"))
+}
+
+/// Whether there is a file with anything in it.
+fn disk_has(path: &Path) -> Result<bool, Fault> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(found.len() > 0),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Fault::disk("stat", path)(error)),
+    }
+}
+
+/// Makes an environment with its tables, durable, and only then names it `path`. LMDB writes a new file's first pages in place: a power cut there leaves a file that
+/// no start can tell from a damaged one.
+fn make(directory: &Path, path: &Path) -> Result<(), Fault> {
+    let staged = directory.join(STAGED);
+    match fs::remove_dir_all(&staged) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(Fault::disk("remove", &staged)(error)),
+        Ok(()) | Err(_) => {}
+    }
+    fs::create_dir(&staged).map_err(Fault::disk("create", &staged))?;
+    take_lock_room(&staged)?;
+    let env = open_env(&staged)?;
+    open_tables(&env)?;
+    // The last handle closes it.
+    drop(env);
+    fs::rename(staged.join("data.mdb"), path).map_err(Fault::disk("rename", path))?;
+    // Nothing but LMDB's lock file is left there; if it stays, the next store that is made here removes it.
+    let _ = fs::remove_dir_all(staged);
+    Ok(())
+}
+
 /// Takes the room of LMDB's lock file. LMDB would make it with holes and write it through its map: on a full disk that is a signal that ends the process, not an error.
 fn take_lock_room(directory: &Path) -> Result<(), Fault> {
     let path = directory.join("lock.mdb");
@@ -199,7 +239,7 @@ fn open_env(directory: &Path) -> Result<Env<WithoutTls>, Fault> {
 }
 
 fn is_no_memory(error: &heed::Error) -> bool {
-    matches!(error, heed::Error::Io(error) if error.kind() == std::io::ErrorKind::OutOfMemory)
+    matches!(error, heed::Error::Io(error) if error.kind() == ErrorKind::OutOfMemory)
 }
 
 pub(super) fn fault(action: &'static str, error: heed::Error) -> Fault {
