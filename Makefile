@@ -9,6 +9,7 @@ SEEDS ?= 2
 TIME ?= 60
 T ?= wal
 ROUNDS ?= 5
+CUTS ?= 10
 OUT ?= docs/benchmarks.md
 DIRECTORY ?= /tmp/detcd-cluster
 
@@ -26,7 +27,7 @@ KV_BUGS = ReadBeforeReplay ReportBeforeSync RowsBeforeIndex OwnMatchAtAppend
 KV_BUGS_BETWEEN = ReadWithoutQuorum
 KV_BUG = $(SIM_MUTANTS) --kind $(1) --mutant $(2) --seed 1 --count $(3) --jobs 2 --less trouble=50 --history target/sim/mutants/$(2) --only-broken | grep -E '^[0-9]+ passed' || true
 
-.PHONY: build run cluster check test sim report-check sim-test mutants model fuzz corpus conformance second-opinion second-opinion-mutants bench bench-smoke fix
+.PHONY: build run cluster check test sim report-check sim-test crash-images mutants model fuzz corpus conformance second-opinion second-opinion-mutants bench bench-smoke fix
 
 build:
 	cargo build --release -p detcd-server -p detcd-ctl
@@ -61,6 +62,10 @@ report-check:
 # Crash points, one by one, and the simulator's own tests.
 sim-test:
 	RUSTFLAGS="--cfg madsim" cargo test --profile sim --target-dir target/sim -p detcd-sim
+
+# Images of the disk under the production store and log, CUTS power cuts for each of their calls (Linux only): docs/simulation.md.
+crash-images:
+	CRASH_IMAGES=$(CUTS) cargo test -p detcd-io --test crash_images -- --nocapture
 
 # Known bugs, each of which runs of a KIND (engine or cluster) must find: docs/scoreboard.md.
 mutants:
