@@ -9,6 +9,7 @@
 //! Reading order: this file (the line), [`directory`] (who is known), [`mod@inbox`] and [`outbox`] (what waits), [`codec`] (messages to bytes and back, after a look at their
 //! `shape`), [`stream`] and [`msgappv2`] (bytes cut into messages), [`spool`] (a store that arrives).
 
+pub mod arrival;
 pub mod bounds;
 pub mod codec;
 pub mod directory;

@@ -1,6 +1,4 @@
-//! A snapshot that another member sends: the message first, then its store to the end of the body, straight to the disk.
-//!
-//! What the receiver can refuse, it refuses before it takes the store; etcd does so after it, in the same words.
+//! A snapshot that another member sends: the message first ([`detcd_io::peer::arrival`]), then its store to the end of the body, straight to the disk.
 
 use std::io;
 use std::sync::Arc;
@@ -8,13 +6,11 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Method, Request, Response, StatusCode};
-use bytes::{Buf as _, Bytes, BytesMut};
-use detcd_core::ids::{Index, MemberId};
-use detcd_core::raft::Message;
+use bytes::Bytes;
 use detcd_io::clock::Instant;
-use detcd_io::peer::codec::{self, Envelope, Malformed, Received};
+use detcd_io::peer::arrival::{Announced, Head, NotTaken, accept};
 use detcd_io::peer::spool::{self, NoFile};
-use detcd_io::peer::{self, SnapshotRefused, Standing, bounds};
+use detcd_io::peer::{self, SnapshotRefused};
 use detcd_io::stats::add;
 use detcd_proto::raftpb;
 use http_body_util::BodyExt as _;
@@ -28,36 +24,38 @@ use crate::http::text;
 
 /// Why there is no snapshot, as its sender is told.
 enum Refused {
-    /// Not the message that it must begin with.
-    Head(String),
-    /// A message, but of another kind.
-    Kind,
-    /// A snapshot of nothing: the connection ends.
-    Nothing,
+    /// Its store is not taken.
+    NotTaken(NotTaken),
     /// Another one is under way.
     Busy,
     /// It did not come to the disk.
     File(String),
     /// It came, and is not taken over.
     Member(SnapshotRefused),
-    /// It is for another member.
-    ForAnother,
+}
+
+impl From<NotTaken> for Refused {
+    fn from(why: NotTaken) -> Self {
+        Self::NotTaken(why)
+    }
 }
 
 impl Refused {
     fn response(self) -> Response<Body> {
         let (status, said) = match self {
-            Self::Nothing => return cut(),
-            Self::Head(why) => (StatusCode::BAD_REQUEST, format!("failed to decode raft message ({why})\n")),
-            Self::Kind => (StatusCode::BAD_REQUEST, "wrong raft message type\n".to_owned()),
-            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "another snapshot is being received\n".to_owned()),
-            Self::File(why) => (StatusCode::INTERNAL_SERVER_ERROR, format!("failed to save KV snapshot ({why})\n")),
-            Self::Member(why) => {
-                (StatusCode::INTERNAL_SERVER_ERROR, format!("failed to process raft message ({why})\n"))
+            Self::NotTaken(NotTaken::Nothing) => return cut(),
+            Self::NotTaken(NotTaken::Head(why)) => {
+                (StatusCode::BAD_REQUEST, format!("failed to decode raft message ({why})\n"))
             }
-            Self::ForAnother => {
+            Self::NotTaken(NotTaken::Kind) => (StatusCode::BAD_REQUEST, "wrong raft message type\n".to_owned()),
+            Self::NotTaken(NotTaken::ForAnother) => {
                 let said = "failed to process raft message (cannot process message to mismatch member)\n";
                 (StatusCode::INTERNAL_SERVER_ERROR, said.to_owned())
+            }
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "another snapshot is being received\n".to_owned()),
+            Self::File(why) => (StatusCode::INTERNAL_SERVER_ERROR, format!("failed to save KV snapshot ({why})\n")),
+            Self::NotTaken(NotTaken::Member(why)) | Self::Member(why) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, format!("failed to process raft message ({why})\n"))
             }
         };
         text(status, said)
@@ -73,7 +71,7 @@ pub(super) async fn snapshot(State(network): State<Network>, request: Request<Bo
         return network.signed(refused);
     }
     network.meet_sender(&head.headers);
-    let response = match receive(&network, Reader { body, rest: BytesMut::new() }).await {
+    let response = match receive(&network, Reader { body }).await {
         Ok(()) => empty(StatusCode::NO_CONTENT),
         Err(refused) => refused.response(),
     };
@@ -81,16 +79,17 @@ pub(super) async fn snapshot(State(network): State<Network>, request: Request<Bo
 }
 
 async fn receive(network: &Network, mut reader: Reader) -> Result<(), Refused> {
-    let (from, message, index) = accept(network, reader.head().await?)?;
+    let (wire, first) = reader.head().await?;
+    let Announced { from, message, snapshot } = accept(&network.shared.directory, wire)?;
     let talk = network.talk(from);
-    let Some(file) = network.shared.spooler.begin(index) else {
+    let Some(file) = network.shared.spooler.begin(snapshot.mark.index) else {
         talk.received.begin();
         talk.received.fail();
         return Err(Refused::Busy);
     };
     let arriving = Arriving::begin(Arc::clone(&talk));
     tracing::info!(%from, what = %message, "receiving a snapshot");
-    let (path, _turn) = save(file, reader, (&talk, &network.shared.counts)).await?;
+    let (path, _turn) = save(file, (first, reader), (&talk, &network.shared.counts)).await?;
     tracing::info!(%from, what = %message, path = %path.display(), "received a snapshot");
     let (answer, answered) = oneshot::channel();
     let incoming = peer::Incoming::Snapshot { from, message, path, answer };
@@ -99,30 +98,6 @@ async fn receive(network: &Network, mut reader: Reader) -> Result<(), Refused> {
     answered.await.map_err(|_| stopping())?.map_err(Refused::Member)?;
     arriving.done();
     Ok(())
-}
-
-/// Whether the store of this message is taken.
-fn accept(network: &Network, wire: raftpb::Message) -> Result<(MemberId, Message, Index), Refused> {
-    if wire.r#type.unwrap_or_default() != i32::from(raftpb::MessageType::MsgSnap) {
-        return Err(Refused::Kind);
-    }
-    if wire.snapshot.is_none() {
-        return Err(Refused::Nothing);
-    }
-    let received = codec::meaning(wire).map_err(|error| Refused::Head(format!("proto: {error}")))?;
-    let Received::Message(Envelope { from, to, message: message @ Message::Snapshot { .. } }) = received else {
-        return Err(Refused::Kind);
-    };
-    let directory = &network.shared.directory;
-    if directory.standing(from) == Standing::Removed {
-        return Err(Refused::Member(SnapshotRefused::Removed));
-    }
-    if to != directory.member() {
-        return Err(Refused::ForAnother);
-    }
-    let Message::Snapshot { snapshot, .. } = &message else { unreachable!("matched above") };
-    let index = snapshot.mark.index;
-    Ok((from, message, index))
 }
 
 /// A store on its way; given up, or dropped by a connection that ends, it is lost.
@@ -154,13 +129,13 @@ impl Drop for Arriving {
 
 async fn save(
     mut file: spool::Incoming,
-    mut reader: Reader,
+    (first, mut reader): (Bytes, Reader),
     (talk, counts): (&Talk, &Counts),
 ) -> Result<(std::path::PathBuf, spool::Turn), Refused> {
     let began = Instant::now();
     let failed = |error: NoFile| Refused::File(error.to_string());
-    if !reader.rest.is_empty() {
-        file.write(reader.rest.split().freeze()).await.map_err(failed)?;
+    if !first.is_empty() {
+        file.write(first).await.map_err(failed)?;
     }
     while let Some(bytes) = reader.more().await.map_err(|error| Refused::File(error.to_string()))? {
         add(&talk.received_bytes, bytes.len() as u64);
@@ -173,36 +148,25 @@ async fn save(
     Ok(saved)
 }
 
-/// A body, and what was read of it and not used yet.
+/// A body.
 struct Reader {
     body: Body,
-    rest: BytesMut,
 }
 
 impl Reader {
-    /// The message, behind its length.
-    async fn head(&mut self) -> Result<raftpb::Message, Refused> {
-        self.fill(8).await?;
-        let length = self.rest.get_u64();
-        let limit = bounds::FRAME_BYTES_MAX;
-        let length = usize::try_from(length).ok().filter(|length| *length <= limit);
-        let length = length.ok_or_else(|| Refused::Head("rafthttp: error limit exceeded".to_owned()))?;
-        self.fill(length).await?;
-        let parsed = codec::parse(self.rest.split_to(length).freeze());
-        parsed.map_err(|error: Malformed| Refused::Head(format!("proto: {error}")))
-    }
-
-    /// Reads until so much is there.
-    async fn fill(&mut self, length: usize) -> Result<(), Refused> {
-        let is_first = self.rest.is_empty() && length == 8;
-        while self.rest.len() < length {
+    /// The message, and what came with it of the store.
+    async fn head(&mut self) -> Result<(raftpb::Message, Bytes), NotTaken> {
+        let mut head = Head::default();
+        loop {
+            if let Some(message) = head.read()? {
+                return Ok((message, head.into_rest()));
+            }
             match self.more().await {
-                Ok(Some(bytes)) => self.rest.extend_from_slice(&bytes),
-                Ok(None) if is_first && self.rest.is_empty() => return Err(Refused::Head("EOF".to_owned())),
-                Ok(None) | Err(_) => return Err(Refused::Head("unexpected EOF".to_owned())),
+                Ok(Some(bytes)) => head.feed(&bytes),
+                Ok(None) => return Err(head.ended()),
+                Err(_) => return Err(Head::lost()),
             }
         }
-        Ok(())
     }
 
     /// What comes next; `None` at the end.
