@@ -136,22 +136,24 @@ impl<B: Backend, D: Disk> Installer<B, D> {
     }
 
     async fn stage(&self, received: &Received) -> Result<(), Fault> {
-        let mark = received.snapshot.mark;
         let copy = self.store.beside().await?;
-        match receive(&self.disk, &received.path, &copy, self.rules, &received.snapshot).await {
-            Ok(membership) => {
-                // Before the log's record of it, as in etcd: a record without its file would be worse than a file without a record.
-                let conf_state = wal::entry::conf_state(&received.snapshot.configuration);
-                let data = snap::membership::json(&membership).into();
-                let saved = snap::Snapshot { mark, conf_state, data };
-                snap::save(&self.disk, &self.places.snap(), &saved).await?;
-                self.store.detach(copy, &file(&self.places, mark)).await
-            }
+        match self.fill(&copy, received).await {
+            Ok(()) => self.store.detach(copy, &file(&self.places, received.snapshot.mark)).await,
             Err(fault) => {
                 self.store.discard(copy).await;
                 Err(fault)
             }
         }
+    }
+
+    /// Makes `copy` the store that was received, and the `.snap` file that goes with it.
+    async fn fill(&self, copy: &B, received: &Received) -> Result<(), Fault> {
+        let Snapshot { mark, configuration } = &received.snapshot;
+        let membership = receive(&self.disk, &received.path, copy, self.rules, &received.snapshot).await?;
+        // Before the log's record of it, as in etcd: a record without its file would be worse than a file without a record.
+        let conf_state = wal::entry::conf_state(configuration);
+        let data = snap::membership::json(&membership).into();
+        snap::save(&self.disk, &self.places.snap(), &snap::Snapshot { mark: *mark, conf_state, data }).await
     }
 }
 
