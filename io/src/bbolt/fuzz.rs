@@ -31,7 +31,7 @@ pub enum Outcome {
 }
 
 /// Buckets and rows in the order of their file.
-type Found = Vec<(Bytes, Vec<(Bytes, Bytes)>)>;
+pub(crate) type Found = Vec<(Bytes, Vec<(Bytes, Bytes)>)>;
 
 /// Takes the bytes for a database, and answers for them as they are.
 ///
@@ -47,7 +47,7 @@ pub fn read(bytes: &[u8]) -> Outcome {
 }
 
 /// The bytes with metas that check out, as far as there is room for them.
-fn sealed(bytes: &[u8], page_bytes: usize) -> Vec<u8> {
+pub(crate) fn sealed(bytes: &[u8], page_bytes: usize) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     let pages = (bytes.len() / page_bytes) as u64;
     for at in [HEADER_BYTES, page_bytes + HEADER_BYTES] {
@@ -83,7 +83,7 @@ fn check(bytes: Vec<u8>) -> Outcome {
     outcome
 }
 
-fn found(bytes: Vec<u8>) -> Result<Found, Fault> {
+pub(crate) fn found(bytes: Vec<u8>) -> Result<Found, Fault> {
     let (disk, path) = (MemoryDisk::new(), PathBuf::from("db"));
     disk.put(&path, bytes);
     ready(async {

@@ -18,6 +18,7 @@ pub mod inbox;
 pub mod msgappv2;
 pub mod outbox;
 mod shape;
+pub mod snapshot_fuzz;
 pub mod spool;
 pub mod stream;
 
