@@ -7,6 +7,7 @@
 //! shape, and what is refused because it is not built), [`refused`] (errors and how they end).
 
 pub mod build;
+pub mod fuzz;
 pub mod read;
 pub mod refused;
 pub mod validate;

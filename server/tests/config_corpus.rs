@@ -1,0 +1,65 @@
+//! The corpus of the `config` fuzz target, and what is made of it without a fuzzer: cut, spliced and changed in its words.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+
+use detcd_server::config::Request;
+use detcd_server::config::fuzz::ask;
+use proptest::prelude::*;
+
+fn seeds() -> Vec<(String, Vec<u8>)> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/config");
+    let mut seeds: Vec<(String, Vec<u8>)> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(&path).unwrap()))
+        .collect();
+    seeds.sort();
+    seeds
+}
+
+#[test]
+fn the_corpus_keeps_every_promise_and_gets_everywhere() {
+    let mut told = Vec::new();
+    for (name, bytes) in seeds() {
+        told.push(match ask(&bytes).result {
+            Ok(Request::Start(config)) => format!("{name}: starts {}", config.asked.name),
+            Ok(request) => format!("{name}: {request:?}"),
+            Err(refused) => format!("{name}: {refused}"),
+        });
+    }
+    let told = told.join("\n");
+    for wanted in [
+        "member-by-flags: starts a",
+        "member-by-variables: starts b",
+        "member-by-file: starts c",
+        "help: Help",
+        "left-over: \"word\" is not a valid flag",
+        "flag-over-variable: conflicting environment variable is shadowed",
+        "what-is-refused: ",
+    ] {
+        assert!(told.contains(wanted), "{wanted} is not in\n{told}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #[test]
+    fn lines_of_the_corpus_in_any_mixture_end_well(picks in prop::collection::vec((any::<u16>(), any::<u16>(), any::<u8>()), 1..12)) {
+        let seeds = seeds();
+        let lines: Vec<&[u8]> = seeds.iter().flat_map(|(_, bytes)| bytes.split(|byte| *byte == b'\n')).collect();
+        let mut input = Vec::new();
+        for (pick, place, byte) in picks {
+            let mut line = lines[usize::from(pick) % lines.len()].to_vec();
+            // Half of the lines are changed in one byte.
+            if place % 2 == 0 && !line.is_empty() {
+                let at = usize::from(place / 2) % line.len();
+                line[at] = byte;
+            }
+            input.extend_from_slice(&line);
+            input.push(b'\n');
+        }
+        let _ = ask(&input);
+    }
+}
