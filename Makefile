@@ -10,6 +10,8 @@ TIME ?= 60
 T ?= wal
 ROUNDS ?= 5
 CUTS ?= 10
+MODEL ?= elections
+ADDRESS ?= 127.0.0.1:3000
 OUT ?= docs/benchmarks.md
 DIRECTORY ?= /tmp/detcd-cluster
 
@@ -27,7 +29,7 @@ KV_BUGS = ReadBeforeReplay ReportBeforeSync RowsBeforeIndex OwnMatchAtAppend
 KV_BUGS_BETWEEN = ReadWithoutQuorum
 KV_BUG = $(SIM_MUTANTS) --kind $(1) --mutant $(2) --seed 1 --count $(3) --jobs 2 --less trouble=50 --history target/sim/mutants/$(2) --only-broken | grep -E '^[0-9]+ passed' || true
 
-.PHONY: build run cluster check test sim report-check sim-test crash-images mutants model fuzz corpus conformance second-opinion second-opinion-mutants bench bench-smoke fix
+.PHONY: build run cluster check test sim report-check sim-test crash-images mutants model explore fuzz corpus conformance second-opinion second-opinion-mutants bench bench-smoke fix
 
 build:
 	cargo build --release -p detcd-server -p detcd-ctl
@@ -74,6 +76,10 @@ mutants:
 # Stateright over the shipping Raft type, and its mutants.
 model:
 	RUSTFLAGS="--cfg mutants --cfg verify" cargo test --target-dir target/model -p detcd-tests --test raft_model
+
+# One of the models in a browser, at ADDRESS: docs/model.md.
+explore:
+	MODEL=$(MODEL) ADDRESS=$(ADDRESS) cargo run -p detcd-tests --example explore
 
 # cargo-fuzz on target T for TIME seconds (needs a nightly toolchain and cargo-fuzz): docs/fuzzing.md.
 fuzz:
