@@ -81,10 +81,9 @@ model:
 explore:
 	MODEL=$(MODEL) ADDRESS=$(ADDRESS) cargo run -p detcd-tests --example explore
 
-# cargo-fuzz on target T for TIME seconds (needs a nightly toolchain and cargo-fuzz): docs/fuzzing.md.
+# cargo-fuzz on target T for TIME seconds, entered into docs/fuzz-ledger.tsv (needs a nightly toolchain and cargo-fuzz): docs/fuzzing.md.
 fuzz:
-	mkdir -p fuzz/corpus/$(T)
-	cd fuzz && cargo +nightly fuzz run $(T) corpus/$(T) seeds/$(T) $(FUZZ_SEEDS_$(T)) -- -max_total_time=$(TIME) -max_len=65536
+	./fuzz/run.sh $(T) $(TIME) $(FUZZ_SEEDS_$(T))
 
 # Histories of simulated runs, judged by Porcupine with rules of its own (needs Go).
 second-opinion:

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Runs a fuzz target for some seconds and enters the run into docs/fuzz-ledger.tsv:
+#   fuzz/run.sh TARGET SECONDS [SEEDS…]
+# Directories of seeds are relative to fuzz/. Exits as the fuzzer did.
+set -uo pipefail
+cd "$(dirname "$0")"
+target=$1
+seconds=$2
+shift 2
+
+mkdir -p "corpus/$target" "artifacts/$target"
+commit=$(git describe --always --dirty)
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+findings() { find "artifacts/$target" -type f | wc -l; }
+
+before=$(findings)
+cargo +nightly fuzz build "$target" || exit
+began=$SECONDS
+cargo +nightly fuzz run "$target" "corpus/$target" "seeds/$target" "$@" -- \
+  -max_total_time="$seconds" -max_len=65536 -print_final_stats=1 2>&1 | tee "$log"
+status=${PIPESTATUS[0]}
+took=$((SECONDS - began))
+
+inputs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log" | tail -1)
+edges=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -1)
+printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$(date -u +%F)" "$target" "$commit" "$took" "${inputs:-?}" "${edges:-?}" \
+  $(($(findings) - before)) >> ../docs/fuzz-ledger.tsv
+exit "$status"
