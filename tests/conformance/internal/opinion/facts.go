@@ -187,11 +187,20 @@ func (f *facts) see(ask *Request, answer *Response, revision int64, isPure bool,
 		f.seeRange(asked, answer, revision, keys)
 	case ask.Txn != nil:
 		for i, step := range taken(ask.Txn, answer) {
-			if i < len(answer.Responses) {
+			// Behind a delete of the same transaction, what a put found is not what was there before.
+			if i < len(answer.Responses) && !(step.Put != nil && hasDelete(ask)) {
 				f.see(&step, answer.Responses[i].any(), revision, isPure, keys)
 			}
 		}
 	}
+}
+
+func hasDelete(ask *Request) bool {
+	if ask.Txn == nil {
+		return ask.Delete != nil
+	}
+	isOne := func(step Request) bool { return hasDelete(&step) }
+	return slices.ContainsFunc(ask.Txn.Success, isOne) || slices.ContainsFunc(ask.Txn.Failure, isOne)
 }
 
 func (f *facts) seeRange(asked *Range, answer *Response, at int64, keys []string) {

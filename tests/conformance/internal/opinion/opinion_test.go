@@ -89,6 +89,19 @@ func swap(key, from, to string, succeeded bool, revision int64) told {
 	return told{ask: Request{Txn: txn}, outcome: answered(Response{Revision: revision, Succeeded: succeeded, Responses: []NestedResponse{{Put: &Response{Revision: revision}}}})}
 }
 
+// rewrite deletes everything from a key on and writes the key, which found nothing, or what it says.
+func rewrite(key, value string, revision int64, found *KV) told {
+	txn := &Txn{Success: []Request{
+		{Delete: &Delete{Key: key, RangeEnd: "\x00"}},
+		{Put: &Put{Key: key, Value: value, PrevKV: true}},
+	}}
+	responses := []NestedResponse{
+		{Delete: &Response{Revision: revision, Deleted: 1}},
+		{Put: &Response{Revision: revision, PrevKV: found}},
+	}
+	return told{ask: Request{Txn: txn}, outcome: answered(Response{Revision: revision, Succeeded: true, Responses: responses})}
+}
+
 func leased(lease int64, put told) told {
 	put.ask.Put.Lease = lease
 	return put
@@ -125,13 +138,17 @@ func TestJudge(t *testing.T) {
 		"a delete of nothing":           {story(put("a", "x", 2), remove("b", "", 0, 2), get("a", 2, x)), Accepted},
 		"a delete that takes no effect": {story(put("a", "x", 2), remove("a", "", 1, 3), get("a", 3, x)), Contradicted},
 		// Transactions.
-		"a swap":                   {story(put("a", "x", 2), swap("a", "x", "y", true, 3), get("a", 3, y)), Accepted},
-		"a swap that must not be":  {story(put("a", "x", 2), swap("a", "z", "y", true, 3), get("a", 3, y)), Contradicted},
-		"two swaps of one value":   {story(put("a", "x", 2), swap("a", "x", "y", true, 3).at(10, 20), swap("a", "x", "z", true, 4).at(11, 21)), Contradicted},
-		"a branch that was not it": {story(put("a", "x", 2), swap("a", "x", "y", false, 3)), Contradicted},
+		"a swap":                                  {story(put("a", "x", 2), swap("a", "x", "y", true, 3), get("a", 3, y)), Accepted},
+		"a swap that must not be":                 {story(put("a", "x", 2), swap("a", "z", "y", true, 3), get("a", 3, y)), Contradicted},
+		"two swaps of one value":                  {story(put("a", "x", 2), swap("a", "x", "y", true, 3).at(10, 20), swap("a", "x", "z", true, 4).at(11, 21)), Contradicted},
+		"a branch that was not it":                {story(put("a", "x", 2), swap("a", "x", "y", false, 3)), Contradicted},
+		"a key deleted and written at once":       {story(put("a", "x", 2), rewrite("a", "y", 3, nil), get("a", 3, kv("a", "y", 3, 3, 1))), Accepted},
+		"a key written as if it were not deleted": {story(put("a", "x", 2), rewrite("a", "y", 3, &x), get("a", 3, kv("a", "y", 3, 3, 1))), Contradicted},
+		"a key rewritten that keeps its past":     {story(put("a", "x", 2), rewrite("a", "y", 3, nil), get("a", 3, kv("a", "y", 2, 3, 2))), Contradicted},
 		// Lost answers.
 		"a gap":                                {story(put("a", "x", 2), put("b", "y", 4)), Contradicted},
 		"a gap that a lost write explains":     {story(put("a", "x", 2), put("c", "y", 3).lost(), put("b", "y", 4), get("c", 4, kv("c", "y", 3, 3, 1))), Accepted},
+		"a lost write before a key rewritten":  {story(put("d", "x", 2), put("c", "y", 3).lost(), put("b", "z", 4), rewrite("d", "y", 5, nil), get("d", 5, kv("d", "y", 5, 5, 1))), Accepted},
 		"one lost write for two gaps":          {story(put("a", "x", 2), put("c", "y", 3).lost(), put("b", "y", 5)), Contradicted},
 		"a lost write that comes too late":     {story(put("a", "x", 2), put("b", "y", 4), put("c", "y", 3).lost(), get("b", 4, kv("b", "y", 4, 4, 1))), Contradicted},
 		"a lost write that never was":          {story(put("c", "y", 2).lost(), put("a", "x", 2), get("c", 2)), Accepted},
