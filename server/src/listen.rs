@@ -69,11 +69,6 @@ impl Serving {
     }
 }
 
-async fn until_closed(mut closed: watch::Receiver<bool>) {
-    // A dropped sender closes as well.
-    let _ = closed.wait_for(|closed| *closed).await;
-}
-
 /// Serves gRPC and HTTP to clients.
 pub(crate) fn serve_clients<B: Backend>(
     listeners: Vec<TcpListener>,
@@ -109,7 +104,7 @@ pub(crate) fn serve_peers<B: Backend>(
     let mut tasks = JoinSet::new();
     for listener in listeners {
         let closed = closed.clone();
-        tasks.spawn(peer::serve::serve(listener, router.clone(), move || until_closed(closed.clone())));
+        tasks.spawn(peer::serve::serve(listener, router.clone(), move || serve::until_closed(closed.clone())));
     }
     Serving { tasks }
 }

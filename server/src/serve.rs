@@ -42,17 +42,19 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, streams_max: u3
     while connections.join_next().await.is_some() {}
 }
 
-async fn until_closed(mut closed: watch::Receiver<bool>) {
+/// Waits until listeners are told to close.
+pub(crate) async fn until_closed(mut closed: watch::Receiver<bool>) {
     // A dropped sender closes as well.
     let _ = closed.wait_for(|closed| *closed).await;
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+/// The next connection, however long there is no room for one.
+pub(crate) async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((socket, _)) => return socket,
             Err(error) => {
-                tracing::warn!(%error, "cannot take a client's connection");
+                tracing::warn!(%error, "cannot take a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

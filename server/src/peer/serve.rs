@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -15,16 +14,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tower_service::Service as _;
 
 use super::client::BUFFER_BYTES;
 use super::paced::Paced;
 use super::routes::Cut;
 use super::times;
-
-/// After a connection could not be taken, for want of descriptors mostly.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves a listener until `closed` says so, then lets connections come to their end.
 pub(crate) async fn serve<F>(listener: TcpListener, router: Router, closed: impl Fn() -> F)
@@ -55,15 +51,7 @@ where
 /// The next connection, once there is a place for it.
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (tokio::sync::OwnedSemaphorePermit, TcpStream) {
     let place = Arc::clone(places).acquire_owned().await.expect("it is never closed");
-    loop {
-        match listener.accept().await {
-            Ok((socket, _)) => return (place, socket),
-            Err(error) => {
-                tracing::warn!(%error, "cannot take a member's connection");
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
+    (place, crate::serve::accept(listener).await)
 }
 
 async fn one(socket: TcpStream, router: Router, closed: impl Future<Output = ()>) {
