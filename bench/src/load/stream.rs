@@ -111,6 +111,8 @@ impl Pieces {
             return Err(Malformed::Endless(MESSAGE_BYTES_MAX));
         }
         if rest.len() < length {
+            let missing = length - rest.len();
+            self.bytes.reserve(missing);
             return Ok(None);
         }
         self.bytes.advance(PREFIX_BYTES);
