@@ -3,6 +3,8 @@
 //! Swarm testing: a run has some kinds of trouble and not others, some requests and not others, so that rare combinations meet. Everything is an integer;
 //! nothing is read from anywhere else.
 
+use std::time::Duration;
+
 use detcd_io::entropy::Entropy;
 use detcd_io::store::copying::Chunk;
 use detcd_io::store::history::ChunkSize;
@@ -367,6 +369,12 @@ impl WatchLoad {
 }
 
 impl Faults {
+    /// How long a commit that began before everything was healed may still take.
+    #[must_use]
+    pub const fn slowest_commit(&self) -> Duration {
+        Duration::from_millis(self.slow_commit_millis)
+    }
+
     fn draw(dice: &mut Entropy) -> Self {
         let crashes = match dice.draw(0, 3) {
             0 => vec![Crash::Kill],

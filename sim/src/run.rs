@@ -121,7 +121,7 @@ async fn play(options: &Options, mutant: Option<Mutant>, trace: &Trace, recorder
     machine.crash_at(None);
     trace.line(|| "healed".to_owned());
     world.recover().await?;
-    tokio::time::sleep(SETTLE).await;
+    tokio::time::sleep(options.faults.slowest_commit() + SETTLE).await;
     let healed = recorder.begin();
     for _ in 0..options.calm_seconds {
         world.watch(Duration::from_secs(1)).await;

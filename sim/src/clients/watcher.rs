@@ -23,9 +23,11 @@ use crate::record::{Trace, Watched, Watches};
 
 /// The longest time that a stream is left alone.
 const SILENCE: Duration = Duration::from_millis(300);
-/// How long the end may take: everything is healed, so everything arrives.
-// A whole server hands a client a message a millisecond: where a chunk is one row, watchers that are far behind have some twenty thousand of them to read.
-const END_PATIENCE: Duration = Duration::from_secs(60);
+/// How long nothing new may come in the end: everything is healed, so everything arrives.
+const END_PATIENCE: Duration = Duration::from_secs(20);
+/// How long the end may take in all.
+// A whole server hands a client a message a millisecond: where a chunk is one row, watchers that are far behind have tens of thousands of them to read.
+const END_MOST: Duration = Duration::from_secs(300);
 /// Requests on their way.
 const ASKS_MAX: usize = 64;
 
@@ -64,6 +66,8 @@ pub struct Watcher {
     known: i64,
     /// What it has to ask next.
     pending: Vec<RequestUnion>,
+    /// When it was last told of changes.
+    told: Instant,
 }
 
 /// One watcher that the client keeps alive over many streams.
@@ -88,17 +92,19 @@ impl Watcher {
         let dice = Entropy::seeded(seed.wrapping_add(client.wrapping_mul(0x9e37_79b9_7f4a_7c15)) ^ 0x7761_7463_6865);
         let (watches, trace) = record;
         let (load, wanted) = (options.watch.clone(), BTreeMap::new());
-        Self { client, link, load, keys, dice, watches, trace, wanted, last_id: 0, known: 1, pending: Vec::new() }
+        let (pending, told) = (Vec::new(), Instant::now());
+        Self { client, link, load, keys, dice, watches, trace, wanted, last_id: 0, known: 1, pending, told }
     }
 
     /// Watches until everything is over and seen.
     pub async fn run(mut self, finish: Finish) {
-        let mut deadline = None;
+        let mut ending = None;
         loop {
             if finish.revision().is_some() {
-                let by = *deadline.get_or_insert_with(|| Instant::now() + END_PATIENCE);
+                let since = *ending.get_or_insert_with(Instant::now);
+                let is_late = END_PATIENCE < since.max(self.told).elapsed() || END_MOST < since.elapsed();
                 let has_seen = self.has_seen(&finish);
-                if has_seen || by <= Instant::now() {
+                if has_seen || is_late {
                     self.watches.end(self.client, has_seen);
                     return;
                 }
@@ -292,7 +298,10 @@ impl Watcher {
                 want.record = Some(self.watches.begin(watched));
             }
             None => {}
-            Some(record) => self.watches.add(record, response),
+            Some(record) => {
+                self.watches.add(record, response);
+                self.told = if events.is_empty() { self.told } else { Instant::now() };
+            }
         }
         if response.canceled && response.compact_revision > 0 {
             // What is gone is gone: it goes on at the compaction, as another watcher.

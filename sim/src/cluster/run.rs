@@ -81,7 +81,7 @@ pub(crate) async fn play(
     trace.line(|| "healed".to_owned());
     is_healed.store(true, Ordering::Relaxed);
     cluster.recover(&is_settled).await?;
-    cluster.rest(SETTLE).await?;
+    cluster.rest(options.faults.slowest_commit() + SETTLE).await?;
     let healed = recorder.begin();
     cluster.rest(Duration::from_secs(options.calm_seconds)).await?;
     is_over.store(true, Ordering::Relaxed);
