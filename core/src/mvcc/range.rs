@@ -156,7 +156,7 @@ impl RangeRead {
         self.at
     }
 
-    /// Looks at up to `budget` index entries and rows.
+    /// Looks at up to `budget` entries of the index. A row costs as much as several of them.
     pub fn advance<V: View>(&mut self, view: &V, budget: usize) -> Result<Progress<RangeReply>, V::Fault> {
         assert!(0 < budget, "a step without budget would never end");
         let outcome = self.advance_unchecked(view, budget);
@@ -270,7 +270,7 @@ impl RangeRead {
             self.kvs.reserve_exact(self.picked.len());
         }
         while !self.is_read() && *budget > 0 {
-            *budget -= 1;
+            *budget = budget.saturating_sub(ROW_COST);
             let Picked { key: KeyAt { key, facts }, value, lease } = &self.picked[self.kvs.len()];
             let kv = match self.options.values {
                 Values::Remaining => view.row(facts.modified)?,
@@ -298,6 +298,9 @@ impl RangeRead {
         RangeReply { revision: self.revision, kvs, more, count: self.count }
     }
 }
+
+/// What reading a row takes of a step's budget, in entries of the index.
+const ROW_COST: usize = 8;
 
 /// With a limit and an order, candidates are pruned when twice the limit are held, but never fewer than this.
 const PICKED_BEFORE_PRUNING: usize = 1024;
