@@ -91,15 +91,17 @@ pub struct Fanout<B> {
     leader: LeaderCheck,
     asks: mpsc::Receiver<Ask>,
     line: Arc<Line>,
-    laggards: Laggards<B>,
+    steps: Steps<B>,
     dice: Entropy,
     settings: Settings,
     faults: mpsc::Sender<Fault>,
 }
 
-/// The work for those who lag.
-struct Laggards<B> {
-    /// The chunk that is being read.
+/// What is done step by step, and when the next step is due.
+struct Steps<B> {
+    /// When followers get the next news.
+    news_due: Instant,
+    /// The chunk that is being read for laggards.
     reading: Option<HistoryRead<B>>,
     pace: Pace,
 }
@@ -143,7 +145,7 @@ impl<B: Backend> Fanout<B> {
             leader: LeaderCheck::default(),
             asks,
             line,
-            laggards: Laggards { reading: None, pace: Pace::default() },
+            steps: Steps { news_due: Instant::now(), reading: None, pace: Pace::default() },
             dice,
             settings,
             faults,
@@ -165,20 +167,22 @@ impl<B: Backend> Fanout<B> {
 
     /// Waits for something to do: a request, or something else (`Some(None)`). `None`: nobody will ask again.
     async fn wait(&mut self) -> Option<Option<Ask>> {
-        let lags = self.laggards.reading.is_some() || self.watchers.wanted().is_some();
-        if self.watchers.position() < self.known() || lags && self.laggards.pace.is_due(Instant::now()) {
+        let lags = self.steps.reading.is_some() || self.watchers.wanted().is_some();
+        let (now, follows) = (Instant::now(), self.watchers.position() < self.known());
+        if follows && self.steps.news_due <= now || lags && self.steps.pace.is_due(now) {
             // Others get their turn between two steps.
             tokio::task::yield_now().await;
             return Some(None);
         }
         let tick = self.ticks.first().map(|(due, _)| *due);
-        let deadline = [tick, self.leader.due, lags.then_some(self.laggards.pace.due)].into_iter().flatten().min();
+        let (news, chunk) = (follows.then_some(self.steps.news_due), lags.then_some(self.steps.pace.due));
+        let deadline = [tick, self.leader.due, news, chunk].into_iter().flatten().min();
         let sleep = tokio::time::sleep_until(deadline.unwrap_or_else(|| Instant::now() + IDLE));
         tokio::select! {
             biased;
             ask = self.asks.recv() => ask.map(Some),
             () = self.line.wait() => Some(None),
-            () = self.store.wait_for_news() => Some(None),
+            () = self.store.wait_for_news(), if !follows => Some(None),
             () = sleep => Some(None),
         }
     }
@@ -197,10 +201,10 @@ impl<B: Backend> Fanout<B> {
             self.on_ask(next);
         }
         self.advance();
-        if self.laggards.pace.is_due(Instant::now()) {
+        if self.steps.pace.is_due(Instant::now()) {
             let began = Instant::now();
             self.catch_up()?;
-            self.laggards.pace.rest(began, Instant::now(), self.store.current());
+            self.steps.pace.rest(began, Instant::now(), self.store.current());
         }
         let now = Instant::now();
         self.tick(now);
@@ -290,19 +294,25 @@ impl<B: Backend> Fanout<B> {
         }
         if self.streams.is_empty() {
             self.store.forget_news();
-            self.laggards.reading = None;
+            self.steps.reading = None;
             self.leader = LeaderCheck::default();
         }
     }
 
-    /// Offers followers the next news.
+    /// Offers followers the next news, if they are due.
     fn advance(&mut self) {
+        let now = Instant::now();
+        if now < self.steps.news_due {
+            return;
+        }
         let upto = self.known().min(self.watchers.position() + bounds::WATCH_REVISIONS_PER_TURN as i64);
-        self.advance_to(upto, bounds::WATCH_OFFERS_PER_TURN);
+        let from = self.watchers.position();
+        let offers = self.advance_to(upto, bounds::WATCH_OFFERS_PER_TURN);
+        self.steps.news_due = now + pace::rest_after(offers, self.watchers.position() - from);
     }
 
-    /// Offers followers everything up to a revision, or as much of it as makes so many offers, the last revision whole.
-    fn advance_to(&mut self, upto: i64, offers_max: usize) {
+    /// Offers followers everything up to a revision, or as much of it as makes so many offers, the last revision whole. Tells how many it made.
+    fn advance_to(&mut self, upto: i64, offers_max: usize) -> usize {
         let (offers, mut offer) = (Cell::new(0), offer(&self.streams));
         let mut offer = |delivery| {
             offers.set(offers.get() + 1);
@@ -316,18 +326,19 @@ impl<B: Backend> Fanout<B> {
                     for happened in next {
                         self.watchers.on_revision(&happened, &mut offer);
                         if offers_max <= offers.get() {
-                            return;
+                            return offers.get();
                         }
                     }
                 }
             }
         }
+        offers.get()
     }
 
     /// One step for laggards.
     fn catch_up(&mut self) -> Result<(), Fault> {
         self.watchers.on_compacted(self.store.compacted(), &mut offer(&self.streams));
-        let mut reading = match self.laggards.reading.take() {
+        let mut reading = match self.steps.reading.take() {
             Some(reading) => reading,
             None => {
                 let Some(from) = self.watchers.wanted() else { return Ok(()) };
@@ -335,7 +346,7 @@ impl<B: Backend> Fanout<B> {
             }
         };
         match reading.advance()? {
-            Step::More => self.laggards.reading = Some(reading),
+            Step::More => self.steps.reading = Some(reading),
             Step::Done(chunk) => self.watchers.on_chunk(&chunk, &mut offer(&self.streams)),
             // The next step ends whoever needed it.
             Step::Compacted => {}

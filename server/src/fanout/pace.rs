@@ -1,4 +1,4 @@
-//! The rests between two steps for laggards. What a step reads, streams encode and clients take in afterwards, all on processors that others want; without rests, one watcher that starts
+//! The rests of the fan-out, between two steps for laggards and where many follow. What a step reads, streams encode and clients take in afterwards, all on processors that others want; without rests, one watcher that starts
 //! far back takes all of them for as long as it has a way to go.
 
 use std::time::Duration;
@@ -14,7 +14,24 @@ const FACTOR_ALONE: u32 = 1;
 /// The longest rest, whatever the step took.
 const REST_MOST: Duration = Duration::from_millis(20);
 
-/// When the next step is due.
+/// Followers of one revision up to which there is no rest.
+const FOLLOWERS_FREE: usize = 32;
+/// The rest for each offer, where there are more.
+const REST_OF_AN_OFFER: Duration = Duration::from_micros(10);
+/// The longest such rest.
+const REST_OF_OFFERS_MOST: Duration = Duration::from_millis(5);
+
+/// How long followers are left to send what they were offered of so many revisions, where many follow: what happens meanwhile goes along, and those who write keep a part of the processors.
+pub(super) fn rest_after(offers: usize, revisions: i64) -> Duration {
+    let revisions = usize::try_from(revisions).unwrap_or(0);
+    if offers <= revisions.saturating_mul(FOLLOWERS_FREE) {
+        return Duration::ZERO;
+    }
+    let offers = u32::try_from(offers).unwrap_or(u32::MAX);
+    REST_OF_AN_OFFER.saturating_mul(offers).min(REST_OF_OFFERS_MOST)
+}
+
+/// When the next step for laggards is due.
 #[derive(Debug)]
 pub(super) struct Pace {
     pub(super) due: Instant,
@@ -67,6 +84,16 @@ mod tests {
         assert_eq!(rest_of(second + AT_WORK, STEP, 5), FACTOR_ALONE * STEP, "nobody writes any more");
         assert_eq!(rest_of(2 * second, STEP, 6), FACTOR_AT_WORK * STEP, "and again somebody does");
         assert_eq!(rest_of(2 * second, 5 * STEP, 6), REST_MOST, "no rest is longer");
+    }
+
+    #[test]
+    fn followers_rest_where_they_are_many_for_each_revision() {
+        assert_eq!(rest_after(0, 0), Duration::ZERO);
+        assert_eq!(rest_after(10 * 200, 200), Duration::ZERO, "ten watchers of much");
+        assert_eq!(rest_after(FOLLOWERS_FREE, 1), Duration::ZERO);
+        assert_eq!(rest_after(FOLLOWERS_FREE + 1, 1), 33 * REST_OF_AN_OFFER);
+        assert_eq!(rest_after(100 * 3, 3), 300 * REST_OF_AN_OFFER);
+        assert_eq!(rest_after(1_000, 1), REST_OF_OFFERS_MOST);
     }
 
     #[test]
