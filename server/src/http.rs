@@ -15,12 +15,14 @@ use axum::routing::any;
 use detcd_core::command::{AlarmKind, RangeRequest};
 use detcd_io::store::backend::Backend;
 use detcd_server::member::{Member, VERSION};
+use detcd_server::pieces::TakesPieces;
 use detcd_server::room::Kept;
 use http_body_util::BodyExt as _;
 
 use crate::deadline;
 use crate::metrics::Metrics;
 use crate::metrics::rpc::Rpcs;
+use crate::piecewise::in_pieces;
 use crate::vars;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -80,7 +82,7 @@ fn peer_paths<B: Backend>(member: Member<B>) -> Router {
 }
 
 /// Lets only gRPC through to the services, as etcd does: a page in a browser could send anything else across origins.
-async fn only_grpc(request: Request<Body>, next: Next) -> Response<Body> {
+async fn only_grpc(mut request: Request<Body>, next: Next) -> Response<Body> {
     if request.version() != Version::HTTP_2 {
         return text(StatusCode::NOT_FOUND, "404 page not found\n".to_owned());
     }
@@ -89,7 +91,8 @@ async fn only_grpc(request: Request<Body>, next: Next) -> Response<Body> {
         let kind = String::from_utf8_lossy(kind);
         return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("invalid gRPC request content-type {kind:?}\n"));
     }
-    keep_room(next.run(request).await)
+    request.extensions_mut().insert(TakesPieces);
+    keep_room(in_pieces(next.run(request).await))
 }
 
 /// Ties the room that a response holds to its body: it is free again when the client has taken the last byte, or is gone.

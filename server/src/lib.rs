@@ -3,8 +3,8 @@
 //! Invariant: nothing here decides what the cluster agrees on. This library decodes, asks and encodes; listeners, signals and exits belong
 //! to the binary.
 //!
-//! Reading order: [`flags`] and [`config`] (what was asked), [`member`] (what all services share), [`status`] (the one table of errors), [`reply`],
-//! [`quota`], [`fanout`] (who watches what), [`grpc`] (the services), [`publish`] (what a member tells the cluster about itself), [`auto_compact`].
+//! Reading order: [`flags`] and [`config`] (what was asked), [`member`] (what all services share), [`status`] (the one table of errors), [`reply`]
+//! (and [`pieces`]), [`quota`], [`fanout`] (who watches what), [`grpc`] (the services), [`publish`] (what a member tells the cluster about itself), [`auto_compact`].
 
 pub mod auto_compact;
 pub mod cluster;
@@ -19,6 +19,7 @@ pub mod lease;
 pub mod log;
 pub mod member;
 mod mutants;
+pub mod pieces;
 pub mod promotions;
 pub mod publish;
 pub mod quota;

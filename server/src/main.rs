@@ -11,6 +11,7 @@ mod listen;
 mod metrics;
 mod notify;
 mod peer;
+mod piecewise;
 mod run;
 mod serve;
 mod streams;

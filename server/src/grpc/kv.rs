@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status};
 
 use super::stream_chunk::ChunkSize;
 use crate::member::{Member, respond};
+use crate::pieces::{Pieces, TakesPieces};
 use crate::quota::Cost;
 use crate::reply::{Replier, key_value, range_response};
 use crate::status;
@@ -87,13 +88,19 @@ impl<B: Backend> Kv for KvService<B> {
         } else {
             self.member.check_metadata(request.metadata())?;
         }
+        let takes_pieces = request.extensions().get::<TakesPieces>().is_some();
         let request = request::range(request.into_inner());
         validate::range(&request).map_err(refuse)?;
         let (reply, replier) = self.member.range(&request).await?;
         let mut response = range_response(reply);
         let revision = response.header.as_ref().map_or(0, |header| header.revision);
         response.header = Some(self.member.header(revision));
-        Ok(replier.respond(response))
+        let pieces = if takes_pieces { Pieces::of(&mut response) } else { None };
+        let mut response = replier.respond(response);
+        if let Some(pieces) = pieces {
+            response.extensions_mut().insert(pieces);
+        }
+        Ok(response)
     }
 
     type RangeStreamStream = ReceiverStream<Result<pb::RangeStreamResponse, Status>>;

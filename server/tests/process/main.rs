@@ -234,3 +234,41 @@ async fn a_damaged_log_is_named_with_its_place_and_left_alone() {
     assert!(log.contains("0000000000000000-0000000000000000.wal") && log.contains("crc mismatch"), "{log}");
     assert_eq!(std::fs::read(&path).unwrap(), bytes, "a damaged log is not written to");
 }
+
+/// Several megabytes leave in pieces: to the client they are one message, also when it asks on one connection for several at once, or goes away in the middle.
+#[tokio::test]
+async fn large_ranges_arrive_whole() {
+    const KEYS: i64 = 400;
+    let directory = tempfile::tempdir().unwrap();
+    let home = Home::new(directory.path());
+    let (_member, client) = home.start().await;
+    let mut client = client.max_decoding_message_size(64 << 20);
+    for number in 0..KEYS {
+        let value = vec![b'a' + (number % 26) as u8; 10_000 + number as usize].into();
+        client
+            .put(pb::PutRequest { key: format!("large-{number:03}").into(), value, ..Default::default() })
+            .await
+            .unwrap();
+    }
+    let all = pb::RangeRequest { key: "large-".into(), range_end: "large.".into(), ..Default::default() };
+    let given_up = tokio::time::timeout(std::time::Duration::from_millis(3), client.clone().range(all.clone())).await;
+    drop(given_up);
+    let asks = (0..4).map(|_| {
+        let (mut client, all) = (client.clone(), all.clone());
+        tokio::spawn(async move { client.range(all).await.unwrap().into_inner() })
+    });
+    for ask in asks.collect::<Vec<_>>() {
+        let response = ask.await.unwrap();
+        assert_eq!((response.count, response.more, response.kvs.len() as i64), (KEYS, false, KEYS));
+        assert_eq!(response.header.unwrap().revision, 1 + KEYS);
+        for (pair, number) in response.kvs.iter().zip(0..) {
+            assert_eq!((pair.key.as_ref(), pair.mod_revision), (format!("large-{number:03}").as_bytes(), 2 + number));
+            assert_eq!(pair.value.len(), 10_000 + number as usize);
+        }
+    }
+    let metrics = home.get(home.client_port, "/metrics");
+    let counts =
+        |line: &&str| line.starts_with("grpc_server_msg_sent_total{") && line.contains(r#"grpc_method="Range""#);
+    let sent = metrics.lines().find(counts).and_then(|line| line.split(' ').next_back()).expect("a counter");
+    assert!(["4", "5"].contains(&sent), "a message counts once: {sent}");
+}
