@@ -20,6 +20,9 @@ use crate::streams::{Begun, Graceful, Together};
 
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2 * 60 * 60);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Requests that were given up before they were looked at, which a connection may hold. hyper's default of 20 ends the connection, and all that goes on there with it, when a client gives up a
+/// few dozen requests together; etcd has no such bound.
+const GIVEN_UP_MAX: usize = 4_096;
 /// After a connection could not be taken, for want of descriptors mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -74,6 +77,7 @@ async fn one(socket: TcpStream, router: Router, streams_max: u32, closed: watch:
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(streams_max)
+        .max_pending_accept_reset_streams(GIVEN_UP_MAX)
         .keep_alive_interval(Some(KEEPALIVE_INTERVAL))
         .keep_alive_timeout(KEEPALIVE_TIMEOUT);
     let service = service_fn(move |request: Request<Incoming>| router.clone().call(request.map(Body::new)));
@@ -95,5 +99,64 @@ where
 {
     fn close(self: Pin<&mut Self>) {
         self.graceful_shutdown();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::any;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    const HEADERS: u8 = 1;
+    const RST_STREAM: u8 = 3;
+    const SETTINGS: u8 = 4;
+    const GOAWAY: u8 = 7;
+    const END_STREAM: u8 = 1;
+    const END_HEADERS: u8 = 4;
+    const CANCEL: [u8; 4] = [0, 0, 0, 8];
+    /// `GET http://a/` by HPACK's static table.
+    const GET: &[u8] = &[0x82, 0x86, 0x84, 0x41, 1, b'a'];
+
+    fn frame(into: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        into.extend_from_slice(&(payload.len() as u32).to_be_bytes()[1..]);
+        into.extend_from_slice(&[kind, flags]);
+        into.extend_from_slice(&stream.to_be_bytes());
+        into.extend_from_slice(payload);
+    }
+
+    /// What a connection answers to so many requests that are given up at once, and one more: a kind of frame.
+    async fn answer_after(given_up: u32) -> u8 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (_close, closed) = watch::channel(false);
+        let router = Router::new().route("/", any(async || "here"));
+        tokio::spawn(serve(listener, router, u32::MAX, closed));
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        frame(&mut bytes, SETTINGS, 0, 0, &[]);
+        for stream in 0..given_up {
+            frame(&mut bytes, HEADERS, END_HEADERS, 2 * stream + 1, GET);
+            frame(&mut bytes, RST_STREAM, 0, 2 * stream + 1, &CANCEL);
+        }
+        let last = 2 * given_up + 1;
+        frame(&mut bytes, HEADERS, END_HEADERS | END_STREAM, last, GET);
+        socket.write_all(&bytes).await.unwrap();
+        loop {
+            let mut head = [0; 9];
+            socket.read_exact(&mut head).await.unwrap();
+            let [_, a, b, kind, _, stream @ ..] = head;
+            socket.read_exact(&mut vec![0; usize::from(a) << 8 | usize::from(b)]).await.unwrap();
+            if kind == GOAWAY || kind == HEADERS && u32::from_be_bytes(stream) == last {
+                return kind;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_may_give_up_many_requests_at_once() {
+        assert_eq!(answer_after(0).await, HEADERS);
+        assert_eq!(answer_after(1_000).await, HEADERS);
+        assert_eq!(answer_after(10_000).await, GOAWAY, "but not any number");
     }
 }
