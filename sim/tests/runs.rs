@@ -35,7 +35,9 @@ fn a_slow_commit_may_outlast_the_trouble() {
 /// Each of these once ended while its watchers still read, a message a millisecond, what they were behind.
 #[test]
 fn watchers_of_whole_servers_get_the_time_that_they_need() {
-    for (kind, seed) in [(Kind::Server, 450_169), (Kind::Services, 60_028), (Kind::Services, 60_115), (Kind::Services, 72_191)] {
+    for (kind, seed) in
+        [(Kind::Server, 450_169), (Kind::Services, 60_028), (Kind::Services, 60_115), (Kind::Services, 72_191)]
+    {
         let verdict = run(&Options::draw(kind, seed), None, Lines::Forget);
         assert_eq!(verdict.violation, None, "{kind:?} run {seed}");
     }

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use detcd_proto::etcdserverpb::{CompactionRequest, DefragmentRequest, RangeRequest, SnapshotRequest, SnapshotResponse};
+use detcd_proto::etcdserverpb::{
+    CompactionRequest, DefragmentRequest, RangeRequest, SnapshotRequest, SnapshotResponse,
+};
 use prost::encoding::{DecodeContext, decode_key, skip_field};
 use prost::{DecodeError, Message};
 use tokio::sync::Notify;

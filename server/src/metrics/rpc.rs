@@ -283,6 +283,10 @@ impl Call {
         self.has_sent = true;
         count(&self.rpcs.methods[self.method].sent, 1);
         count(&self.rpcs.sent_bytes, bytes);
+        // Its handler is done: whether the client takes all of it changes nothing.
+        if METHODS[self.method].1 == Unary {
+            self.end(OK);
+        }
     }
 
     fn end(&mut self, code: usize) {
