@@ -251,7 +251,7 @@ async fn large_ranges_arrive_whole() {
             .unwrap();
     }
     let all = pb::RangeRequest { key: "large-".into(), range_end: "large.".into(), ..Default::default() };
-    let given_up = tokio::time::timeout(std::time::Duration::from_millis(3), client.clone().range(all.clone())).await;
+    let given_up = tokio::time::timeout(Duration::from_millis(3), client.clone().range(all.clone())).await;
     drop(given_up);
     let asks = (0..4).map(|_| {
         let (mut client, all) = (client.clone(), all.clone());
