@@ -183,8 +183,9 @@ async fn a_cancelled_watcher_fails_the_run() {
     let fleet = served.fleet(Aim::OwnKey).await;
     let cancelled = pb::WatchResponse { canceled: true, cancel_reason: "why".to_owned(), ..events(0) };
     let told = served.watchers.all();
-    told[0].send(Ok(cancelled)).await.expect("room");
+    // In this order: after the cancellation the run may be over.
     told[1].send(Ok(events(1))).await.expect("room");
+    told[0].send(Ok(cancelled)).await.expect("room");
     while !told[0].is_closed() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
