@@ -182,6 +182,18 @@ fn a_compaction_that_passes_the_read_ends_it() {
 }
 
 #[test]
+fn a_row_takes_more_of_a_step_than_a_key_without_one() {
+    let store = many(400);
+    let steps = |request: &RangeRequest| {
+        let mut read = detcd_core::mvcc::RangeRead::new(request, &ReadPoint::now(&store)).expect("readable");
+        (1..).find(|_| read.advance(&store, 100) != Ok(Progress::More)).expect("it ends")
+    };
+    // Four steps for the keys, and then four more, or one for every thirteen rows.
+    assert_eq!(steps(&RangeRequest { keys_only: true, ..range("key", "\0") }), 8);
+    assert_eq!(steps(&range("key", "\0")), 4 + 400_usize.div_ceil(13));
+}
+
+#[test]
 fn a_missing_row_is_a_fault() {
     let mut store = many(3);
     let at = *store.rows.keys().next().expect("a row");

@@ -270,7 +270,8 @@ impl RangeRead {
             self.kvs.reserve_exact(self.picked.len());
         }
         while !self.is_read() && *budget > 0 {
-            *budget = budget.saturating_sub(ROW_COST);
+            let cost = if self.options.values == Values::Remaining { ROW_COST } else { 1 };
+            *budget = budget.saturating_sub(cost);
             let Picked { key: KeyAt { key, facts }, value, lease } = &self.picked[self.kvs.len()];
             let kv = match self.options.values {
                 Values::Remaining => view.row(facts.modified)?,
