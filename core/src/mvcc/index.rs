@@ -1,17 +1,17 @@
 //! The key index: every key's history, in memory, without values.
 //!
 //! Written only by apply, in revision order; rebuilt at start by one scan of the rows. It answers what a key was at any
-//! point from the last compaction on. It is lean, because it holds every live key: a key that was written once costs its
-//! bytes and 32 more in the tree; only a second write gives it a history of its own. Keys are copied, since a slice of a
-//! request would keep the whole request alive.
+//! point from the last compaction on. It is lean, because it holds every live key: a key that was written once costs 20
+//! bytes and what of it its neighbours do not begin with ([`key_map`]); only a second write gives it a history of its own.
+//! Keys are copied, since a slice of a request would keep the whole request alive.
 //!
 //! Invariants: a key's changes are in strictly rising revision order; two tombstones never follow each other; so a delete
 //! and a new put of one key in one transaction (etcd issues 18089 and 22376) are just two changes with the same `main`.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::ControlFlow;
 
 use bytes::Bytes;
 
@@ -21,14 +21,16 @@ use crate::ids::Revision;
 
 mod compact;
 mod gather;
+mod key_map;
 
 pub use compact::Swept;
 pub use gather::{Gathering, Misplaced};
+use key_map::{Key, KeyMap};
 
 /// All keys and their histories.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct KeyIndex {
-    keys: BTreeMap<Box<[u8]>, Slot>,
+    keys: KeyMap<Slot>,
     live: usize,
     /// The known bug that it carries, in builds that prove the checkers can fail.
     #[cfg(mutants)]
@@ -117,7 +119,7 @@ impl KeyIndex {
 
     /// How many keys are known, alive or deleted.
     #[must_use]
-    pub fn known(&self) -> usize {
+    pub const fn known(&self) -> usize {
         self.keys.len()
     }
 
@@ -125,7 +127,7 @@ impl KeyIndex {
     pub fn put(&mut self, key: &[u8], at: Revision) {
         let change = Change::new(at, Kind::Put).expect("apply numbers its changes from zero");
         let Some(slot) = self.keys.get_mut(key) else {
-            self.keys.insert(key.into(), Slot::Once { sub: change.sub, main: change.main });
+            self.keys.insert(key, Slot::Once { sub: change.sub, main: change.main });
             self.live += 1;
             return;
         };
@@ -156,7 +158,7 @@ impl KeyIndex {
         };
         let change = Change::new(at, kind).ok_or(BadRow::BadRevision)?;
         let Some(slot) = self.keys.get_mut(key) else {
-            self.keys.insert(key.into(), Slot::first(change, row));
+            self.keys.insert(key, Slot::first(change, row));
             self.live += usize::from(kind == Kind::Put);
             return Ok(());
         };
@@ -178,7 +180,7 @@ impl KeyIndex {
         let mut keys = Vec::new();
         let room = scan.keys_max;
         let (visited, resume) = self.walk(scan, |key, facts| {
-            keys.push(KeyAt { key: Bytes::copy_from_slice(key), facts });
+            keys.push(KeyAt { key: key.to_bytes(), facts });
             keys.len() < room
         });
         KeyChunk { keys, visited, resume }
@@ -197,30 +199,33 @@ impl KeyIndex {
 
     /// Shows the live keys to `each` until it says no or the visits are used up. Answers how many entries were looked
     /// at, and the last of them unless the span is done.
-    fn walk(&self, scan: &Scan<'_>, mut each: impl FnMut(&[u8], Facts) -> bool) -> (usize, Option<Bytes>) {
+    fn walk(&self, scan: &Scan<'_>, mut each: impl FnMut(Key<'_>, Facts) -> bool) -> (usize, Option<Bytes>) {
         assert!(0 < scan.keys_max && 0 < scan.visits_max, "a step without budget would never end");
         if let Span { key, end: SpanEnd::One } = scan.span {
             if scan.after.is_none()
                 && let Some(facts) = self.get(key, scan.at)
             {
-                each(key, facts);
+                each(Key::from(&**key), facts);
             }
             return (1, None);
         }
         let Some(bounds) = scan.span.bounds(scan.after) else {
             return (0, None);
         };
-        let mut entries = self.keys.range::<[u8], _>(bounds);
-        let mut visited = 0;
-        while let Some((key, slot)) = entries.next() {
+        let (mut visited, mut last, mut resume) = (0, None, None);
+        self.keys.walk(bounds, |key, slot| {
+            if last.is_some() {
+                resume = last.take();
+                return ControlFlow::Break(());
+            }
             visited += 1;
             let wants_more = slot.facts(scan.at).is_none_or(|facts| each(key, facts));
             if !wants_more || visited == scan.visits_max {
-                let resume = entries.next().map(|_| Bytes::copy_from_slice(key));
-                return (visited, resume);
+                last = Some(key.to_bytes());
             }
-        }
-        (visited, None)
+            ControlFlow::Continue(())
+        });
+        (visited, resume)
     }
 }
 

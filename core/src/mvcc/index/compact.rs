@@ -6,9 +6,8 @@
 //! within revision C keeps all from that tombstone on, for the same reason and so that the live row is never taken for dead (etcd issue
 //! 22376). Invariant: a step changes no answer for any point at or after C, and what it drops is told as dead rows.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::ops::Bound;
+use core::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
 
@@ -34,23 +33,26 @@ impl KeyIndex {
         assert!(0 < visits_max, "a step without budget would never end");
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut swept = Swept::default();
-        let mut gone: Vec<Box<[u8]>> = Vec::new();
+        let (mut gone, mut last) = (Vec::new(), None);
         let cut = Cut {
             revision,
             #[cfg(mutants)]
             mutant: self.mutant,
         };
-        let mut entries = self.keys.range_mut::<[u8], _>((start, Bound::Unbounded));
-        while let Some((key, slot)) = entries.next() {
+        self.keys.walk_mut(start, |key, slot| {
+            if last.is_some() {
+                swept.resume = last.take();
+                return ControlFlow::Break(());
+            }
             swept.visited += 1;
             if slot.compact(cut, &mut swept.dead) == Left::Nothing {
-                gone.push(key.clone());
+                gone.push(key.to_vec());
             }
             if swept.visited == visits_max {
-                swept.resume = entries.next().map(|_| Bytes::copy_from_slice(key));
-                break;
+                last = Some(key.to_bytes());
             }
-        }
+            ControlFlow::Continue(())
+        });
         for key in gone {
             self.keys.remove(&key);
         }
@@ -62,16 +64,20 @@ impl KeyIndex {
 impl KeyIndex {
     /// Drops tombstones that no earlier change of their key stands before, as an index has it that was made without them (etcd issue 19179).
     pub fn forget_first_tombstones(&mut self) {
-        self.keys.retain(|_, slot| {
-            let Slot::Often(history) = slot else { return true };
+        let mut gone = Vec::new();
+        self.keys.walk_mut(Bound::Unbounded, |key, slot| {
+            let Slot::Often(history) = slot else { return ControlFlow::Continue(()) };
             if history.changes.first().is_some_and(|first| first.kind == Kind::Tombstone) {
-                if history.changes.len() == 1 {
-                    return false;
+                match history.changes.len() {
+                    1 => gone.push(key.to_vec()),
+                    _ => history.drop_first(1),
                 }
-                history.drop_first(1);
             }
-            true
+            ControlFlow::Continue(())
         });
+        for key in gone {
+            self.keys.remove(&key);
+        }
     }
 }
 

@@ -1,11 +1,9 @@
 //! The index at start, built from many rows at a time.
 //!
 //! Rows come in the order of their revisions, and their keys in any order: taken one by one, each would look for its place in a large tree. So they are
-//! gathered, up to a bound, put into the order of their keys, and become tree nodes that are filled one after the other. Invariant: what comes out is what
+//! gathered, up to a bound, put into the order of their keys, and become leaves that are filled one after the other. Invariant: what comes out is what
 //! [`KeyIndex::restore`] makes of the same rows, one at a time.
 
-use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::{BadRow, Change, KeyIndex, Kind, RowFacts, Slot};
@@ -15,7 +13,7 @@ use crate::ids::Revision;
 const ROWS_MAX: usize = 1 << 17;
 /// Bytes of their keys.
 const KEY_BYTES_MAX: usize = 32 << 20;
-/// To go through all of a tree that is more than so many times as large costs more than to look for each row's place.
+/// To go through all of a map that is more than so many times as large costs more than to look for each row's place.
 const TREE_TIMES_MAX: usize = 4;
 
 /// A key index in the making.
@@ -171,31 +169,27 @@ fn prefix(key: &[u8]) -> u64 {
     u64::from_be_bytes(bytes)
 }
 
-/// Goes through the tree and the rows side by side. What the tree does not know yet becomes a tree of its own, and both become one.
+/// Goes through the map and the rows side by side.
 fn join(index: &mut KeyIndex, rows: &[Gathered], keys: &[u8], order: &[Place]) -> Result<(), Misplaced> {
     let row = |place: &Place| &rows[place.row as usize];
     let is_same_key = |a: &Place, b: &Place| a.prefix == b.prefix && row(a).key(keys) == row(b).key(keys);
-    let mut fresh: Vec<(Box<[u8]>, Slot)> = Vec::new();
-    let mut known = index.keys.iter_mut().peekable();
-    for of_key in order.chunk_by(is_same_key) {
+    let live = &mut index.live;
+    let items = order.chunk_by(is_same_key).map(|of_key| (row(&of_key[0]).key(keys), of_key));
+    index.keys.work_in(items, |known, of_key| {
         let first = row(&of_key[0]);
-        let key = first.key(keys);
-        while known.next_if(|(other, _)| ***other < *key).is_some() {}
-        let (slot, later) = match known.next_if(|(other, _)| ***other == *key) {
-            Some((_, slot)) => (slot, of_key),
+        let (mut fresh, later) = match known {
+            Some(_) => (None, of_key),
             None => {
-                fresh.push((key.into(), Slot::first(first.change, first.facts(keys))));
-                index.live += usize::from(first.change.kind == Kind::Put);
-                (&mut fresh.last_mut().expect("it was pushed").1, &of_key[1..])
+                *live += usize::from(first.change.kind == Kind::Put);
+                (Some(Slot::first(first.change, first.facts(keys))), &of_key[1..])
             }
         };
+        let Some(slot) = known.or(fresh.as_mut()) else { unreachable!("it is one or the other") };
         for row in later.iter().map(row) {
             let was_live = slot.last().kind == Kind::Put;
             slot.restore(row.change).map_err(|why| row.misplaced(why))?;
-            index.live = index.live + usize::from(slot.last().kind == Kind::Put) - usize::from(was_live);
+            *live = *live + usize::from(slot.last().kind == Kind::Put) - usize::from(was_live);
         }
-    }
-    let mut fresh: BTreeMap<_, _> = fresh.into_iter().collect();
-    index.keys.append(&mut fresh);
-    Ok(())
+        Ok(fresh)
+    })
 }
