@@ -82,15 +82,19 @@ impl Role {
 }
 
 impl Raft {
-    /// Follows, at `term`, the leader if one is known.
+    /// Follows, at `term`, the leader if one is known. Patience that is running goes on until a leader is heard or a vote is given (paper, section 5.2): who asks for
+    /// votes that its old log cannot win, again and again, puts off nobody else.
     pub(super) fn become_follower(&mut self, term: Term, leader: Option<MemberId>, effects: &mut Effects) {
         assert!(self.hard_state.term <= term);
         if self.hard_state.term < term {
             self.hard_state.term = term;
             self.hard_state.vote = None;
         }
+        let waits = !matches!(self.role, Role::Leader(_));
         self.take_role(Role::Follower(Follower { leader, ..Follower::default() }), effects);
-        self.arm_election(effects);
+        if leader.is_some() || !waits {
+            self.arm_election(effects);
+        }
         if leader.is_some() {
             self.renew_lease(effects);
         }
