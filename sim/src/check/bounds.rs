@@ -5,7 +5,7 @@ use detcd_io::driver::bounds;
 use super::rows::{Change, Rows};
 use super::{Promise, Violation};
 use crate::gauges::Fullest;
-use crate::options::Options;
+use crate::options::{Options, PATIENCE_MILLIS};
 
 /// Checks the fullest that everything has been.
 ///
@@ -30,11 +30,13 @@ fn within(what: &str, found: u64, max: u64) -> Result<(), Violation> {
 }
 
 /// Its bounds, and beyond each what one turn of apply may add: everybody has one request under way, a holder besides the end of its lease. Who has fallen behind others
-/// applies as much as a turn takes.
+/// applies as much as a turn takes, and so does who serves clients that give a request up and send the next while a slow disk has them all.
 fn overlay_max(options: &Options, rows: &Rows) -> (u64, u64) {
-    let requests = match options.cluster.places() {
-        1 => options.load.clients + 2 * options.load.holders + 2,
-        _ => bounds::APPLY_COMMANDS_PER_TURN as u64,
+    let has_one_each = options.cluster.places() == 1 && PATIENCE_MILLIS <= options.load.patience_millis;
+    let requests = if has_one_each {
+        options.load.clients + 2 * options.load.holders + 2
+    } else {
+        bounds::APPLY_COMMANDS_PER_TURN as u64
     };
     let changes = rows.changes.values().map(Vec::len).max().unwrap_or(0) as u64;
     let bytes = rows.changes.values().map(|changes| changes.iter().map(bytes_of).sum()).max().unwrap_or(0);
