@@ -193,3 +193,54 @@ fn fail(keeper: &mut Keeper, term: Term, what: &What, is_lost: bool, now: u64) {
         What::Checkpoint(ids) => ids.iter().for_each(|id| keeper.on_checkpoint_failed(term, *id, is_lost, now)),
     }
 }
+
+#[cfg(all(test, not(madsim)))]
+mod tests {
+    use std::sync::Arc;
+
+    use detcd_core::apply::Write;
+    use detcd_core::command::Command;
+    use detcd_core::ids::{Index, MemberId};
+    use detcd_core::lease::LeaseRow;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::driver::ask::{Gauges, Tickets};
+    use crate::store::leases::LeaseRules;
+    use crate::store::memory::MemoryBackend;
+
+    const TERM: Term = Term(3);
+
+    /// A leader that was voted out revokes nothing in a later term, which may have renewed the lease (etcd issue 15247). The simulator cannot see
+    /// this: there nothing comes between what the keeper asks for and the driver that takes it.
+    #[tokio::test(start_paused = true)]
+    async fn revocations_and_checkpoints_hold_in_their_term_alone() {
+        let rules = LeaseRules::new(Duration::from_millis(100), 10);
+        let store = Store::load(MemoryBackend::default(), rules).await.unwrap();
+        let leases =
+            [(1, 2), (2, 3_600)].map(|(id, ttl)| Write::Lease(LeaseRow { id: LeaseId(id), ttl, remaining: 0 }));
+        store.absorb(leases.to_vec(), &[], Index(1), TERM);
+        let (asks, _asks) = mpsc::channel(1);
+        let (urgent, mut asked) = mpsc::channel(16);
+        let gauges = Arc::new(Gauges::default());
+        gauges.elect(TERM);
+        let tickets = Tickets::new(MemberId(1), 0);
+        let asker = Asker::new(asks, urgent, gauges, tickets);
+        tokio::spawn(LeaseKeeper::new(store, asker, Duration::from_secs(7)).run());
+        let (mut revoked, mut remembered) = (0, 0);
+        while revoked == 0 || remembered == 0 {
+            match asked.recv().await.unwrap() {
+                Ask::Read { answer } => answer.send(Ok(())).unwrap(),
+                Ask::Propose { payload, only_in, .. } => {
+                    assert_eq!(only_in, Some(TERM));
+                    match entry::decode(payload).unwrap().command {
+                        Command::LeaseRevoke(request) => revoked = request.id.0,
+                        _ => remembered += 1,
+                    }
+                }
+                other => panic!("a keeper does not ask for {other:?}"),
+            }
+        }
+        assert_eq!(revoked, 1, "the one that was over");
+    }
+}

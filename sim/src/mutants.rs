@@ -160,7 +160,7 @@ mod with {
     ];
 
     /// Bugs that take several members to show, and some of the above that look different there.
-    const BETWEEN_MEMBERS: [(Mutant, &str); 30] = [
+    const BETWEEN_MEMBERS: [(Mutant, &str); 29] = [
         (Mutant::Raft(raft::Mutant::VoteBeforeDurable), "a vote leaves before it is on disk"),
         (Mutant::Raft(raft::Mutant::VoteTwice), "a second candidate gets a vote in the same term"),
         (Mutant::Raft(raft::Mutant::VoteWithoutLogCheck), "a vote is given without a look at the candidate's log"),
@@ -185,10 +185,6 @@ mod with {
         (Mutant::Io(io::Mutant::HardStateNotWritten), "terms and votes are not written"),
         (Mutant::Lease(lease::Mutant::RenewedUnproved), "a deposed leader renews leases (etcd 15247)"),
         (Mutant::Lease(lease::Mutant::RemainderForgotten), "a new leader starts every lease afresh (etcd 9395, 17132)"),
-        (
-            Mutant::Lease(lease::Mutant::RevokedInAnyTerm),
-            "a leader's revocations hold after it was voted out (etcd 15247)",
-        ),
         (
             Mutant::Io(io::Mutant::RangesOnlyForCallers),
             "ranges of a transaction are checked only where its caller waits (etcd 18667)",

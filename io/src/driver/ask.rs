@@ -213,6 +213,11 @@ impl Gauges {
         self.last.store(raft.last().index.0, Ordering::Relaxed);
         self.committed.store(raft.commit().0, Ordering::Relaxed);
     }
+    /// As if it had been elected.
+    #[cfg(test)]
+    pub(crate) fn elect(&self, term: Term) {
+        self.leading.term.store(term.0, Ordering::Release);
+    }
     pub(super) fn tell_applied(&self, index: Index, term: Term) {
         self.applied.store(index.0, Ordering::Relaxed);
         self.applied_term.store(term.0, Ordering::Relaxed);
@@ -232,7 +237,7 @@ pub struct Asker {
 }
 
 impl Asker {
-    pub(super) fn new(
+    pub(crate) fn new(
         asks: mpsc::Sender<Ask>,
         urgent: mpsc::Sender<Ask>,
         gauges: Arc<Gauges>,
