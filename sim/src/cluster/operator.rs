@@ -193,7 +193,9 @@ impl Operator {
             (Promote, _) if !learners.is_empty() => (learners[0].id, String::new()),
             (Remove, _) if may_remove => (any.id, String::new()),
             (RemoveLeader, _) if may_remove => (member.asker().gauges().leader().unwrap_or(any.id), String::new()),
-            (Lose, _) if voters.len() > 2 => return self.lose(any.id, &table, member.identity().cluster),
+            (Lose, _) if voters.len() > 2 && self.bears_loss_of(any.id, &voters) => {
+                return self.lose(any.id, &table, member.identity().cluster);
+            }
             // Where a mistake would show most: a learner must stay one.
             (Update, _) => {
                 let updated = learners.first().unwrap_or(&any);
@@ -245,6 +247,20 @@ impl Operator {
         let Some((member, _)) = self.net.housed(asked) else { return };
         let asking = self.ask(member, asked, Deed::Remove, id, String::new());
         self.wait((Deed::Remove, id), asking).await;
+    }
+
+    /// Whether all other voters run and know of each other. A change holds from when it is applied, as in etcd: until all have applied the removal of one, it counts
+    /// in the majority of those who have not, and the loss of another would be the second.
+    fn bears_loss_of(&self, id: MemberId, voters: &[&detcd_core::membership::Member]) -> bool {
+        let others = voters.iter().map(|voter| voter.id).filter(|other| *other != id);
+        let knows_all = |other: MemberId| {
+            let place = self.berths.iter().position(|berth| *berth == Berth::Holds(other))?;
+            let (member, _) = self.net.housed(place)?;
+            let table = member.store().membership();
+            let known = table.iter().filter(|member| !member.is_learner).map(|member| member.id);
+            Some(known.eq(voters.iter().map(|voter| voter.id)))
+        };
+        others.into_iter().all(|other| knows_all(other) == Some(true))
     }
 
     /// Loses a member's machine, if nothing else is under way.
