@@ -14,7 +14,7 @@ const ROWS_MAX: usize = 1 << 17;
 /// Bytes of their keys.
 const KEY_BYTES_MAX: usize = 32 << 20;
 /// To go through all of a map that is more than so many times as large costs more than to look for each row's place.
-const TREE_TIMES_MAX: usize = 4;
+const TREE_TIMES_MAX: usize = 64;
 
 /// A key index in the making.
 #[derive(Debug)]

@@ -140,7 +140,7 @@ impl<V> KeyMap<V> {
         mut change: impl FnMut(Option<&mut V>, T) -> Result<Option<V>, E>,
     ) -> Result<(), E> {
         let mut items = items.peekable();
-        let mut made = Made { leaves: Vec::with_capacity(self.leaves.len()), open: Leaf::EMPTY };
+        let mut made = Made { leaves: Vec::with_capacity(self.leaves.len()), open: Leaf::EMPTY, most: LEN_MAX };
         let mut leaves = core::mem::take(&mut self.leaves).into_iter().peekable();
         let mut fresh = Vec::new();
         let mut leaf = leaves.next().map_or(Leaf::EMPTY, |(_, leaf)| leaf);
@@ -168,18 +168,24 @@ struct Made<V> {
     leaves: Vec<(Box<[u8]>, Leaf<V>)>,
     /// The one being filled, after those.
     open: Leaf<V>,
+    /// With how many entries it is full: what one leaf becomes is cut into equal parts.
+    most: usize,
 }
 
 impl<V> Made<V> {
     /// Takes over a leaf, with fresh entries before places of it.
-    fn take(&mut self, leaf: Leaf<V>, fresh: &mut Vec<(&[u8], usize, V)>) {
-        if fresh.is_empty() {
-            self.close();
-            if 0 < leaf.len() {
-                self.file(leaf);
+    fn take(&mut self, mut leaf: Leaf<V>, fresh: &mut Vec<(&[u8], usize, V)>) {
+        self.close();
+        let bytes: usize = fresh.iter().map(|(key, _, _)| key.len()).sum();
+        if 0 < leaf.len() && leaf.len() + fresh.len() <= LEN_MAX && leaf.bytes() + bytes <= BYTES_MAX {
+            // From behind, so that places stay what they are.
+            for (key, at, value) in fresh.drain(..).rev() {
+                leaf.insert(at, key, value);
             }
-            return;
+            return self.file(leaf);
         }
+        let len = leaf.len() + fresh.len();
+        self.most = len.div_ceil(len.div_ceil(LEN_MAX).max(1));
         let mut fresh = fresh.drain(..).peekable();
         let mut at = 0;
         leaf.give_away(|key, value| {
@@ -195,7 +201,7 @@ impl<V> Made<V> {
     }
 
     fn push(&mut self, key: &[u8], value: V) {
-        if self.open.len() == LEN_MAX || BYTES_MAX < self.open.bytes() + key.len() {
+        if self.open.len() == self.most || BYTES_MAX < self.open.bytes() + key.len() {
             self.close();
         }
         self.open.insert(self.open.len(), key, value);
