@@ -2,7 +2,7 @@
 //!
 //! Written only by apply, in revision order; rebuilt at start by one scan of the rows. It answers what a key was at any
 //! point from the last compaction on. It is lean, because it holds every live key: a key that was written once costs 20
-//! bytes and what of it its neighbours do not begin with ([`key_map`]); only a second write gives it a history of its own.
+//! bytes and what of it its neighbours do not begin with (`key_map.rs`); only a second write gives it a history of its own.
 //! Keys are copied, since a slice of a request would keep the whole request alive.
 //!
 //! Invariants: a key's changes are in strictly rising revision order; two tombstones never follow each other; so a delete
