@@ -90,9 +90,9 @@ impl Raft {
             self.hard_state.term = term;
             self.hard_state.vote = None;
         }
-        let waits = !matches!(self.role, Role::Leader(_));
+        let begins = leader.is_some() || matches!(self.role, Role::Leader(_));
         self.take_role(Role::Follower(Follower { leader, ..Follower::default() }), effects);
-        if leader.is_some() || !waits {
+        if begins {
             self.arm_election(effects);
         }
         if leader.is_some() {

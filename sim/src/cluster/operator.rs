@@ -252,7 +252,7 @@ impl Operator {
     /// Whether all other voters run and know of each other. A change holds from when it is applied, as in etcd: until all have applied the removal of one, it counts
     /// in the majority of those who have not, and the loss of another would be the second.
     fn bears_loss_of(&self, id: MemberId, voters: &[&detcd_core::membership::Member]) -> bool {
-        let others = voters.iter().map(|voter| voter.id).filter(|other| *other != id);
+        let mut others = voters.iter().map(|voter| voter.id).filter(|other| *other != id);
         let knows_all = |other: MemberId| {
             let place = self.berths.iter().position(|berth| *berth == Berth::Holds(other))?;
             let (member, _) = self.net.housed(place)?;
@@ -260,7 +260,7 @@ impl Operator {
             let known = table.iter().filter(|member| !member.is_learner).map(|member| member.id);
             Some(known.eq(voters.iter().map(|voter| voter.id)))
         };
-        others.into_iter().all(|other| knows_all(other) == Some(true))
+        others.all(|other| knows_all(other) == Some(true))
     }
 
     /// Loses a member's machine, if nothing else is under way.

@@ -6,6 +6,7 @@
 
 use alloc::vec::Vec;
 
+use super::key_map::common;
 use super::{BadRow, Change, KeyIndex, Kind, RowFacts, Slot};
 use crate::ids::Revision;
 
@@ -14,7 +15,7 @@ const ROWS_MAX: usize = 1 << 17;
 /// Bytes of their keys.
 const KEY_BYTES_MAX: usize = 32 << 20;
 /// To go through all of a map that is more than so many times as large costs more than to look for each row's place.
-const TREE_TIMES_MAX: usize = 64;
+const MAP_TIMES_MAX: usize = 64;
 
 /// A key index in the making.
 #[derive(Debug)]
@@ -92,7 +93,7 @@ impl Gathering {
     fn work_in(&mut self) -> Result<(), Misplaced> {
         let Self { index, rows, keys, .. } = self;
         let order = in_key_order(rows, keys);
-        if rows.len() * TREE_TIMES_MAX < index.keys.len() {
+        if rows.len() * MAP_TIMES_MAX < index.keys.len() {
             for place in order {
                 let row = &rows[place.row as usize];
                 index.restore(row.change.at(), row.facts(keys)).map_err(|why| row.misplaced(why))?;
@@ -155,7 +156,7 @@ fn shared_bytes(rows: &[Gathered], keys: &[u8]) -> usize {
     let mut shared = first.len();
     for key in rows.iter().map(|row| row.key(keys)) {
         if !key.starts_with(&first[..shared]) {
-            shared = first.iter().zip(key).take_while(|(a, b)| a == b).count();
+            shared = common(first, key);
         }
     }
     shared

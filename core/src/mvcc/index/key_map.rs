@@ -12,8 +12,8 @@ use core::fmt;
 use core::hash::{Hash, Hasher};
 use core::ops::{Bound, ControlFlow};
 
-pub(super) use leaf::Key;
-use leaf::{BYTES_MAX, LEN_MAX, Leaf, common};
+use leaf::{BYTES_MAX, LEN_MAX, Leaf};
+pub(super) use leaf::{Key, common};
 
 mod leaf;
 #[cfg(test)]
@@ -130,7 +130,7 @@ impl<V> KeyMap<V> {
     }
 
     /// Works in items whose keys are in order, each once: `change` is shown what is there and may change it, or makes what is not. Leaves that get none stay as they
-    /// are, others are filled anew.
+    /// are, what fits goes into its leaf in place, and what does not makes its leaf into several.
     ///
     /// # Errors
     /// What `change` answered. The map is of no use any more.

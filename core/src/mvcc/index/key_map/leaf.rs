@@ -62,6 +62,11 @@ impl<V> Leaf<V> {
         self.bytes.len()
     }
 
+    #[cfg(test)]
+    pub(super) const fn room(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     pub(super) fn value(&self, at: usize) -> &V {
         &self.values[at]
     }
@@ -166,7 +171,8 @@ impl<V> Leaf<V> {
             *end -= less;
         }
         let value = self.values.remove(at);
-        if self.len() * 2 < self.values.capacity() {
+        // One large key may have needed nearly all of the room.
+        if self.len() * 2 < self.values.capacity() || self.bytes.len() * 2 < self.bytes.capacity() {
             self.fit();
         }
         value
@@ -248,7 +254,7 @@ impl<V> Leaf<V> {
 }
 
 /// How many bytes two keys begin with alike.
-pub(super) fn common(a: &[u8], b: &[u8]) -> usize {
+pub(in super::super) fn common(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 

@@ -108,6 +108,8 @@ fn check_leaves(map: &KeyMap<u64>) {
         let (first, last) = (leaf.key(0).to_vec(), leaf.key(leaf.len() - 1).to_vec());
         assert!(**bound <= *first && before.is_none_or(|before| *before < **bound), "bounds part the leaves");
         assert!(leaf.len() <= LEN_MAX, "a leaf is small");
+        // Before it is cut, one insertion may have undone what its keys shared.
+        assert!(leaf.len() == 1 || leaf.bytes() <= LEN_MAX * BYTES_MAX, "{} bytes in a leaf", leaf.bytes());
         before = Some(last);
     }
 }
@@ -195,4 +197,18 @@ fn few_of_many_are_joined() {
     }
     assert_eq!(map.len(), 100);
     assert!(map.leaves.len() <= 10, "{} leaves for 100 keys", map.leaves.len());
+}
+
+#[test]
+fn a_large_key_leaves_no_room_behind() {
+    let mut map = KeyMap::default();
+    for number in 0..24 {
+        map.insert(format!("a{number:03}").as_bytes(), number);
+        map.insert(format!("z{number:03}").as_bytes(), number);
+    }
+    let large = vec![b'k'; 1 << 20];
+    map.insert(&large, 0);
+    map.remove(&large);
+    let room: usize = map.leaves.values().map(Leaf::room).sum();
+    assert!(room < 4_096, "{room} bytes of room for a few small keys");
 }
