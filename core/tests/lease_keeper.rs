@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use detcd_core::ids::{LeaseId, Term};
-use detcd_core::lease::{Duties, Keeper, LeaseRow, Pace, Renewal};
+use detcd_core::lease::{Duties, Failure, Keeper, LeaseRow, Pace, Renewal};
 use proptest::prelude::*;
 
 const TICK: u64 = 100;
@@ -111,16 +111,31 @@ fn a_lease_that_is_being_revoked_is_not_renewed() {
     assert_eq!(first_revocation(&mut keeper, 0, 9_000), Some((3_000, vec![LeaseId(1)])));
     assert_eq!(keeper.renew(LeaseId(1), 3_010), Renewal::Ending);
     assert_eq!(keeper.remaining(LeaseId(1), 3_010), Some(0));
-    keeper.on_revoke_failed(Term(1), LeaseId(1), true, 3_020);
+    keeper.on_revoke_failed(Term(1), LeaseId(1), Failure::Rejected, 3_020);
     assert_eq!(first_revocation(&mut keeper, 3_100, 9_000), Some((3_600, vec![LeaseId(1)])), "it is tried again");
-    keeper.on_revoke_failed(Term(1), LeaseId(1), false, 3_620);
+    keeper.on_revoke_failed(Term(1), LeaseId(1), Failure::Unanswered, 3_620);
     assert_eq!(keeper.renew(LeaseId(1), 3_630), Renewal::Ending, "the one before may be in the log");
     assert_eq!(first_revocation(&mut keeper, 3_700, 9_000), Some((4_200, vec![LeaseId(1)])));
-    keeper.on_revoke_failed(Term(1), LeaseId(1), true, 4_210);
+    keeper.on_revoke_failed(Term(1), LeaseId(1), Failure::Refused, 4_210);
     assert_eq!(keeper.renew(LeaseId(1), 4_220), Renewal::Ending, "it still may");
     keeper.on_removed(LeaseId(1));
     assert_eq!(keeper.renew(LeaseId(1), 4_230), Renewal::Missing);
     assert_eq!(first_revocation(&mut keeper, 4_300, 9_000), None);
+}
+
+/// A leader that hands over refuses its own revocations too, for up to an election timeout.
+#[test]
+fn a_refused_revocation_is_due_again_on_the_next_tick() {
+    let mut keeper = leading(pace(300_000), 0, &[row(1, 2, 0)]);
+    assert_eq!(first_revocation(&mut keeper, 0, 2_900), None);
+    for now in (3_000..4_000).step_by(100) {
+        assert_eq!(first_revocation(&mut keeper, now, now), Some((now, vec![LeaseId(1)])));
+        keeper.on_revoke_failed(Term(1), LeaseId(1), Failure::Refused, now + 1);
+        assert_eq!(tick(&mut keeper, now + 1).revoke, [LeaseId(1)]);
+        keeper.on_revoke_failed(Term(1), LeaseId(1), Failure::Refused, now + 1);
+    }
+    assert_eq!(keeper.renew(LeaseId(1), 4_000), Renewal::Renewed { ttl: 2 }, "nothing of it is in the log");
+    assert_eq!(first_revocation(&mut keeper, 4_000, 9_000), Some((6_000, vec![LeaseId(1)])));
 }
 
 #[test]
@@ -238,21 +253,21 @@ impl World {
         for id in duties.revoke {
             assert!(self.promises[&id] <= self.now, "{id:?} is revoked early");
             match fate {
-                Fate::Refused => self.keeper.on_revoke_failed(self.term, id, true, self.now),
+                Fate::Refused => self.keeper.on_revoke_failed(self.term, id, Failure::Refused, self.now),
                 Fate::Applied | Fate::UnderWay => self.revocations.push(id),
                 Fate::GivenUp => {
                     self.revocations.push(id);
-                    self.keeper.on_revoke_failed(self.term, id, false, self.now);
+                    self.keeper.on_revoke_failed(self.term, id, Failure::Unanswered, self.now);
                 }
             }
         }
         for each in duties.checkpoint {
             match fate {
-                Fate::Refused => self.keeper.on_checkpoint_failed(self.term, each.id, true, self.now),
+                Fate::Refused => self.keeper.on_checkpoint_failed(self.term, each.id, Failure::Refused, self.now),
                 Fate::Applied | Fate::UnderWay | Fate::GivenUp => {
                     self.checkpoints.push(LeaseRow { remaining: each.remaining_ttl, ..self.table[&each.id] });
                     if matches!(fate, Fate::GivenUp) {
-                        self.keeper.on_checkpoint_failed(self.term, each.id, false, self.now);
+                        self.keeper.on_checkpoint_failed(self.term, each.id, Failure::Unanswered, self.now);
                     }
                 }
             }

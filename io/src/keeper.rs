@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use detcd_core::ids::{LeaseId, Term, Ticket};
-use detcd_core::lease::{Duties, Keeper};
+use detcd_core::lease::{Duties, Failure, Keeper};
 use detcd_core::raft::EntryKind;
 use detcd_core::reply::Rejected;
 use detcd_proto::etcdserverpb as pb;
@@ -102,21 +102,21 @@ impl<B: Backend> LeaseKeeper<B> {
                     // Gone by another's hand.
                     Ok(_) | Err(Rejected::LeaseNotFound) => {}
                     // An alarm forbids it for now.
-                    Err(_) => store.with_keeper(|keeper, now| fail(keeper, asked.term, &asked.what, true, now)),
+                    Err(_) => asked.fail(store, Failure::Rejected),
                 }
                 false
             }
             Ok(Err(why)) => {
                 tracing::debug!(?why, "a lease's proposal was refused");
-                store.with_keeper(|keeper, now| fail(keeper, asked.term, &asked.what, true, now));
+                asked.fail(store, Failure::Refused);
                 false
             }
             Err(oneshot::error::TryRecvError::Closed) => {
-                store.with_keeper(|keeper, now| fail(keeper, asked.term, &asked.what, false, now));
+                asked.fail(store, Failure::Unanswered);
                 false
             }
             Err(oneshot::error::TryRecvError::Empty) if asked.until <= now => {
-                store.with_keeper(|keeper, now| fail(keeper, asked.term, &asked.what, false, now));
+                asked.fail(store, Failure::Unanswered);
                 false
             }
             Err(oneshot::error::TryRecvError::Empty) => true,
@@ -181,16 +181,24 @@ impl<B: Backend> LeaseKeeper<B> {
             .filter(|_| self.store.lease_rules().pace.mutant != Some(detcd_core::lease::Mutant::RevokedInAnyTerm));
         let ask = Ask::Propose { ticket, kind, payload, only_in, answer };
         if bounds::KEEPER_ASKS_MAX <= self.asked.len() || !self.asker.try_urgently(ask) {
-            return fail(keeper, term, &what, true, now);
+            return what.fail(keeper, term, Failure::Refused, now);
         }
         self.asked.push(Asked { term, what, until: Instant::now() + self.patience, answer: answered });
     }
 }
 
-fn fail(keeper: &mut Keeper, term: Term, what: &What, is_lost: bool, now: u64) {
-    match what {
-        What::Revoke(id) => keeper.on_revoke_failed(term, *id, is_lost, now),
-        What::Checkpoint(ids) => ids.iter().for_each(|id| keeper.on_checkpoint_failed(term, *id, is_lost, now)),
+impl Asked {
+    fn fail<B: Backend>(&self, store: &Store<B>, why: Failure) {
+        store.with_keeper(|keeper, now| self.what.fail(keeper, self.term, why, now));
+    }
+}
+
+impl What {
+    fn fail(&self, keeper: &mut Keeper, term: Term, why: Failure, now: u64) {
+        match self {
+            Self::Revoke(id) => keeper.on_revoke_failed(term, *id, why, now),
+            Self::Checkpoint(ids) => ids.iter().for_each(|id| keeper.on_checkpoint_failed(term, *id, why, now)),
+        }
     }
 }
 

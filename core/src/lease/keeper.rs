@@ -32,7 +32,7 @@ pub struct Pace {
     pub hold: u64,
     /// How often the time left of a long lease is remembered.
     pub checkpoint_interval: u64,
-    /// How long a revocation or checkpoint that failed waits.
+    /// How long a revocation that may be in the log, or a checkpoint, waits to be asked for again.
     pub retry: u64,
     /// Revocations of one tick.
     pub revokes_max: usize,
@@ -82,6 +82,17 @@ pub struct Duties {
     pub revoke: Vec<LeaseId>,
     /// Remember these in this term.
     pub checkpoint: Vec<LeaseCheckpoint>,
+}
+
+/// How a revocation or checkpoint failed.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Failure {
+    /// It never reached the log, and never will: to ask again costs nothing.
+    Refused,
+    /// It came through the log and had no effect, as long as an alarm stands.
+    Rejected,
+    /// Nobody said: it may come yet.
+    Unanswered,
 }
 
 /// What comes of a renewal.
@@ -286,22 +297,23 @@ impl Keeper {
         Renewal::Renewed { ttl }
     }
 
-    /// A revocation got no answer in `term`; `is_lost` if it never reached the log.
-    pub fn on_revoke_failed(&mut self, term: Term, id: LeaseId, is_lost: bool, now: u64) {
-        let retry = now.saturating_add(self.pace.retry);
+    /// A revocation failed in `term`. One that was refused is due again on the next tick, or the time of a refusal – a handover to a member
+    /// that is not there – would be added to the lease's.
+    pub fn on_revoke_failed(&mut self, term: Term, id: LeaseId, why: Failure, now: u64) {
+        let again = if why == Failure::Refused { now } else { now.saturating_add(self.pace.retry) };
         let Role::Leading(leading) = &mut self.role else { return };
         if leading.term == term
             && let Some(kept) = leading.leases.get_mut(&id)
             && kept.end.is_none()
         {
-            kept.end = Some(retry);
-            kept.doomed |= !is_lost;
-            leading.ends.insert((retry, id));
+            kept.end = Some(again);
+            kept.doomed |= why == Failure::Unanswered;
+            leading.ends.insert((again, id));
         }
     }
 
-    /// A checkpoint got no answer in `term`; `is_lost` if it never reached the log.
-    pub fn on_checkpoint_failed(&mut self, term: Term, id: LeaseId, is_lost: bool, now: u64) {
+    /// A checkpoint failed in `term`.
+    pub fn on_checkpoint_failed(&mut self, term: Term, id: LeaseId, why: Failure, now: u64) {
         let retry = now.saturating_add(self.pace.retry);
         let Role::Leading(leading) = &mut self.role else { return };
         if leading.term == term
@@ -309,9 +321,9 @@ impl Keeper {
             && 0 < kept.under_way
         {
             kept.under_way -= 1;
-            kept.stored |= !is_lost;
+            kept.stored |= why == Failure::Unanswered;
             // One that may come yet is waited for: with two of them, nobody could say which one a clearing came behind.
-            leading.set_checkpoint(id, is_lost.then_some(retry));
+            leading.set_checkpoint(id, (why != Failure::Unanswered).then_some(retry));
         }
     }
 

@@ -9,7 +9,7 @@ pub mod table;
 
 #[cfg(mutants)]
 pub use keeper::Mutant;
-pub use keeper::{Duties, Keeper, Pace, Renewal};
+pub use keeper::{Duties, Failure, Keeper, Pace, Renewal};
 pub use table::{LeaseRow, LeaseTable};
 
 /// The longest time to live that can be granted, in seconds (etcd's limit).

@@ -40,7 +40,7 @@ const REVOKES_PER_SECOND: u64 = 1000;
 const CHECKPOINTS_MAX: usize = 1000;
 /// How long a request may take, two election timeouts apart, in milliseconds.
 const REQUEST_MILLIS: u64 = 5_000;
-/// How long a revocation or checkpoint that failed waits (etcd's interval), in milliseconds.
+/// How long a revocation that may be in the log, or a checkpoint, waits to be asked for again (etcd's interval), in milliseconds.
 const RETRY: u64 = 3_000;
 
 impl LeaseRules {
