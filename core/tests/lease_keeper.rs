@@ -139,6 +139,20 @@ fn a_refused_revocation_is_due_again_on_the_next_tick() {
 }
 
 #[test]
+fn a_keeper_is_at_rest_while_it_has_nothing_to_keep() {
+    let mut keeper = Keeper::new(pace(300_000));
+    assert!(keeper.is_at_rest());
+    keeper.tick(0, Some(Term(1)));
+    assert!(!keeper.is_at_rest(), "it waits for its proof");
+    let mut keeper = leading(pace(300_000), 0, &[]);
+    assert!(keeper.is_at_rest());
+    keeper.on_lease(row(1, 2, 0), 0);
+    assert!(!keeper.is_at_rest());
+    keeper.on_removed(LeaseId(1));
+    assert!(keeper.is_at_rest());
+}
+
+#[test]
 fn many_ends_are_spread_over_ticks() {
     let rows: Vec<LeaseRow> = (1..=8).map(|id| row(id, 2, 0)).collect();
     let mut keeper = leading(pace(300_000), 0, &rows);

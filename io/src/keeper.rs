@@ -68,6 +68,20 @@ impl<B: Backend> LeaseKeeper<B> {
             self.take_proof();
             self.take_answers();
             self.tick();
+            self.rest().await;
+        }
+    }
+
+    /// Waits for something to keep: a member that nobody asks for anything is not to be woken ten times a second.
+    async fn rest(&self) {
+        let is_idle = self.proof.is_none() && self.asked.is_empty();
+        if is_idle && self.store.with_keeper(|keeper, _| keeper.is_at_rest()) {
+            tokio::select! {
+                biased;
+                () = self.asker.closed() => {}
+                () = self.asker.gauges().leading_changed() => {}
+                () = self.store.lease_granted() => {}
+            }
         }
     }
 
@@ -250,5 +264,45 @@ mod tests {
             }
         }
         assert_eq!(revoked, 1, "the one that was over");
+    }
+
+    async fn next(asked: &mut mpsc::Receiver<Ask>) -> Ask {
+        let asked = tokio::time::timeout(Duration::from_secs(60), asked.recv()).await;
+        asked.expect("it asks for nothing").expect("it is there")
+    }
+
+    /// A member that follows, or has no leases, is woken by nothing but what it waits for.
+    #[tokio::test(start_paused = true)]
+    async fn a_keeper_at_rest_takes_up_what_comes() {
+        let rules = LeaseRules::new(Duration::from_millis(100), 10);
+        let store = Store::load(MemoryBackend::default(), rules).await.unwrap();
+        let (asks, _asks) = mpsc::channel(1);
+        let (urgent, mut asked) = mpsc::channel(16);
+        let gauges = Arc::new(Gauges::default());
+        let asker = Asker::new(asks, urgent, Arc::clone(&gauges), Tickets::new(MemberId(1), 0));
+        tokio::spawn(LeaseKeeper::new(store.clone(), asker, Duration::from_secs(7)).run());
+        let hour = Duration::from_secs(3_600);
+        assert!(tokio::time::timeout(hour, asked.recv()).await.is_err(), "it follows");
+
+        let begin = Instant::now();
+        gauges.elect(TERM);
+        let Ask::Read { answer } = next(&mut asked).await else { panic!("it proves that it leads") };
+        answer.send(Ok(())).unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(1), "elected {:?} ago", begin.elapsed());
+        assert!(tokio::time::timeout(hour, asked.recv()).await.is_err(), "it has nothing to keep");
+
+        let begin = Instant::now();
+        let granted = Write::Lease(LeaseRow { id: LeaseId(1), ttl: 2, remaining: 0 });
+        store.absorb(vec![granted], &[], Index(1), TERM);
+        let only_in = loop {
+            match next(&mut asked).await {
+                Ask::Read { answer } => answer.send(Ok(())).unwrap(),
+                Ask::Propose { only_in, .. } => break only_in,
+                other => panic!("a keeper does not ask for {other:?}"),
+            }
+        };
+        let after = begin.elapsed();
+        assert_eq!(only_in, Some(TERM));
+        assert!(Duration::from_secs(2) <= after && after < Duration::from_secs(3), "revoked after {after:?}");
     }
 }

@@ -186,6 +186,16 @@ impl Keeper {
         }
     }
 
+    /// Whether ticks are of no use until another one leads or a lease is granted.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        match &self.role {
+            Role::Following => true,
+            Role::Gaining(_) => false,
+            Role::Leading(leading) => leading.leases.is_empty(),
+        }
+    }
+
     /// Time went on. `chosen` is the term in which this member leads, as far as it knows.
     pub fn tick(&mut self, now: u64, chosen: Option<Term>) -> Duties {
         let Some(term) = chosen else {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use detcd_core::ids::{Index, MemberId, Term, Ticket};
 use detcd_core::raft::{EntryKind, Raft, Refusal};
 use detcd_core::reply::{Rejected, Reply};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::Instant;
 use crate::store::compaction::Pin;
@@ -134,6 +134,7 @@ struct Leading {
     term: AtomicU64,
     /// When it was elected last.
     since: Mutex<Option<Instant>>,
+    changed: Notify,
 }
 
 /// etcd's names for the roles, follower first.
@@ -160,6 +161,10 @@ impl Gauges {
     /// The term in which this member leads.
     pub fn leading(&self) -> Option<Term> {
         Some(Term(self.leading.term.load(Ordering::Acquire))).filter(|term| term.0 != 0)
+    }
+    /// Waits until [`Self::leading`] changes, or did since somebody waited last. One may wait.
+    pub(crate) async fn leading_changed(&self) {
+        self.leading.changed.notified().await;
     }
     /// When this member was elected last.
     pub fn elected_at(&self) -> Option<Instant> {
@@ -203,8 +208,11 @@ impl Gauges {
         self.term.store(term, Ordering::Relaxed);
         self.leader.store(number(raft.leader()), Ordering::Relaxed);
         let leading = if raft.is_leader() { term } else { 0 };
-        if self.leading.term.swap(leading, Ordering::AcqRel) != leading && leading != 0 {
-            *self.leading.since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        if self.leading.term.swap(leading, Ordering::AcqRel) != leading {
+            if leading != 0 {
+                *self.leading.since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            }
+            self.leading.changed.notify_one();
         }
         self.vote.store(number(raft.hard_state().vote), Ordering::Relaxed);
         let state = STATES.iter().zip(0..).find(|((name, _), _)| *name == raft.role().name());
@@ -217,6 +225,7 @@ impl Gauges {
     #[cfg(test)]
     pub(crate) fn elect(&self, term: Term) {
         self.leading.term.store(term.0, Ordering::Release);
+        self.leading.changed.notify_one();
     }
     pub(super) fn tell_applied(&self, index: Index, term: Term) {
         self.applied.store(index.0, Ordering::Relaxed);
@@ -363,6 +372,11 @@ impl Asker {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.asks.is_closed()
+    }
+
+    /// Waits until the driver is gone.
+    pub(crate) async fn closed(&self) {
+        self.asks.closed().await;
     }
 
     fn ask(&self, ask: Ask) -> Result<(), Unanswered> {

@@ -14,6 +14,7 @@ use detcd_core::ids::{LeaseId, Term};
 use detcd_core::lease::{Keeper, LeaseRow, LeaseTable, Pace, Renewal};
 use detcd_proto::leasepb;
 use prost::Message as _;
+use tokio::sync::Notify;
 
 use super::Store;
 use super::backend::Backend;
@@ -105,6 +106,8 @@ pub(super) struct Keeping {
     pub(super) rules: LeaseRules,
     keeper: Mutex<Keeper>,
     counts: LeaseCounts,
+    /// Told of every grant.
+    granted: Notify,
     /// The keeper's clock counts from here.
     epoch: Instant,
 }
@@ -112,7 +115,7 @@ pub(super) struct Keeping {
 impl Keeping {
     pub(super) fn new(rules: LeaseRules) -> Self {
         let keeper = Mutex::new(Keeper::new(rules.pace));
-        Self { rules, keeper, counts: LeaseCounts::default(), epoch: Instant::now() }
+        Self { rules, keeper, counts: LeaseCounts::default(), granted: Notify::new(), epoch: Instant::now() }
     }
 
     fn now(&self) -> u64 {
@@ -132,6 +135,7 @@ impl Keeping {
                 }
                 let mut keeper = self.keeper();
                 keeper.on_lease(*row, self.now());
+                self.granted.notify_one();
             }
             Write::LeaseRemoved(id) => {
                 self.counts.revoked.fetch_add(1, Ordering::Relaxed);
@@ -223,6 +227,11 @@ impl<B: Backend> Store<B> {
         if keeper.on_proof(term, asked) {
             keeper.promote(term, asked, keeping.now(), state.leases.rows());
         }
+    }
+
+    /// Waits until a lease is granted, or was since somebody waited last. One may wait.
+    pub(crate) async fn lease_granted(&self) {
+        self.shared.keeping.granted.notified().await;
     }
 
     /// Does something with the keeper and its time, under its lock. Nothing of the store may be touched meanwhile.
