@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::bbolt::write::Finished;
 use crate::clock::Instant;
+use crate::disk::shrink::Shrinking;
 use crate::disk::{Access, Disk, File};
 use crate::driver::ask::Gauges;
 use crate::driver::bounds;
@@ -54,7 +55,7 @@ pub struct Copies {
     asks: mpsc::Sender<Ask>,
 }
 
-/// A copy that was made. Its room on the disk is free again when it is dropped.
+/// A copy that was made. Soon after it is dropped its room on the disk is free again.
 #[derive(Debug)]
 pub struct Copied {
     asks: mpsc::Sender<Ask>,
@@ -80,7 +81,7 @@ pub struct Copier<B: Backend, D: Disk> {
     chunk: Chunk,
     asks: mpsc::Receiver<Ask>,
     ended: (mpsc::Sender<u64>, mpsc::Receiver<u64>),
-    made: BTreeMap<u64, D::File>,
+    files: Files<D::File>,
     making: Option<Making<B::Frozen, D::File>>,
     waiting: VecDeque<MadeAnswer>,
     copies: u64,
@@ -88,6 +89,49 @@ pub struct Copier<B: Backend, D: Disk> {
     /// The known bug that it carries, in builds that prove the checkers can fail.
     #[cfg(mutants)]
     pub mutant: Option<crate::mutants::Mutant>,
+}
+
+/// The files of copies that were made.
+struct Files<F> {
+    made: BTreeMap<u64, F>,
+    /// Those that nobody needs any more, and when the next piece of the first one is given back.
+    leaving: VecDeque<(Instant, Shrinking<F>)>,
+}
+
+impl<F: File> Files<F> {
+    fn count(&self) -> usize {
+        self.made.len() + self.leaving.len()
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.leaving.front().map(|(due, _)| *due)
+    }
+
+    async fn on_ended(&mut self, id: u64) {
+        if let Some(file) = self.made.remove(&id) {
+            self.leave(file).await;
+        }
+    }
+
+    /// Best effort: where it fails, the room comes back when the file is closed.
+    async fn leave(&mut self, file: F) {
+        match Shrinking::begin(file).await {
+            Ok(shrinking) => self.leaving.push_back((Instant::now(), shrinking)),
+            Err(error) => tracing::warn!(%error, "cannot give back the room of a copy bit by bit"),
+        }
+    }
+
+    async fn shrink(&mut self) {
+        let Some((due, first)) = self.leaving.front_mut() else { return };
+        match first.advance().await {
+            Ok(Some(rest)) => *due = Instant::now() + rest,
+            Ok(None) => drop(self.leaving.pop_front()),
+            Err(error) => {
+                tracing::warn!(%error, "cannot give back the room of a copy bit by bit");
+                self.leaving.pop_front();
+            }
+        }
+    }
 }
 
 /// Whether anybody writes.
@@ -135,7 +179,7 @@ pub fn copier<B: Backend, D: Disk>(
         chunk,
         asks: asked,
         ended: mpsc::channel(bounds::COPIES_MAX),
-        made: BTreeMap::new(),
+        files: Files { made: BTreeMap::new(), leaving: VecDeque::new() },
         making: None,
         waiting: VecDeque::new(),
         copies: 0,
@@ -197,17 +241,18 @@ impl<B: Backend, D: Disk> Copier<B, D> {
         loop {
             tokio::select! {
                 biased;
-                Some(id) = self.ended.1.recv() => drop(self.made.remove(&id)),
+                Some(id) = self.ended.1.recv() => self.files.on_ended(id).await,
                 ask = self.asks.recv() => match ask {
                     Some(Ask::Make { answer }) => self.on_make(answer),
                     Some(Ask::Read { id, offset, bytes, answer }) => {
                         // Whoever gave up a reading and dropped the copy waits for no answer.
-                        let Some(file) = self.made.get(&id) else { continue };
+                        let Some(file) = self.files.made.get(&id) else { continue };
                         let read = read(file, offset, bytes).await.map_err(Fault::disk("read", &self.directory));
                         let _ = answer.send(read);
                     }
                     None => return,
                 },
+                () = due(self.files.due()) => self.files.shrink().await,
                 () = due(self.making.as_ref().map(|making| making.due)) => self.advance().await,
             }
             self.begin_next().await;
@@ -219,15 +264,15 @@ impl<B: Backend, D: Disk> Copier<B, D> {
         if self.waiting.len() == bounds::COPY_ASKS_MAX {
             return drop(answer.send(Err(NoCopy::TooMany)));
         }
-        if self.made.len() == bounds::COPIES_MAX {
-            tracing::warn!(copies = self.made.len(), "a snapshot waits until a client has taken another one");
+        if self.files.made.len() == bounds::COPIES_MAX {
+            tracing::warn!(copies = bounds::COPIES_MAX, "a snapshot waits until a client has taken another one");
         }
         self.waiting.push_back(answer);
     }
 
     /// Begins a copy if somebody waits for one and there is a place for it.
     async fn begin_next(&mut self) {
-        while self.making.is_none() && self.made.len() < bounds::COPIES_MAX {
+        while self.making.is_none() && self.files.count() < bounds::COPIES_MAX {
             let Some(answer) = self.waiting.pop_front() else { return };
             // Whoever asked may be gone.
             if answer.is_closed() {
@@ -259,7 +304,7 @@ impl<B: Backend, D: Disk> Copier<B, D> {
     async fn advance(&mut self) {
         let Some(mut making) = self.making.take() else { return };
         if making.answer.is_closed() {
-            return;
+            return self.files.leave(making.file).await;
         }
         let began = Instant::now();
         if mutated!(self, CopyOfAMovingStore)
@@ -275,7 +320,7 @@ impl<B: Backend, D: Disk> Copier<B, D> {
             }
             Ok(Some(size_bytes)) => {
                 let id = self.copies;
-                self.made.insert(id, making.file);
+                self.files.made.insert(id, making.file);
                 let slot = Slot { ended: self.ended.0.clone(), id, size_bytes, snapshot: making.snapshot };
                 // Nobody there: it comes back, is dropped, and so told to have ended.
                 let _ = making.answer.send(Ok(slot));

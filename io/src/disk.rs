@@ -17,6 +17,7 @@
 
 mod memory;
 mod real;
+pub mod shrink;
 
 use std::ffi::OsString;
 use std::io;

@@ -15,7 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::boot::import::receive;
 use crate::boot::inspect::Places;
-use crate::disk::{Disk, exists};
+use crate::disk::shrink::shrink;
+use crate::disk::{Access, Disk, exists};
 use crate::driver::ask::Gauges;
 use crate::fault::Fault;
 use crate::peer::SnapshotRefused;
@@ -109,7 +110,7 @@ impl<B: Backend, D: Disk> Installer<B, D> {
             match job {
                 Job::Stage(received) => {
                     let made = self.stage(&received).await;
-                    self.remove(&received.path).await;
+                    self.remove_large(&received.path).await;
                     match made {
                         Ok(()) => {
                             if self.staged.send(Staged { received }).await.is_err() {
@@ -126,6 +127,15 @@ impl<B: Backend, D: Disk> Installer<B, D> {
                 Job::Forget(mark) => self.remove(&file(&self.places, mark)).await,
             }
         }
+    }
+
+    /// The same for a file as large as a store, which others' syncs are not to wait for.
+    async fn remove_large(&self, path: &Path) {
+        let emptied = async { shrink(self.disk.open(path, Access::Write).await?).await };
+        if let Err(error) = emptied.await {
+            tracing::warn!(%error, path = %path.display(), "cannot give back the room of a received store bit by bit");
+        }
+        self.remove(path).await;
     }
 
     /// Best effort: the next start removes what stays.

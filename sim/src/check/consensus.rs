@@ -78,6 +78,8 @@ struct Leadership {
     member: MemberId,
     place: usize,
     from: Duration,
+    /// When it first committed an entry of its term: before that it cannot keep leases.
+    commits: Option<Duration>,
     until: Option<Duration>,
 }
 
@@ -192,14 +194,15 @@ impl Ledger {
         self.lock().leaderships.iter().max_by_key(|each| each.term).map(|each| each.place)
     }
 
-    /// When there was a leader that nobody had replaced yet, as far as it knew.
+    /// When there was a leader that could commit, and that nobody had replaced yet, as far as it knew.
     #[must_use]
     pub fn reigns(&self) -> Vec<Span> {
         let mut all = self.lock().leaderships.clone();
         all.sort_by_key(|each| each.term);
         let ends = all.iter().skip(1).map(|next| next.from).chain([Duration::MAX]).collect::<Vec<_>>();
         let until = |each: &Leadership, next: Duration| each.until.unwrap_or_else(now).min(next);
-        all.iter().zip(ends).map(|(each, next)| (each.from, until(each, next))).filter(|(from, to)| from < to).collect()
+        let reigns = all.iter().zip(ends).filter_map(|(each, next)| Some((each.commits?, until(each, next))));
+        reigns.filter(|(from, to)| from < to).collect()
     }
 
     /// Everything that is committed, from the first entry on.
@@ -271,6 +274,9 @@ impl Inner {
         if self.members[&id].commit < commit {
             if led == Some(term) && raft.is_leader() {
                 self.check_commit(raft)?;
+                let reign = self.leaderships.iter_mut().rev().find(|each| each.term == term);
+                let reign = reign.expect("a leader was seen when it became one");
+                reign.commits.get_or_insert_with(now);
             }
             self.on_commit(id, raft, commit)?;
         }
@@ -383,7 +389,7 @@ impl Inner {
         let place = self.members[&id].place;
         self.trace.note(&[place as u64, term.0], || format!("member {place} leads in term {term}"));
         self.members.get_mut(&id).expect("it was just made").leading = Some(term);
-        self.leaderships.push(Leadership { term, member: id, place, from: now(), until: None });
+        self.leaderships.push(Leadership { term, member: id, place, from: now(), commits: None, until: None });
         let voted = |voter: &MemberId| self.votes.get(&(*voter, term)) == Some(&id);
         let seen = &self.members[&id];
         if !is_majority(configuration, voted) && !is_majority(&seen.configuration, voted) {

@@ -162,11 +162,10 @@ impl<'a> Life<'a> {
     }
 }
 
-/// Whether anything was wrong in this time, or who leads changed: among several members a renewal may then wait at one that leads nobody.
+/// Whether anything was wrong in this time, or not one leader led all of it: among several members a renewal may then wait at one that leads nobody.
 fn is_disturbed(history: &LeaseHistory, (from, upto): Span) -> bool {
-    let is_within = |moment: Duration| from <= moment && moment <= upto;
     history.troubles.iter().any(|trouble| overlap(*trouble, (from, upto)) > Duration::ZERO)
-        || history.lives.iter().any(|life| is_within(life.0) || is_within(life.1))
+        || !history.lives.iter().any(|life| life.0 < from && upto < life.1)
 }
 
 fn overlap(left: Span, right: Span) -> Duration {
