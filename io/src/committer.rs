@@ -93,6 +93,8 @@ pub struct Committer<B, D> {
     done: mpsc::Sender<Completion>,
     defragmenter: Defragmenter<B>,
     stats: Arc<CommitStats>,
+    /// Files of the log and `.snap` files are removed that nobody needs from this mark on.
+    purging: Option<Index>,
 }
 
 impl<B: Backend, D: Disk> Committer<B, D> {
@@ -106,7 +108,7 @@ impl<B: Backend, D: Disk> Committer<B, D> {
         done: mpsc::Sender<Completion>,
         defragmenter: Defragmenter<B>,
     ) -> Self {
-        Self { backend, disk, places, jobs, done, defragmenter, stats: Arc::default() }
+        Self { backend, disk, places, jobs, done, defragmenter, stats: Arc::default(), purging: None }
     }
 
     /// What is counted.
@@ -118,17 +120,14 @@ impl<B: Backend, D: Disk> Committer<B, D> {
     /// Works until its feeder is gone or a job fails.
     pub async fn run(mut self) {
         loop {
-            let job = tokio::select! {
+            let carried_out = tokio::select! {
                 biased;
                 job = self.jobs.recv() => match job {
-                    Some(job) => Some(job),
+                    Some(job) => self.carry_out(job).await,
                     None => return,
                 },
-                () = self.defragmenter.due() => None,
-            };
-            let carried_out = match job {
-                Some(job) => self.carry_out(job).await,
-                None => self.defragment().await,
+                () = self.defragmenter.due() => self.defragment().await,
+                () = std::future::ready(()), if self.purging.is_some() => self.purge().await,
             };
             let completion = match carried_out {
                 Ok(Some(completion)) => completion,
@@ -164,11 +163,20 @@ impl<B: Backend, D: Disk> Committer<B, D> {
                 Ok(Some(Completion::Snapshotted { index }))
             }
             Job::Purge { mark } => {
-                wal::purge(&self.disk, &self.places.wal, self.places.wals_max, mark).await?;
-                snap::purge(&self.disk, &self.places.snap, self.places.snaps_max).await?;
+                self.purging = self.purging.max(Some(mark));
                 Ok(None)
             }
         }
+    }
+
+    /// Removes a file of the log, or in the end what is too much of the `.snap` files. Jobs go between.
+    async fn purge(&mut self) -> Result<Option<Completion>, Fault> {
+        let Some(mark) = self.purging else { return Ok(None) };
+        if !wal::purge_one(&self.disk, &self.places.wal, self.places.wals_max, mark).await? {
+            self.purging = None;
+            snap::purge(&self.disk, &self.places.snap, self.places.snaps_max).await?;
+        }
+        Ok(None)
     }
 
     /// `None`: nobody waits for it any more.

@@ -56,6 +56,8 @@ pub enum Mutant {
     FragmentAtLimit,
     /// The overlay is not bounded.
     OverlayUnbounded,
+    /// A read waits until no applied change waits for its commit.
+    ReadsWaitForBatch,
     /// The log of recent revisions takes twice its room.
     RecentTooLarge,
     /// A member reads the ranges of a transaction, and checks them, only for callers of its own (etcd issue 18667).

@@ -100,7 +100,7 @@ mod with {
     }
 
     /// Every bug that a single member can have, and what it is.
-    const ALL: [(Mutant, &str); 44] = [
+    const ALL: [(Mutant, &str); 45] = [
         (Mutant::Io(io::Mutant::ReportBeforeSync), "a write is acknowledged before its sync"),
         (Mutant::Raft(raft::Mutant::OwnMatchAtAppend), "an entry is applied before it is in the log (etcd 14370)"),
         (Mutant::Io(io::Mutant::SyncErrorIgnored), "the error of a sync is passed over"),
@@ -131,6 +131,7 @@ mod with {
         (Mutant::Io(io::Mutant::PrevOneTooOld), "the previous value of a change is the one before it"),
         (Mutant::Io(io::Mutant::FragmentAtLimit), "a piece of a watch response may be as large as the limit"),
         (Mutant::Io(io::Mutant::OverlayUnbounded), "what is applied and not yet durable has no bound"),
+        (Mutant::Io(io::Mutant::ReadsWaitForBatch), "a read waits until no change waits for its commit"),
         (Mutant::Io(io::Mutant::RecentTooLarge), "the recent revisions take twice their room"),
         (
             Mutant::Lease(lease::Mutant::NoGrace),
@@ -160,7 +161,7 @@ mod with {
     ];
 
     /// Bugs that take several members to show, and some of the above that look different there.
-    const BETWEEN_MEMBERS: [(Mutant, &str); 29] = [
+    const BETWEEN_MEMBERS: [(Mutant, &str); 30] = [
         (Mutant::Raft(raft::Mutant::VoteBeforeDurable), "a vote leaves before it is on disk"),
         (Mutant::Raft(raft::Mutant::VoteTwice), "a second candidate gets a vote in the same term"),
         (Mutant::Raft(raft::Mutant::VoteWithoutLogCheck), "a vote is given without a look at the candidate's log"),
@@ -169,6 +170,7 @@ mod with {
         (Mutant::Raft(raft::Mutant::CommitOlderTerm), "a leader counts copies of an older term's entries"),
         (Mutant::Raft(raft::Mutant::AppendWithoutMatch), "an append is taken without a look at the entry before it"),
         (Mutant::Raft(raft::Mutant::HeartbeatCommitUncapped), "a heartbeat commits what its receiver has not matched"),
+        (Mutant::Raft(raft::Mutant::CommitNotBroadcast), "a commit index travels with heartbeats and entries alone"),
         (Mutant::Raft(raft::Mutant::ReadBeforeOwnCommit), "a new leader answers reads from what it knew before"),
         (Mutant::Raft(raft::Mutant::ReadWithoutQuorum), "a leader answers reads without asking whether it leads"),
         (Mutant::Raft(raft::Mutant::ReadTokenReused), "an old answer proves a new round of reads (etcd 20418)"),

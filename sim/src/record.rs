@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use detcd_proto::etcdserverpb as pb;
 use tonic::Code;
 
 use crate::film::{Film, Scene, Shot};
+use crate::leases::now;
 
 /// What a client asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -146,6 +148,8 @@ pub struct Operation {
     pub place: usize,
     /// How.
     pub outcome: Outcome,
+    /// How long it took, by virtual time.
+    pub took: Duration,
 }
 
 /// All operations, in the order of their ends.
@@ -157,6 +161,8 @@ pub struct History {
     pub sizes: Vec<Sized>,
     /// When lives of members began, and at which places.
     lives: Vec<(usize, u64)>,
+    /// When each operation under way was sent.
+    sent: BTreeMap<u64, Duration>,
     events: u64,
 }
 
@@ -209,7 +215,9 @@ impl Recorder {
     pub fn begin(&self) -> u64 {
         let mut history = self.lock();
         history.events += 1;
-        history.events
+        let event = history.events;
+        history.sent.insert(event, now());
+        event
     }
 
     /// An operation ended that went to the member at `place` last.
@@ -217,7 +225,8 @@ impl Recorder {
         let mut history = self.lock();
         history.events += 1;
         let completed = history.events;
-        history.operations.push(Operation { client, ask, invoked, completed, place, outcome });
+        let took = history.sent.remove(&invoked).map_or(Duration::ZERO, |sent| now().saturating_sub(sent));
+        history.operations.push(Operation { client, ask, invoked, completed, place, outcome, took });
     }
 
     /// A life of the machine's member begins.

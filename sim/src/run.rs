@@ -12,7 +12,9 @@ use madsim::runtime::{Handle, Runtime};
 
 use crate::check::quota::Quotas;
 use crate::check::rows::Rows;
-use crate::check::{Promise, Violation, archive, bounds, durability, lease, linear, progress, quota, replay, watch};
+use crate::check::{
+    Promise, Violation, archive, bounds, durability, latency, lease, linear, progress, quota, replay, watch,
+};
 use crate::clients::Client;
 use crate::clients::archivist::{Archive, Archivist};
 use crate::clients::lease::{FIRST, Holder};
@@ -262,5 +264,6 @@ pub(crate) fn judge(
     lease::check(leases, machine.look().tables(), &rows, end)?;
     watch::check(watches, &rows, replayed.compactions(), options.watch.limits.fragment_bytes)?;
     bounds::check(options, fullest, &rows)?;
-    progress::check(&history, healed)
+    progress::check(&history, healed)?;
+    latency::check(&history, healed)
 }

@@ -72,7 +72,7 @@ fn steps(broken: &Broken) -> Vec<(&'static str, Option<u64>)> {
     let options = broken.less.of(broken.kind, broken.seed);
     let mut steps = Vec::new();
     // How much is answered in the end is the very thing that this promise is about.
-    let is_about_the_end = broken.violation.promise == Promise::Progress;
+    let is_about_the_end = matches!(broken.violation.promise, Promise::Progress | Promise::Latency);
     if !is_about_the_end {
         steps.push(("calm", Some(2)));
     }

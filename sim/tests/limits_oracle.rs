@@ -1,6 +1,8 @@
 //! The oracles of the quota, of bounds and of cut responses accept a lawful story and refuse it once one thing in it is wrong.
 #![cfg(madsim)]
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use detcd_core::alarm::Alarm;
 use detcd_core::apply::Write;
@@ -39,7 +41,15 @@ fn story(told: Vec<(u64, Ask, Outcome)>) -> History {
         let (event, told) = (place * 10 + 1, Some(place * 10 + 2));
         history.sizes.push(Sized { event, applied: place, bytes, place: 0, told });
         let (invoked, completed) = (place * 10 + 3, place * 10 + 4);
-        history.operations.push(Operation { client: 0, ask, invoked, completed, place: 0, outcome });
+        history.operations.push(Operation {
+            client: 0,
+            ask,
+            invoked,
+            completed,
+            place: 0,
+            outcome,
+            took: Duration::ZERO,
+        });
     }
     history
 }

@@ -2,6 +2,7 @@
 #![cfg(madsim)]
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use detcd_core::ids::{LeaseId, Revision};
@@ -9,7 +10,7 @@ use detcd_core::mvcc::KeyValue;
 use detcd_io::store::buckets::{RevisionKey, encode_key_value, encode_tombstone};
 use detcd_proto::{etcdserverpb as pb, mvccpb};
 use detcd_sim::check::rows::Rows;
-use detcd_sim::check::{Promise, Violation, durability, linear, progress};
+use detcd_sim::check::{Promise, Violation, durability, latency, linear, progress};
 use detcd_sim::record::{Answer, Ask, History, Operation, Outcome};
 
 type Table = BTreeMap<Bytes, Bytes>;
@@ -76,7 +77,15 @@ fn story(told: Vec<(Ask, Outcome)>) -> History {
     let mut history = History::default();
     for ((ask, outcome), place) in told.into_iter().zip(0..) {
         let (invoked, completed) = (place * 2 + 1, place * 2 + 2);
-        history.operations.push(Operation { client: 0, ask, invoked, completed, place: 0, outcome });
+        history.operations.push(Operation {
+            client: 0,
+            ask,
+            invoked,
+            completed,
+            place: 0,
+            outcome,
+            took: Duration::ZERO,
+        });
     }
     history
 }
@@ -182,4 +191,19 @@ fn silence_after_healing_breaks_progress() {
     let mut told = told;
     told[4].1 = Outcome::Uncertain("etcdserver: request timed out".to_owned());
     assert_eq!(progress::check(&story(told), 1).unwrap_err().promise, Promise::Progress);
+}
+
+#[test]
+fn a_slow_answer_in_quiet_breaks_the_budget() {
+    let mut history = story(lawful());
+    assert_eq!(latency::check(&history, 1), Ok(()));
+    history.operations[2].took = Duration::from_millis(500);
+    assert_eq!(latency::check(&history, 1).unwrap_err().promise, Promise::Latency);
+    assert_eq!(latency::check(&history, 7), Ok(()), "that was before the end of all trouble");
+    history.operations[2].outcome = Outcome::Uncertain("given up".to_owned());
+    assert_eq!(latency::check(&history, 1), Ok(()), "no answer is another matter");
+    let request = pb::CompactionRequest { revision: 2, physical: true };
+    let compacted = Outcome::Rejected(tonic::Code::OutOfRange, "compacted".to_owned());
+    (history.operations[2].ask, history.operations[2].outcome) = (Ask::Compact(request), compacted);
+    assert_eq!(latency::check(&history, 1), Ok(()), "it waits until everything is swept");
 }

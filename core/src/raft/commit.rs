@@ -45,7 +45,9 @@ impl Raft {
         leader.uncommitted_bytes = leader.uncommitted_bytes.saturating_sub(bytes);
         self.raise_commit(copied);
         self.start_round(effects);
-        self.broadcast_append(Say::Commit, effects);
+        if !mutated!(self.config, CommitNotBroadcast) {
+            self.broadcast_append(Say::Commit, effects);
+        }
         true
     }
 

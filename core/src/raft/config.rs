@@ -77,6 +77,8 @@ pub enum Mutant {
     AppendWithoutMatch,
     /// A heartbeat tells a commit index that its receiver may not have matched.
     HeartbeatCommitUncapped,
+    /// A commit index travels with heartbeats and entries alone.
+    CommitNotBroadcast,
     /// A leader answers reads from what it knew when it was elected (Raft thesis, section 6.4).
     ReadBeforeOwnCommit,
     /// A leader answers reads without asking whether it still leads.

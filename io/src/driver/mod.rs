@@ -499,7 +499,9 @@ impl<B: Backend> Driver<B> {
                 self.callers.answer(ticket, answer);
             }
         }
-        self.callers.release(self.applier.applied());
+        if self.durable.may_read() {
+            self.callers.release(self.applier.applied());
+        }
         Ok(())
     }
 

@@ -36,7 +36,7 @@ pub use entry::{Marked, Metadata};
 pub use error::{DecodeError, DecodeErrorKind, WalError};
 pub use recover::{Recovered, marks, read};
 pub use repair::{Repaired, repair};
-pub use segment::{Name, Room, SEGMENT_BYTES, names, purge};
+pub use segment::{Name, Room, SEGMENT_BYTES, names, purge, purge_one};
 pub use writer::{Batch, Report, Writer};
 
 use crate::clock::Instant;

@@ -158,22 +158,31 @@ pub(crate) async fn allocated<D: Disk>(disk: &D, path: &Path, size_bytes: u64) -
     Ok(file)
 }
 
-/// Removes the oldest files of the log until `keep_max` are left, and stops at one that a reader from `mark` on may need, or that is still in use. Says how many went.
+/// Removes the oldest file of the log if there are more than `keep_max`, but not one that a reader from `mark` on may need, or that is still in use. Says whether it did.
+/// One at a time: each takes a sync of the directory, and who removes many has others waiting.
 ///
 /// The locks alone are not enough: the log's owner gives them back at its end, and this may be under way then.
-pub async fn purge<D: Disk>(disk: &D, dir: &Path, keep_max: usize, mark: Index) -> Result<usize, Fault> {
+pub async fn purge_one<D: Disk>(disk: &D, dir: &Path, keep_max: usize, mark: Index) -> Result<bool, Fault> {
     let names = names(disk, dir).await?;
+    let is_behind = names.get(1).is_some_and(|next| next.index < mark);
+    if names.len() <= keep_max || !is_behind {
+        return Ok(false);
+    }
+    let path = dir.join(names[0].to_string());
+    let file = disk.open(&path, Access::Write).await.map_err(Fault::disk("open", &path))?;
+    if file.lock().await.map_err(Fault::disk("lock", &path))? == Lock::Elsewhere {
+        return Ok(false);
+    }
+    disk.remove_file(&path).await.map_err(Fault::disk("remove", &path))?;
+    disk.sync_dir(dir).await.map_err(Fault::disk("sync", dir))?;
+    tracing::info!(path = %path.display(), "purged");
+    Ok(true)
+}
+
+/// Removes all files that [`purge_one`] would, for who has nobody waiting. Says how many went.
+pub async fn purge<D: Disk>(disk: &D, dir: &Path, keep_max: usize, mark: Index) -> Result<usize, Fault> {
     let mut removed = 0;
-    let is_behind = |removed: usize| names.get(removed + 1).is_some_and(|next| next.index < mark);
-    while names.len() - removed > keep_max && is_behind(removed) {
-        let path = dir.join(names[removed].to_string());
-        let file = disk.open(&path, Access::Write).await.map_err(Fault::disk("open", &path))?;
-        if file.lock().await.map_err(Fault::disk("lock", &path))? == Lock::Elsewhere {
-            break;
-        }
-        disk.remove_file(&path).await.map_err(Fault::disk("remove", &path))?;
-        disk.sync_dir(dir).await.map_err(Fault::disk("sync", dir))?;
-        tracing::info!(path = %path.display(), "purged");
+    while purge_one(disk, dir, keep_max, mark).await? {
         removed += 1;
     }
     Ok(removed)

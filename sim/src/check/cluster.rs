@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::consensus::Ledger;
 use super::quota::{self, Quotas};
 use super::rows::Rows;
-use super::{Violation, archive, bounds, durability, lease, linear, progress, replay, watch};
+use super::{Violation, archive, bounds, durability, latency, lease, linear, progress, replay, watch};
 use crate::clients::archivist::Archive;
 use crate::gauges::Fullest;
 use crate::leases::LeaseHistory;
@@ -65,5 +65,6 @@ pub fn judge(
     lease::check(leases, foremost.look().tables(), &rows, end)?;
     watch::check(watches, &rows, replayed.compactions(), options.watch.limits.fragment_bytes)?;
     members.iter().try_for_each(|left| bounds::check(left.options, &left.fullest, &rows))?;
-    progress::check(&history, healed)
+    progress::check(&history, healed)?;
+    latency::check(&history, healed)
 }

@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod compactions;
 pub mod consensus;
 pub mod durability;
+pub mod latency;
 pub mod lease;
 pub mod linear;
 pub mod model;
@@ -45,6 +46,8 @@ pub enum Promise {
     Bounds,
     /// When everything is healed, everything is answered.
     Progress,
+    /// And soon.
+    Latency,
     /// Watchers are told everything once, in order, and nothing else.
     Watch,
     /// No assertion fails.
