@@ -145,7 +145,6 @@ impl<B: Backend> Durable<B> {
     }
 
     /// Whether what is applied may be read at once. It may.
-    #[cfg_attr(not(mutants), expect(clippy::unused_self, reason = "used in builds with mutants"))]
     pub(super) fn may_read(&self) -> bool {
         !mutated!(self.settings, ReadsWaitForBatch) || self.due.is_none()
     }
