@@ -129,7 +129,7 @@ impl<B: Backend, D: Disk> Installer<B, D> {
         }
     }
 
-    /// The same for a file as large as a store, which others' syncs are not to wait for.
+    /// Removes a file as large as a store bit by bit, so that nobody's sync waits for all of it.
     async fn remove_large(&self, path: &Path) {
         let emptied = async { shrink(self.disk.open(path, Access::Write).await?).await };
         if let Err(error) = emptied.await {

@@ -152,6 +152,14 @@ pub struct Operation {
     pub took: Duration,
 }
 
+impl Operation {
+    /// One of a client that is alone, in no time: what oracles are tried with.
+    #[must_use]
+    pub const fn told(ask: Ask, (invoked, completed): (u64, u64), outcome: Outcome) -> Self {
+        Self { client: 0, ask, invoked, completed, place: 0, outcome, took: Duration::ZERO }
+    }
+}
+
 /// All operations, in the order of their ends.
 #[derive(Clone, Debug, Default)]
 pub struct History {

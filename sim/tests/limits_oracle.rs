@@ -1,8 +1,6 @@
 //! The oracles of the quota, of bounds and of cut responses accept a lawful story and refuse it once one thing in it is wrong.
 #![cfg(madsim)]
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use detcd_core::alarm::Alarm;
 use detcd_core::apply::Write;
@@ -40,16 +38,7 @@ fn story(told: Vec<(u64, Ask, Outcome)>) -> History {
     for ((bytes, ask, outcome), place) in told.into_iter().zip(0..) {
         let (event, told) = (place * 10 + 1, Some(place * 10 + 2));
         history.sizes.push(Sized { event, applied: place, bytes, place: 0, told });
-        let (invoked, completed) = (place * 10 + 3, place * 10 + 4);
-        history.operations.push(Operation {
-            client: 0,
-            ask,
-            invoked,
-            completed,
-            place: 0,
-            outcome,
-            took: Duration::ZERO,
-        });
+        history.operations.push(Operation::told(ask, (place * 10 + 3, place * 10 + 4), outcome));
     }
     history
 }

@@ -76,16 +76,7 @@ fn delete(revision: i64) -> (Ask, Outcome) {
 fn story(told: Vec<(Ask, Outcome)>) -> History {
     let mut history = History::default();
     for ((ask, outcome), place) in told.into_iter().zip(0..) {
-        let (invoked, completed) = (place * 2 + 1, place * 2 + 2);
-        history.operations.push(Operation {
-            client: 0,
-            ask,
-            invoked,
-            completed,
-            place: 0,
-            outcome,
-            took: Duration::ZERO,
-        });
+        history.operations.push(Operation::told(ask, (place * 2 + 1, place * 2 + 2), outcome));
     }
     history
 }
