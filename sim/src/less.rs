@@ -8,7 +8,7 @@ use crate::machine::Crash;
 use crate::options::{Kind, Options};
 
 /// Words without a number, in the order in which a shrinker tries them: what fills most of a diagram goes first.
-pub const WORDS: [&str; 27] = [
+pub const WORDS: [&str; 29] = [
     "operations",
     "cuts",
     "weather",
@@ -27,8 +27,10 @@ pub const WORDS: [&str; 27] = [
     "holders",
     "upkeep",
     "quota",
+    "crowd",
     "impatience",
     "compactions",
+    "retention",
     "hashes",
     "streams",
     "rewrites",
@@ -40,6 +42,9 @@ pub const WORDS: [&str; 27] = [
 
 /// Words with a number.
 pub const NUMBERS: [&str; 8] = ["trouble", "calm", "members", "clients", "keys", "rate", "value-bytes", "dice"];
+
+/// How many keys are left of a crowd.
+const FEW_KEYS: u64 = 40;
 
 /// What is taken away. Each word stands there once.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -143,8 +148,12 @@ fn take_away(options: &mut Options, name: &str) {
         "holders" => load.holders = 0,
         "upkeep" => load.upkeep_millis = 0,
         "quota" => options.member.quota_bytes = 0,
+        "crowd" => {
+            load.keys = if load.crowd.take().is_some() { FEW_KEYS } else { load.keys };
+        }
         "impatience" => load.impatience = 0,
         "compactions" => weights.compact = 0,
+        "retention" => options.member.retention_seconds = 0,
         "hashes" => weights.hash = 0,
         "streams" => weights.stream = 0,
         "rewrites" => load.rewrites = 0,

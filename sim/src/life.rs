@@ -13,6 +13,7 @@ use detcd_proto::etcdserverpb::kv_server::KvServer;
 use detcd_proto::etcdserverpb::lease_server::LeaseServer;
 use detcd_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use detcd_proto::etcdserverpb::watch_server::WatchServer;
+use detcd_server::auto_compact;
 use detcd_server::compose::{Assembled, Carriers, assemble};
 use detcd_server::config::Config;
 use detcd_server::forward::{Forward, Nobody};
@@ -176,6 +177,9 @@ pub(crate) async fn live(life: Life, start: Start, config: Config, running: Runn
                     serving = Some(tokio::spawn(serving_until(closed)));
                 }
                 let _ = tell.send(News::Ready);
+                if let Some(retention) = config.store.retention {
+                    tokio::spawn(auto_compact::run(member.clone(), retention));
+                }
                 let deciding = member.clone();
                 tokio::spawn(async move { publish::decide_versions(&deciding).await });
             }

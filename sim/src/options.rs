@@ -12,6 +12,7 @@ use detcd_io::store::overlay::OverlayMax;
 use detcd_server::fanout;
 use detcd_server::fanout::outbox::OutboxSize;
 
+use crate::clients::keys::Crowd;
 use crate::cluster::options::ClusterOptions;
 use crate::machine::Crash;
 use crate::store::ROW_BYTES;
@@ -67,6 +68,8 @@ impl Kind {
 pub const PATIENCE_MILLIS: u64 = 10_000;
 /// etcd's usual election timeout, in milliseconds.
 pub const ELECTION_MILLIS: u64 = 1_000;
+/// In a thousand runs without a quota, how many have thousands of keys: each takes as long as many others.
+const CROWDS: u64 = 40;
 /// The longest pause of a client that counts as stuck, in milliseconds.
 const STUCK_MILLIS: u64 = 30_000;
 
@@ -104,10 +107,8 @@ pub struct MemberOptions {
     pub catch_up_entries: u64,
     /// Log files that stay.
     pub wals_max: u64,
-    /// The longest that a change waits for its commit, in milliseconds.
-    pub batch_millis: u64,
-    /// Changes after which a batch is committed at once.
-    pub batch_operations: u64,
+    /// When changes are committed.
+    pub batch: Batch,
     /// How long it waits for a leader before it stands for election, in milliseconds.
     pub election_millis: u64,
     /// Whether the log lies in a directory of its own.
@@ -120,6 +121,17 @@ pub struct MemberOptions {
     pub sweep_rows: u64,
     /// What may be applied and not yet durable.
     pub overlay_max: OverlayMax,
+    /// After how many seconds a leader compacts what is older, without being asked; zero for never.
+    pub retention_seconds: u64,
+}
+
+/// When changes are committed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Batch {
+    /// The longest that a change waits for it, in milliseconds.
+    pub millis: u64,
+    /// Changes after which a batch is committed at once.
+    pub operations: u64,
 }
 
 /// What clients do.
@@ -131,6 +143,8 @@ pub struct Load {
     pub rate: u64,
     /// How many keys they share.
     pub keys: u64,
+    /// What they do with many at once, if there are many.
+    pub crowd: Option<Crowd>,
     /// The longest value.
     pub value_bytes_max: u64,
     /// How often each kind of request comes, relative to the others.
@@ -259,6 +273,13 @@ impl Options {
         if kind.is_of_several() {
             crate::cluster::options::widen(&mut options);
         }
+        let mut dice_of_retention = Entropy::seeded(seed ^ 0x7265_7461_696e);
+        options.member.retention_seconds = pick(&mut dice_of_retention, &[0, 0, 0, 0, 0, 0, 2, 5]);
+        let mut dice_of_crowds = Entropy::seeded(seed ^ 0x6372_6f77_6473);
+        // A quota goes by rows, of which a crowd has too many.
+        if options.member.quota_bytes == 0 && chance(&mut dice_of_crowds, CROWDS) {
+            Crowd::draw(&mut options, &mut dice_of_crowds);
+        }
         options
     }
 }
@@ -267,7 +288,7 @@ impl Options {
     /// Whether anybody compacts.
     #[must_use]
     pub const fn compacts(&self) -> bool {
-        self.load.weights.compact > 0 || self.member.quota_bytes > 0
+        self.load.weights.compact > 0 || self.member.quota_bytes > 0 || self.member.retention_seconds > 0
     }
 }
 
@@ -289,14 +310,14 @@ impl MemberOptions {
             snapshot_entries: pick(dice, &[20, 100, 500, 3_000]),
             catch_up_entries: 5_000,
             wals_max: dice.draw(2, 5),
-            batch_millis: pick(dice, &[5, 20, 100, 400]),
-            batch_operations: pick(dice, &[10, 200, 10_000]),
+            batch: Batch { millis: pick(dice, &[5, 20, 100, 400]), operations: pick(dice, &[10, 200, 10_000]) },
             election_millis: ELECTION_MILLIS,
             log_apart: chance(dice, 300),
             copy_chunk: Chunk::USUAL,
             quota_bytes: 0,
             sweep_rows: 1_000,
             overlay_max: OverlayMax::default(),
+            retention_seconds: 0,
         }
     }
 }
@@ -317,6 +338,7 @@ impl Load {
             clients: dice.draw(2, 12),
             rate: 200,
             keys: pick(dice, &[3, 10, 40]),
+            crowd: None,
             value_bytes_max: pick(dice, &[16, 200, 1_000, 5_000]),
             weights,
             impatience: pick(dice, &[0, 5, 50]),

@@ -148,7 +148,9 @@ pub struct Operation {
     pub place: usize,
     /// How.
     pub outcome: Outcome,
-    /// How long it took, by virtual time.
+    /// When it was sent, by virtual time.
+    pub sent: Duration,
+    /// How long it took.
     pub took: Duration,
 }
 
@@ -156,7 +158,7 @@ impl Operation {
     /// One of a client that is alone, in no time: what oracles are tried with.
     #[must_use]
     pub const fn told(ask: Ask, (invoked, completed): (u64, u64), outcome: Outcome) -> Self {
-        Self { client: 0, ask, invoked, completed, place: 0, outcome, took: Duration::ZERO }
+        Self { client: 0, ask, invoked, completed, place: 0, outcome, sent: Duration::ZERO, took: Duration::ZERO }
     }
 }
 
@@ -233,8 +235,10 @@ impl Recorder {
         let mut history = self.lock();
         history.events += 1;
         let completed = history.events;
-        let took = history.sent.remove(&invoked).map_or(Duration::ZERO, |sent| now().saturating_sub(sent));
-        history.operations.push(Operation { client, ask, invoked, completed, place, outcome, took });
+        let ended = now();
+        let sent = history.sent.remove(&invoked).unwrap_or(ended);
+        let took = ended.saturating_sub(sent);
+        history.operations.push(Operation { client, ask, invoked, completed, place, outcome, sent, took });
     }
 
     /// A life of the machine's member begins.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use madsim::net::Config as NetConfig;
 use madsim::runtime::{Handle, Runtime};
 
+use crate::check::compactions::Compactions;
 use crate::check::quota::Quotas;
 use crate::check::rows::Rows;
 use crate::check::{
@@ -253,7 +254,10 @@ pub(crate) fn judge(
     let replayed = replay::replay(machine, &log_dir(&options.member))?;
     let rows = Rows::read(&replayed.history)?;
     durability::check(&history, &rows)?;
-    linear::check(&history, &rows, 1)?;
+    let retention = Duration::from_secs(options.member.retention_seconds);
+    let compactions = Compactions::of(&history).and_by_age(retention, replayed.compactions(), &history);
+    linear::check(&history, &rows, &compactions, 1)?;
+    progress::let_go(&compactions, &history, (healed, options))?;
     if options.member.quota_bytes > 0 {
         let quotas = Quotas { bytes: &[options.member.quota_bytes], place_of: &|_| Some(0) };
         quota::check(&history, &replayed.raised, &quotas)?;

@@ -17,7 +17,7 @@ use crate::cluster::options::ClusterOptions;
 use crate::machine::{At, Crash, CrashPoint, Machine, Side};
 use crate::mutants::Mutant;
 use crate::options::{
-    ELECTION_MILLIS, Faults, Kind, Load, MemberOptions, Options, PATIENCE_MILLIS, WatchLoad, Weights,
+    Batch, ELECTION_MILLIS, Faults, Kind, Load, MemberOptions, Options, PATIENCE_MILLIS, WatchLoad, Weights,
 };
 use crate::record::{Lines, Recorder, Trace, Watches};
 use crate::run::{judge, on_thread};
@@ -43,19 +43,20 @@ pub fn scenario(log_apart: bool) -> Options {
             snapshot_entries: 12,
             catch_up_entries: 5_000,
             wals_max: 2,
-            batch_millis: 10,
-            batch_operations: 10,
+            batch: Batch { millis: 10, operations: 10 },
             election_millis: ELECTION_MILLIS,
             log_apart,
             copy_chunk: Chunk { rows: 12, bytes: 10_000 },
             quota_bytes: 0,
             sweep_rows: 1_000,
             overlay_max: OverlayMax::default(),
+            retention_seconds: 0,
         },
         load: Load {
             clients: 1,
             rate: 1,
             keys: 5,
+            crowd: None,
             value_bytes_max: 700,
             weights: Weights { put: 6, range: 1, stream: 0, delete: 1, txn: 2, hash: 0, compact: 2 },
             impatience: 0,

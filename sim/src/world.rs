@@ -76,14 +76,17 @@ pub(crate) fn configure_as(options: &MemberOptions, who: &[String]) -> Config {
         format!("--snapshot-catchup-entries={}", options.catch_up_entries),
         format!("--max-wals={}", options.wals_max),
         format!("--compaction-batch-limit={}", options.sweep_rows),
-        format!("--backend-batch-interval={}ms", options.batch_millis),
-        format!("--backend-batch-limit={}", options.batch_operations),
+        format!("--backend-batch-interval={}ms", options.batch.millis),
+        format!("--backend-batch-limit={}", options.batch.operations),
         format!("--election-timeout={}", options.election_millis),
     ]
     .into();
     words.extend_from_slice(who);
     if options.quota_bytes > 0 {
         words.push(format!("--quota-backend-bytes={}", options.quota_bytes));
+    }
+    if options.retention_seconds > 0 {
+        words.push(format!("--auto-compaction-retention={}s", options.retention_seconds));
     }
     if options.log_apart {
         words.push(format!("--wal-dir={LOG_APART}"));

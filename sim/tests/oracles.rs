@@ -9,6 +9,7 @@ use detcd_core::ids::{LeaseId, Revision};
 use detcd_core::mvcc::KeyValue;
 use detcd_io::store::buckets::{RevisionKey, encode_key_value, encode_tombstone};
 use detcd_proto::{etcdserverpb as pb, mvccpb};
+use detcd_sim::check::compactions::Compactions;
 use detcd_sim::check::rows::Rows;
 use detcd_sim::check::{Promise, Violation, durability, latency, linear, progress};
 use detcd_sim::record::{Answer, Ask, History, Operation, Outcome};
@@ -96,7 +97,7 @@ fn judge(told: Vec<(Ask, Outcome)>, table: &Table) -> Result<(), Violation> {
     let history = story(told);
     let rows = Rows::read(table)?;
     durability::check(&history, &rows)?;
-    linear::check(&history, &rows, 1)
+    linear::check(&history, &rows, &Compactions::of(&history), 1)
 }
 
 fn broken(told: Vec<(Ask, Outcome)>, table: &Table) -> Option<Promise> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::compactions::Compactions;
 use super::consensus::Ledger;
 use super::quota::{self, Quotas};
 use super::rows::Rows;
@@ -54,7 +55,10 @@ pub fn judge(
     let rows = Rows::read(&replayed.history)?;
     let history = recorder.history();
     durability::check(&history, &rows)?;
-    linear::check(&history, &rows, ledger.members())?;
+    let retention = Duration::from_secs(options.member.retention_seconds);
+    let compactions = Compactions::of(&history).and_by_age(retention, replayed.compactions(), &history);
+    linear::check(&history, &rows, &compactions, ledger.members())?;
+    progress::let_go(&compactions, &history, (healed, options))?;
     if quotas.iter().any(|bytes| *bytes > 0) {
         let place_of = |id| ledger.place_of(id);
         quota::check(&history, &replayed.raised, &Quotas { bytes: quotas, place_of: &place_of })?;

@@ -3,21 +3,37 @@
 //! From its answer on, nobody is told anything from before it; until it was asked for, nobody is refused for it. And a hash of the keys counts what etcd's rules
 //! leave of the rows, whichever of them are still there.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use detcd_proto::etcdserverpb as pb;
 use pb::request_op::Request;
 use pb::response_op::Response;
 
+use super::durability::revision_of;
 use super::rows::{Kept, Rows};
 use crate::record::{Answer, Ask, History, Operation, Outcome};
 
 /// What a compacted revision is answered with.
 pub const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
 
-/// Every compaction that clients asked for and that may have happened.
+/// Every compaction that may have happened.
 #[derive(Debug, Default)]
 pub struct Compactions {
-    /// When it was asked for, when it was answered if it was, and its revision.
+    /// When a client asked for it, when it was answered if it was, and its revision.
     asked: Vec<(u64, Option<u64>, i64)>,
+    /// Those by age, if members compact by it.
+    schedule: Option<Schedule>,
+}
+
+/// Compactions by age: nothing goes that is younger, and what is much older does not stay.
+#[derive(Debug)]
+struct Schedule {
+    retention: Duration,
+    /// The revisions of all compactions in the log.
+    logged: Vec<i64>,
+    /// From which moment on a revision can have been there: of some revisions, that of the latest put up to it.
+    since: BTreeMap<i64, Duration>,
 }
 
 impl Compactions {
@@ -33,7 +49,47 @@ impl Compactions {
                 Outcome::Rejected(..) | Outcome::Refused(_) => {}
             }
         }
-        Self { asked }
+        Self { asked, schedule: None }
+    }
+
+    /// The same where members compact by age, besides; `logged` are the revisions of all compactions that there were.
+    #[must_use]
+    pub fn and_by_age(self, retention: Duration, logged: &[i64], history: &History) -> Self {
+        if retention.is_zero() {
+            return self;
+        }
+        let puts = history.operations.iter().filter_map(|operation| match &operation.outcome {
+            Outcome::Answered(answer @ Answer::Put(_)) => Some((revision_of(answer), operation.sent)),
+            _ => None,
+        });
+        let mut since: BTreeMap<i64, Duration> = puts.collect();
+        let mut latest = Duration::ZERO;
+        for sent in since.values_mut() {
+            latest = latest.max(*sent);
+            *sent = latest;
+        }
+        Self { schedule: Some(Schedule { retention, logged: logged.to_vec(), since }), ..self }
+    }
+
+    /// By age, what is old goes: at the end of a run whose calm is several times as long, what was there when it began.
+    ///
+    /// # Errors
+    /// It is still there.
+    pub fn check_end(&self, history: &History, healed: u64, calm: Duration) -> Result<(), String> {
+        let Some(Schedule { retention, logged, .. }) = &self.schedule else { return Ok(()) };
+        if calm < *retention * 4 {
+            return Ok(());
+        }
+        let before = history.operations.iter().filter(|operation| operation.completed < healed);
+        let old = before.filter_map(|operation| match &operation.outcome {
+            Outcome::Answered(answer) => Some(revision_of(answer)),
+            _ => None,
+        });
+        let (old, compacted) = (old.max().unwrap_or(0), logged.iter().max().copied().unwrap_or(-1));
+        if old <= compacted {
+            return Ok(());
+        }
+        Err(format!("revision {old} is older than {calm:?}, and only {compacted} is compacted, after {retention:?}"))
     }
 
     /// Holds one operation against them.
@@ -59,7 +115,7 @@ impl Compactions {
                     }
                     Ask::Put(_) | Ask::Delete(_) => {}
                 }
-                let may_be = asked.iter().any(|revision| self.may_be_past(*revision, operation.completed));
+                let may_be = asked.iter().any(|revision| self.may_be_past(*revision, operation));
                 if may_be || is_compaction {
                     Ok(())
                 } else {
@@ -86,8 +142,7 @@ impl Compactions {
 
     fn check_hash(&self, response: &pb::HashKvResponse, rows: &Rows) -> Result<(), String> {
         let pb::HashKvResponse { hash, compact_revision, hash_revision, .. } = *response;
-        let is_known =
-            compact_revision == -1 || self.asked.iter().any(|(_, _, revision)| *revision == compact_revision);
+        let is_known = compact_revision == -1 || self.revisions().any(|revision| revision == compact_revision);
         // One that a compaction took on its way counts what that compaction keeps.
         let expected = |kept| rows.hash(hash_revision, compact_revision, kept);
         if is_known && [Kept::Live, Kept::LiveAndDeleted].into_iter().any(|kept| expected(kept) == hash) {
@@ -101,9 +156,27 @@ impl Compactions {
         self.asked.iter().any(|(_, done, at)| revision < *at && done.is_some_and(|done| done < time))
     }
 
-    /// Whether a compaction beyond `revision` was asked for before `time`.
-    fn may_be_past(&self, revision: i64, time: u64) -> bool {
-        self.asked.iter().any(|(invoked, _, at)| revision < *at && *invoked < time)
+    /// Whether a compaction beyond `revision` was asked for, or can have been due, before the operation ended.
+    fn may_be_past(&self, revision: i64, operation: &Operation) -> bool {
+        let ended = operation.sent + operation.took;
+        self.asked.iter().any(|(invoked, _, at)| revision < *at && *invoked < operation.completed)
+            || self.schedule.as_ref().is_some_and(|schedule| schedule.may_be_past(revision, ended))
+    }
+
+    /// The revisions of all of them.
+    fn revisions(&self) -> impl Iterator<Item = i64> {
+        let logged = self.schedule.iter().flat_map(|schedule| &schedule.logged);
+        self.asked.iter().map(|(_, _, revision)| revision).chain(logged).copied()
+    }
+}
+
+impl Schedule {
+    /// Whether one beyond `revision` can have been due at `time`.
+    fn may_be_past(&self, revision: i64, time: Duration) -> bool {
+        self.logged.iter().any(|at| {
+            let since = self.since.range(..=at).next_back().map_or(Duration::ZERO, |(_, since)| *since);
+            revision < *at && since + self.retention <= time
+        })
     }
 }
 

@@ -18,16 +18,15 @@ use super::rows::{Change, Rows};
 use super::{Promise, Violation};
 use crate::record::{Answer, Ask, History, Operation, Outcome};
 
-/// Checks a history against the rows that the store ended with.
+/// Checks a history against the rows that the store ended with, and the compactions that there were.
 ///
 /// # Errors
 /// The first operation or revision that has no place in the order.
-pub fn check(history: &History, rows: &Rows, members: usize) -> Result<(), Violation> {
+pub fn check(history: &History, rows: &Rows, compactions: &Compactions, members: usize) -> Result<(), Violation> {
     let floors = floors(history);
     // Who does not ask the leader may be told of the past, where there is one that others have left behind.
     let may_lag = |ask: &Ask| members > 1 && (is_serializable(ask) || matches!(ask, Ask::HashKv(_)));
     let mut owners: BTreeMap<i64, &Operation> = BTreeMap::new();
-    let compactions = Compactions::of(history);
     for (operation, floor) in history.operations.iter().zip(&floors) {
         compactions.check(operation, rows).map_err(|what| wrong(operation, what))?;
         match &operation.outcome {

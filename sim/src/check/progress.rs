@@ -2,8 +2,12 @@
 //!
 //! From the event on that the world names – a while after a healed member serves – no operation may end in doubt or be turned away.
 
+use std::time::Duration;
+
+use super::compactions::Compactions;
 use super::{Promise, Violation};
 use crate::clients::GIVEN_UP;
+use crate::options::Options;
 use crate::record::{History, NO_SPACE, Outcome};
 
 /// Checks the operations that began at `healed` or later. There have to be some.
@@ -28,4 +32,17 @@ pub fn check(history: &History, healed: u64) -> Result<(), Violation> {
         return Err(Violation::new(Promise::Progress, "nothing was answered after the end of all trouble".to_owned()));
     }
     Ok(())
+}
+
+/// Checks that what is old was let go, where members compact by age.
+///
+/// # Errors
+/// It is still there.
+pub fn let_go(
+    compactions: &Compactions,
+    history: &History,
+    (healed, options): (u64, &Options),
+) -> Result<(), Violation> {
+    let calm = Duration::from_secs(options.calm_seconds);
+    compactions.check_end(history, healed, calm).map_err(|what| Violation::new(Promise::Progress, what))
 }

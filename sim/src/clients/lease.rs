@@ -9,6 +9,7 @@ use detcd_io::entropy::Entropy;
 use detcd_proto::etcdserverpb as pb;
 use tonic::{Code, Status};
 
+use super::keys::Keys;
 use super::link::Link;
 use super::{NO_ANSWER, PATIENCE, failed_under};
 use crate::film::Scene;
@@ -37,7 +38,7 @@ pub struct Holder {
     id: u64,
     link: Link,
     dice: Entropy,
-    keys: u64,
+    keys: Keys,
     has_quota: bool,
     values: u64,
     recorder: Recorder,
@@ -61,7 +62,7 @@ impl Holder {
             id,
             link,
             dice,
-            keys: options.load.keys,
+            keys: Keys::of(&options.load),
             has_quota: options.member.quota_bytes > 0,
             values: 0,
             recorder,
@@ -184,7 +185,7 @@ impl Holder {
     }
 
     fn key(&mut self) -> Bytes {
-        Bytes::from(format!("k{:02}", self.dice.draw(0, self.keys - 1)))
+        self.keys.draw(&mut self.dice)
     }
 
     /// Writes a key, which is an operation like any other, too.

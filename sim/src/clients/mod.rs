@@ -3,6 +3,7 @@
 //! A client has one operation under way at a time; what it saw goes into the history, with nothing left out.
 
 pub mod archivist;
+pub mod keys;
 pub mod lease;
 pub mod link;
 pub mod steward;

@@ -16,6 +16,7 @@ use pb::watch_request::RequestUnion;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
+use super::keys::Keys;
 use super::link::{Link, Watching};
 use crate::film::Scene;
 use crate::options::{Options, WatchLoad, chance, pick};
@@ -55,7 +56,7 @@ pub struct Watcher {
     client: u64,
     link: Link,
     load: WatchLoad,
-    keys: u64,
+    keys: Keys,
     dice: Entropy,
     watches: Watches,
     trace: Trace,
@@ -88,7 +89,7 @@ impl Watcher {
     /// Client `client` of a run.
     #[must_use]
     pub fn new(client: u64, link: Link, options: &Options, record: (Watches, Trace)) -> Self {
-        let (seed, keys) = (options.seed, options.load.keys);
+        let (seed, keys) = (options.seed, Keys::of(&options.load));
         let dice = Entropy::seeded(seed.wrapping_add(client.wrapping_mul(0x9e37_79b9_7f4a_7c15)) ^ 0x7761_7463_6865);
         let (watches, trace) = record;
         let (load, wanted) = (options.watch.clone(), BTreeMap::new());
@@ -145,8 +146,7 @@ impl Watcher {
     /// Draws a new watcher.
     fn want(&mut self) {
         self.last_id += 1;
-        let mut key = || Bytes::from(format!("k{:02}", self.dice.draw(0, self.keys - 1)));
-        let (key, other) = (key(), key());
+        let (key, other) = (self.keys.draw(&mut self.dice), self.keys.draw(&mut self.dice));
         let (key, range_end) = match self.dice.draw(0, 9) {
             0..=3 => (key, Bytes::new()),
             4 | 5 => (Bytes::from_static(b"k"), Bytes::from_static(b"l")),

@@ -10,6 +10,7 @@ use detcd_io::entropy::Entropy;
 use detcd_proto::etcdserverpb as pb;
 use detcd_proto::mvccpb;
 
+use super::keys::{Crowd, Keys};
 use crate::options::{Load, Weights, chance, pick};
 use crate::record::{Answer, Ask, Outcome};
 
@@ -19,6 +20,9 @@ pub struct Workload {
     dice: Entropy,
     /// For transactions that write what they delete.
     dice_of_rewrites: Entropy,
+    /// For what is done with many keys.
+    dice_of_crowds: Entropy,
+    keys: Keys,
     load: Load,
     values: u64,
     /// The newest revision it knows of.
@@ -29,6 +33,8 @@ pub struct Workload {
     known: BTreeMap<Bytes, (i64, i64)>,
 }
 
+/// Of many keys, how many most requests are about.
+const SOME: u64 = 30;
 const ASCEND: i32 = 1;
 const DESCEND: i32 = 2;
 
@@ -40,6 +46,8 @@ impl Workload {
             client,
             dice: Entropy::seeded(seed),
             dice_of_rewrites: Entropy::seeded(seed ^ 0x7265_7772),
+            dice_of_crowds: Entropy::seeded(seed ^ 0x6372_6f77),
+            keys: Keys::of(load),
             load: load.clone(),
             values: 0,
             revision: 1,
@@ -50,6 +58,11 @@ impl Workload {
 
     /// The next request.
     pub fn draw(&mut self) -> Ask {
+        if let Some(crowd) = self.load.crowd
+            && chance(&mut self.dice_of_crowds, crowd.share)
+        {
+            return self.crowd(crowd);
+        }
         let Weights { put, range, stream, delete, txn, hash, compact } = self.load.weights;
         let mut at = self.dice.draw(0, put + range + stream + delete + txn + hash + compact - 1);
         let mut is_next = |weight: u64| {
@@ -102,7 +115,7 @@ impl Workload {
     }
 
     fn key(&mut self) -> Bytes {
-        Bytes::from(format!("k{:02}", self.dice.draw(0, self.load.keys - 1)))
+        self.keys.draw(&mut self.dice)
     }
 
     /// A value that nobody else ever writes.
@@ -126,6 +139,7 @@ impl Workload {
     fn span(&mut self) -> (Bytes, Bytes) {
         match self.dice.draw(0, 9) {
             0..=5 => (self.key(), Bytes::new()),
+            6.. if self.is_narrow() => self.some(),
             6 => (Bytes::from_static(b"k"), Bytes::from_static(b"l")),
             7 => (self.key(), Bytes::from_static(b"\0")),
             _ => (self.key(), self.key()),
@@ -197,9 +211,76 @@ impl Workload {
         request
     }
 
+    /// Whether, of many keys, only some are asked for.
+    fn is_narrow(&mut self) -> bool {
+        self.load.crowd.is_some() && !chance(&mut self.dice_of_crowds, 50)
+    }
+
+    /// Some neighbours of many keys.
+    fn some(&mut self) -> (Bytes, Bytes) {
+        self.neighbours(SOME)
+    }
+
+    /// The end of some keys from this one on.
+    fn some_from(&mut self, key: &Bytes) -> Bytes {
+        self.keys.after(key, self.dice_of_crowds.draw(1, SOME))
+    }
+
+    fn neighbours(&mut self, most: u64) -> (Bytes, Bytes) {
+        let (first, count) = self.keys.neighbours(&mut self.dice_of_crowds, most);
+        (self.keys.name(first), self.keys.name(first + count))
+    }
+
+    /// What only makes sense with many keys.
+    fn crowd(&mut self, crowd: Crowd) -> Ask {
+        let many = 10 * crowd.puts_max;
+        match self.dice_of_crowds.draw(0, 399) {
+            0..=199 => Ask::Txn(self.puts(crowd.puts_max)),
+            200..=259 => {
+                let ((key, range_end), prev_kv) = (self.neighbours(many), chance(&mut self.dice_of_crowds, 500));
+                Ask::Delete(pb::DeleteRangeRequest { key, range_end, prev_kv })
+            }
+            260 => {
+                let (key, range_end) = (Bytes::from_static(b"\0"), Bytes::from_static(b"\0"));
+                Ask::Delete(pb::DeleteRangeRequest { key, range_end, prev_kv: false })
+            }
+            261..=330 => {
+                let (key, range_end) = self.neighbours(many);
+                Ask::Range(pb::RangeRequest { key, range_end, ..self.range() })
+            }
+            331..=390 => {
+                let (key, range_end) = self.neighbours(many);
+                Ask::Stream(pb::RangeRequest { key, range_end, ..self.streamable() })
+            }
+            391..=393 => Ask::HashKv(self.hash()),
+            _ => {
+                let (key, range_end) = (Bytes::from_static(b"k"), Bytes::from_static(b"l"));
+                let mut request = pb::RangeRequest { key, range_end, ..self.range() };
+                if request.sort_target == 0 {
+                    request.limit = pick(&mut self.dice_of_crowds, &[0, 700, 1_100]);
+                }
+                Ask::Range(request)
+            }
+        }
+    }
+
+    /// A transaction that writes many neighbours, with short values.
+    fn puts(&mut self, most: u64) -> pb::TxnRequest {
+        let (first, count) = self.keys.neighbours(&mut self.dice_of_crowds, most);
+        let put = |number: u64| {
+            self.values += 1;
+            let value = format!("{}:{};", self.client, self.values).into();
+            let put = pb::PutRequest { key: self.keys.name(number), value, ..pb::PutRequest::default() };
+            pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(put)) }
+        };
+        let success = (first..first + count).map(put).collect();
+        pb::TxnRequest { compare: Vec::new(), success, failure: Vec::new() }
+    }
+
     fn delete(&mut self) -> pb::DeleteRangeRequest {
         let key = self.key();
         let range_end = match self.dice.draw(0, 9) {
+            0..=2 if self.load.crowd.is_some() => self.some_from(&key),
             0 => Bytes::from_static(b"\0"),
             1 | 2 => self.key(),
             _ => Bytes::new(),
@@ -210,7 +291,11 @@ impl Workload {
     /// A transaction whose branches write each key at most once.
     fn txn(&mut self, depth: u64) -> pb::TxnRequest {
         let compares = self.dice.draw(0, 2);
-        let mut free: Vec<Bytes> = (0..self.load.keys).map(|number| Bytes::from(format!("k{number:02}"))).collect();
+        let (first, count) = match self.load.crowd {
+            None => (0, self.keys.count),
+            Some(_) => self.keys.neighbours(&mut self.dice_of_crowds, SOME),
+        };
+        let mut free: Vec<Bytes> = (first..first + count).map(|number| self.keys.name(number)).collect();
         pb::TxnRequest {
             compare: (0..compares).map(|_| self.compare()).collect(),
             success: self.ops(&mut free, depth),
@@ -255,9 +340,9 @@ impl Workload {
     /// requests are searched for keys that they write twice.
     fn rewrite(&mut self) -> pb::TxnRequest {
         use pb::request_op::Request;
-        let last = self.load.keys - 1;
+        let last = self.keys.count - 1;
         let (first, second) = (self.dice_of_rewrites.draw(0, last), self.dice_of_rewrites.draw(0, last));
-        let name = |number: u64| Bytes::from(format!("k{number:02}"));
+        let name = |number: u64| self.keys.name(number);
         let prev_kv = chance(&mut self.dice_of_rewrites, 500);
         let delete =
             pb::DeleteRangeRequest { key: name(first.min(second)), range_end: Bytes::from_static(b"\0"), prev_kv };
@@ -289,7 +374,11 @@ impl Workload {
             2 => (3, TargetUnion::Value(self.value())),
             _ => (2, TargetUnion::ModRevision(modified + off)),
         };
-        let range_end = if chance(&mut self.dice, 150) { Bytes::from_static(b"l") } else { Bytes::new() };
+        let range_end = match chance(&mut self.dice, 150) {
+            true if self.is_narrow() => self.some_from(&key),
+            true => Bytes::from_static(b"l"),
+            false => Bytes::new(),
+        };
         pb::Compare {
             result: pick(&mut self.dice, &[0, 0, 0, 1, 2, 3]),
             target,

@@ -285,8 +285,7 @@ impl MemberOptions {
         let drawn = Self::draw(dice);
         self.segment_bytes = drawn.segment_bytes;
         self.wals_max = drawn.wals_max;
-        self.batch_millis = drawn.batch_millis;
-        self.batch_operations = drawn.batch_operations;
+        self.batch = drawn.batch;
         self.log_apart = drawn.log_apart;
         self.snapshot_entries = pick(dice, &SNAPSHOT);
         self.catch_up_entries = pick(dice, &CATCH_UP);

@@ -1,0 +1,85 @@
+//! Which keys clients share: few, so that they meet – or, in some runs, thousands, so that what goes by the number of keys is used: a key index of
+//! many leaves, ranges and deletes that take more than one turn.
+
+use bytes::Bytes;
+use detcd_io::entropy::Entropy;
+
+use crate::options::{Load, Options, pick};
+
+/// Thousands of keys.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Crowd {
+    /// In a thousand operations, how many are about many keys.
+    pub share: u64,
+    /// How many neighbours one transaction writes at most. Reads and deletes take ten times as many.
+    pub puts_max: u64,
+    /// How much longer than their number keys are at most, in bytes.
+    pub padding_max: u64,
+}
+
+/// The keys that all clients of a run share.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Keys {
+    /// How many there are.
+    pub count: u64,
+    padding_max: Option<u64>,
+}
+
+impl Keys {
+    /// Those of a load.
+    #[must_use]
+    pub fn of(load: &Load) -> Self {
+        Self { count: load.keys, padding_max: load.crowd.map(|crowd| crowd.padding_max) }
+    }
+
+    /// The key with this number.
+    #[must_use]
+    pub fn name(&self, number: u64) -> Bytes {
+        let Some(padding_max) = self.padding_max else { return Bytes::from(format!("k{number:02}")) };
+        // Lengths lie as if by chance, and are the same for everybody.
+        let padding = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let padding = usize::try_from(padding % (padding_max + 1)).unwrap_or(0);
+        Bytes::from(format!("k{number:04}{:-<padding$}", ""))
+    }
+
+    /// Any of them.
+    pub fn draw(&self, dice: &mut Entropy) -> Bytes {
+        let number = dice.draw(0, self.count - 1);
+        self.name(number)
+    }
+
+    /// The key of a crowd that comes so many places after this one.
+    #[must_use]
+    pub fn after(&self, key: &Bytes, places: u64) -> Bytes {
+        let number = std::str::from_utf8(&key[1..5]).ok().and_then(|digits| digits.parse::<u64>().ok());
+        self.name(number.expect("keys of a crowd begin with four digits") + places)
+    }
+
+    /// Neighbours, at most so many: the number of the first, and how many.
+    pub fn neighbours(&self, dice: &mut Entropy, most: u64) -> (u64, u64) {
+        let count = dice.draw(1, most.min(self.count));
+        (dice.draw(0, self.count - count), count)
+    }
+}
+
+impl Crowd {
+    /// Makes a run one of many keys.
+    pub fn draw(options: &mut Options, dice: &mut Entropy) {
+        options.load.keys = pick(dice, &[600, 2_000, 6_000]);
+        options.load.crowd = Some(Self {
+            share: pick(dice, &[30, 100]),
+            puts_max: pick(dice, &[30, 120]),
+            padding_max: pick(dice, &[0, 0, 40, 600]),
+        });
+        // Each would take half of the keys away.
+        options.load.rewrites = 0;
+        // What is done by rows, with a pause after some, ends within a run.
+        options.member.sweep_rows = options.member.sweep_rows.max(20);
+        options.member.copy_chunk.rows = options.member.copy_chunk.rows.max(200);
+        let limits = &mut options.watch.limits;
+        limits.chunk.rows = limits.chunk.rows.max(100);
+        limits.chunk.bytes = limits.chunk.bytes.max(20_000);
+        limits.outbox.messages = limits.outbox.messages.max(64);
+        limits.outbox.bytes = limits.outbox.bytes.max(20_000);
+    }
+}
