@@ -132,6 +132,7 @@ fn class(error: &WalError) -> &'static str {
             DecodeErrorKind::MetadataConflict => "metadata-conflict",
             DecodeErrorKind::SnapshotMismatch => "snapshot-mismatch",
             DecodeErrorKind::Gap { .. } => "out-of-range",
+            DecodeErrorKind::Short { .. } => "ours alone",
             DecodeErrorKind::UnknownType(_) | DecodeErrorKind::Malformed(_) | DecodeErrorKind::Oversize { .. } => {
                 "other"
             }

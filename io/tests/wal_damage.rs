@@ -12,7 +12,7 @@ use detcd_core::ids::{Index, MemberId, Term};
 use detcd_core::raft::{Entry, EntryKind, HardState, Mark, Sync, Write};
 use detcd_io::disk::{Disk, MemoryDisk};
 use detcd_io::wal::fuzz::ready;
-use detcd_io::wal::{DecodeError, Metadata, NOTHING, Options, Recovered, Wal, WalError, names};
+use detcd_io::wal::{DecodeError, Floor, Metadata, NOTHING, Options, Recovered, Wal, WalError, names};
 use twin::{Frame, frames, replay};
 
 const SEGMENT_BYTES: u64 = 4096;
@@ -52,7 +52,7 @@ fn disk_with(bytes: &[u8]) -> MemoryDisk {
 }
 
 fn open(disk: &MemoryDisk) -> Result<Recovered, WalError> {
-    ready(Wal::open_repairing(disk.clone(), options(), Mark::ZERO)).map(|(_, recovered)| recovered)
+    ready(Wal::open_repairing(disk.clone(), options(), Mark::ZERO, None)).map(|(_, recovered)| recovered)
 }
 
 /// How many of the records were read, at least; `None` if it is no prefix at all.
@@ -110,6 +110,45 @@ fn a_changed_byte_anywhere() {
             check(&sound, &damaged, place);
         }
     }
+}
+
+/// Where the store has gone beyond a place, nothing there passes for a write that a crash cut off.
+#[test]
+fn a_changed_byte_below_what_the_store_has_is_refused() {
+    let bytes = sample();
+    let sound = frames(&bytes, &mut 0);
+    let applied = Index(4);
+    let floor = Some(Floor { member: MemberId(u64::MAX), applied });
+    let mut refused = 0;
+    for place in 0..sound.last().unwrap().end {
+        for damaged in [changed(&bytes, place, 0x08), changed(&bytes, place, bytes[place]), bytes[..place].to_vec()] {
+            let disk = disk_with(&damaged);
+            match ready(Wal::open_repairing(disk.clone(), options(), Mark::ZERO, floor)) {
+                Ok((_, recovered)) => {
+                    let last = recovered.entries.last().map_or(Index::ZERO, |entry| entry.index);
+                    assert!(applied <= last, "the log ends at {last} after damage at {place}");
+                }
+                Err(error) => {
+                    refused += 1;
+                    let names = matches!(&error, WalError::Damaged(error) if error.file == file());
+                    let is_headless = matches!(error, WalError::NoMetadata { .. } | WalError::SnapshotNotFound { .. });
+                    assert!(names || is_headless, "{error} after damage at {place}");
+                    assert_eq!(disk.bytes(&file()).unwrap(), damaged, "it is left as it is, after damage at {place}");
+                    assert_eq!(ready(disk.list(dir())).unwrap().len(), 1, "and alone, after damage at {place}");
+                }
+            }
+        }
+    }
+    assert!(refused > bytes.len() / 2, "only {refused} were refused");
+    // Another member's store says nothing about this log.
+    let other = Some(Floor { member: MemberId(1), applied });
+    assert!(ready(Wal::open_repairing(disk_with(&bytes[..300]), options(), Mark::ZERO, other)).is_ok());
+}
+
+fn changed(bytes: &[u8], place: usize, change: u8) -> Vec<u8> {
+    let mut changed = bytes.to_vec();
+    changed[place] ^= change;
+    changed
 }
 
 #[test]

@@ -136,7 +136,7 @@ fn play(ops: &[Op], segment_bytes: u64) {
     assert_eq!(newest, model.mark);
     let beyond = Mark { index: newest.index.next(), ..newest };
     for believed in marks.iter().map(|marked| marked.mark).chain([beyond]) {
-        let (wal, recovered, found) = ready(Wal::open_newest(disk.clone(), options.clone(), believed)).unwrap();
+        let (wal, recovered, found) = ready(Wal::open_newest(disk.clone(), options.clone(), believed, None)).unwrap();
         assert_eq!((recovered.hard_state, found), (model.state, newest), "{believed:?}");
         assert_eq!(recovered.entries, model.entries[newest.index.0 as usize..], "{believed:?}");
         drop(wal);

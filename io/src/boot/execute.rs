@@ -1,7 +1,7 @@
 //! The execution of a plan: look, decide, take the directory, look and decide again, and only then write.
 //!
-//! The order is what a crash cannot break. A new log appears whole, with its founding entries, by one rename; the store is made after it. A restart repairs
-//! the log's torn end at most once, reads from the newest mark, and replays what the store does not have yet.
+//! The order is what a crash cannot break. A new log appears whole, with its founding entries, by one rename; the store is made after it. A restart loads the store first, which
+//! says how far the log of an only voter reaches; then it repairs the log's torn end at most once, reads from the newest mark, and replays what the store does not have yet.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ use crate::store::Store;
 use crate::store::backend::Backend;
 use crate::store::batch::Applied;
 use crate::store::leases::LeaseRules;
-use crate::wal::{self, Metadata, Options, Wal, WalError};
+use crate::wal::{self, Floor, Metadata, Options, Wal, WalError};
 
 /// What a start needs to know.
 #[derive(Clone, Debug)]
@@ -143,7 +143,6 @@ where
     make_dir(disk, &start.places.snap()).await?;
     make_dir(disk, &start.places.store()).await?;
     let believed = snap::newest_name(disk, &start.places.snap()).await?.unwrap_or(Mark::ZERO);
-    let (mut wal, mut recovered, base) = Wal::open_newest(disk.clone(), options, believed).await?;
     let directory = start.places.store();
     let backend = open(directory.clone()).await?;
     if !mutated!(start, StoreNameNotSynced) {
@@ -153,6 +152,7 @@ where
     let store = Store::load(backend, start.leases).await?;
     #[cfg(mutants)]
     store.infect(start.mutant)?;
+    let (mut wal, mut recovered, base) = Wal::open_newest(disk.clone(), options, believed, floor(&store)).await?;
     check_applied(store.applied(), base, &recovered.entries)
         .map_err(|cause| Fault::Unfit { path: directory, cause })?;
     let metadata = recovered.metadata;
@@ -178,6 +178,14 @@ where
         #[cfg(mutants)]
         mutant: start.mutant,
     })
+}
+
+/// How far the log reaches if it is that of the only voter.
+fn floor<B: Backend>(store: &Store<B>) -> Option<Floor> {
+    let membership = store.membership();
+    let mut voters = membership.iter().filter(|member| !member.is_learner);
+    let floor = voters.next().map(|voter| Floor { member: voter.id, applied: store.applied().index });
+    floor.filter(|_| voters.next().is_none())
 }
 
 /// Whether this member may still be one, and the others are as many as it takes.

@@ -58,6 +58,14 @@ pub enum DecodeErrorKind {
     /// The record of the snapshot to start from has another term.
     #[error("wal: snapshot mismatch")]
     SnapshotMismatch,
+    /// No more can be read from here on, but there was more: this is no write that a crash cut off.
+    #[error("the log ends at entry {last}, but the store has applied entry {applied}")]
+    Short {
+        /// The last entry that can be read.
+        last: u64,
+        /// How far the store is.
+        applied: u64,
+    },
 }
 
 impl DecodeErrorKind {
@@ -182,6 +190,7 @@ mod tests {
         assert!(DecodeErrorKind::TooLong { record_bytes: 9, limit_bytes: 8 }.is_repairable());
         assert!(!DecodeErrorKind::Crc { expected: 1, computed: 2 }.is_repairable());
         assert!(!DecodeErrorKind::UnknownType(0).is_repairable());
+        assert!(!DecodeErrorKind::Short { last: 1, applied: 2 }.is_repairable());
         assert!(!DecodeErrorKind::Oversize { record_bytes: 1 << 40 }.is_repairable());
     }
 }

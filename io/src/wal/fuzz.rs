@@ -76,7 +76,7 @@ async fn extended(disk: &MemoryDisk) -> Result<Outcome, WalError> {
     let files = disk_files(disk).await?;
     let was_repaired =
         matches!(Wal::open(disk.clone(), options.clone(), start).await, Err(error) if error.is_repairable());
-    let (mut wal, recovered) = Wal::open_repairing(disk.clone(), options.clone(), start).await?;
+    let (mut wal, recovered) = Wal::open_repairing(disk.clone(), options.clone(), start, None).await?;
     if was_repaired {
         assert!(files < disk_files(disk).await?, "repair leaves a copy");
     }

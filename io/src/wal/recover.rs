@@ -9,12 +9,12 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use detcd_core::ids::{Index, Term};
+use detcd_core::ids::{Index, MemberId, Term};
 use detcd_core::raft::{Entry, HardState, Mark};
 
 use super::decoder::{Decoder, Source};
 use super::entry::{self, Marked, Metadata};
-use super::error::{DecodeErrorKind, WalError};
+use super::error::{DecodeError, DecodeErrorKind, WalError};
 use super::record::{FRAME_HEAD_BYTES, Kind, Record};
 use super::repair::{keep_copy, repair};
 use super::segment::{Name, Segment, names, select};
@@ -32,6 +32,28 @@ pub struct Recovered {
     pub hard_state: HardState,
     /// The entries after the mark that reading started from, without a gap.
     pub entries: Vec<Entry>,
+}
+
+/// How far a log reaches at least, if it is this member's: what the store of an only voter has applied was in its log before. A log that ends
+/// earlier has rotted, however much its end looks like a write that a crash cut off, and nothing of it is cut or wiped.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Floor {
+    /// The only voter.
+    pub member: MemberId,
+    /// How far its store is.
+    pub applied: Index,
+}
+
+impl Floor {
+    /// Holds what was read, from `start` on, against it; nothing more can be read behind `offset` of `file`.
+    fn check(self, recovered: &Recovered, start: Mark, (file, offset): (&Path, u64)) -> Result<(), WalError> {
+        let last = recovered.entries.last().map_or(start.index, |entry| entry.index);
+        if recovered.metadata.member != self.member || self.applied <= last {
+            return Ok(());
+        }
+        let kind = DecodeErrorKind::Short { last: last.0, applied: self.applied.0 };
+        Err(DecodeError { kind, file: file.to_owned(), offset }.into())
+    }
 }
 
 /// Reads the snapshot records that may be started from, oldest first: those whose entry is known to be committed. The newest is the
@@ -83,14 +105,36 @@ impl<D: Disk> Wal<D> {
         if !mutated!(options, NamesNotSettled) {
             settle(&disk, &options.dir).await?;
         }
+        Self::open_above(disk, options, start, None).await
+    }
+
+    /// The same for a log that reaches `floor`.
+    async fn open_above(
+        disk: D,
+        options: Options,
+        start: Mark,
+        floor: Option<Floor>,
+    ) -> Result<(Self, Recovered), WalError> {
         let (wal, recovered, _) = Self::replayed(disk, options, start).await?;
+        wal.expect_floor(&recovered, start, floor)?;
         wal.clear_tail().await?;
         Ok((wal, recovered))
     }
 
+    fn expect_floor(&self, recovered: &Recovered, start: Mark, floor: Option<Floor>) -> Result<(), WalError> {
+        let end = (&*self.tail().path, self.end.offset);
+        floor.map_or(Ok(()), |floor| floor.check(recovered, start, end))
+    }
+
     /// Opens a log at its newest mark. If that is `believed`, which may be wrong, the log is read once, and no file before the one that may hold it;
-    /// otherwise it is read whole to find the newest mark, and then from there on, and repaired if it ends in a write cut off by a crash.
-    pub async fn open_newest(disk: D, options: Options, believed: Mark) -> Result<(Self, Recovered, Mark), WalError> {
+    /// otherwise it is read whole to find the newest mark, and then from there on, and repaired if it ends in a write cut off by a crash. One that does not reach `floor` is an
+    /// error, and left as it is.
+    pub async fn open_newest(
+        disk: D,
+        options: Options,
+        believed: Mark,
+        floor: Option<Floor>,
+    ) -> Result<(Self, Recovered, Mark), WalError> {
         if !mutated!(options, NamesNotSettled) {
             settle(&disk, &options.dir).await?;
         }
@@ -98,11 +142,12 @@ impl<D: Disk> Wal<D> {
         if let Ok((wal, recovered, newest)) = Self::replayed(disk.clone(), options.clone(), believed).await
             && newest == Some(believed)
         {
+            wal.expect_floor(&recovered, believed, floor)?;
             wal.clear_tail().await?;
             return Ok((wal, recovered, believed));
         }
         let newest = marks(&disk, &options.dir).await?.last().map_or(Mark::ZERO, |marked| marked.mark);
-        let (wal, recovered) = Self::open_repairing(disk, options, newest).await?;
+        let (wal, recovered) = Self::open_repairing(disk, options, newest, floor).await?;
         Ok((wal, recovered, newest))
     }
 
@@ -129,13 +174,21 @@ impl<D: Disk> Wal<D> {
         Ok((wal, recovered, newest))
     }
 
-    /// Opens a log; if it ends in a write cut off by a crash, repairs it, once, and opens it again.
-    pub async fn open_repairing(disk: D, options: Options, start: Mark) -> Result<(Self, Recovered), WalError> {
-        match Self::open(disk.clone(), options.clone(), start).await {
-            Err(error) if error.is_repairable() => {
+    /// Opens a log; if it ends in a write cut off by a crash, repairs it, once, and opens it again. Not if the rest would not reach `floor`.
+    pub async fn open_repairing(
+        disk: D,
+        options: Options,
+        start: Mark,
+        floor: Option<Floor>,
+    ) -> Result<(Self, Recovered), WalError> {
+        match Self::open_above(disk.clone(), options.clone(), start, floor).await {
+            Err(WalError::Damaged(error)) if error.kind.is_repairable() => {
                 tracing::warn!(%error, "the WAL ends in an unfinished write");
+                if let Some(floor) = floor {
+                    floor.check(&read(&disk, &options.dir, start).await?, start, (&error.file, error.offset))?;
+                }
                 repair(&disk, &options.dir).await?;
-                Self::open(disk, options, start).await
+                Self::open_above(disk, options, start, floor).await
             }
             done => done,
         }

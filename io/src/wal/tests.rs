@@ -201,7 +201,7 @@ fn a_mark_releases_only_the_files_before_the_one_that_may_hold_it() {
 
 /// Opens at the newest mark, where one believes it to be.
 fn open_newest(disk: &MemoryDisk, believed: Mark) -> Result<(Recovered, Mark), WalError> {
-    let opened = ready(Wal::open_newest(disk.clone(), options(512), believed));
+    let opened = ready(Wal::open_newest(disk.clone(), options(512), believed, None));
     opened.map(|(_, recovered, newest)| (recovered, newest))
 }
 
@@ -337,7 +337,7 @@ fn a_cut_off_write_is_repaired_once_and_a_copy_kept() {
     assert!(reopen(&disk, 4096, Mark::ZERO).unwrap_err().is_repairable());
     assert_eq!(disk.bytes(&file(FIRST)), Some(bytes.clone()), "opening alone changes nothing");
     assert_eq!(ready(read(&disk, Path::new("member/wal"), Mark::ZERO)).unwrap().entries, [entry(1, "a")]);
-    let (wal, recovered) = ready(Wal::open_repairing(disk.clone(), options(4096), Mark::ZERO)).unwrap();
+    let (wal, recovered) = ready(Wal::open_repairing(disk.clone(), options(4096), Mark::ZERO, None)).unwrap();
     assert_eq!(recovered.entries, [entry(1, "a")]);
     assert_eq!(disk.bytes(&file(FIRST)).unwrap().len() as u64, end, "a repaired file is not extended again");
     assert_eq!(disk.bytes(&file(&format!("{FIRST}.broken"))), Some(bytes));
@@ -354,7 +354,7 @@ fn damage_in_an_earlier_file_is_not_repaired() {
     let mut bytes = disk.bytes(&second).unwrap();
     bytes.truncate(bytes.len() - 8);
     disk.put(&second, bytes.clone());
-    let error = ready(Wal::open_repairing(disk.clone(), options(512), Mark::ZERO)).err().unwrap();
+    let error = ready(Wal::open_repairing(disk.clone(), options(512), Mark::ZERO, None)).err().unwrap();
     assert!(matches!(error, WalError::Damaged(DecodeError { file, .. }) if file == second));
     assert_eq!(disk.bytes(&second), Some(bytes));
 }
@@ -421,7 +421,7 @@ fn a_repair_cuts_nothing_that_rotted() {
     // In the data of the metadata record, behind the checksum's frame.
     rotten[16 + 8 + 10] ^= 1;
     disk.put(&last, rotten.clone());
-    let error = ready(Wal::open_repairing(disk.clone(), options(512), Mark::ZERO)).err().unwrap();
+    let error = ready(Wal::open_repairing(disk.clone(), options(512), Mark::ZERO, None)).err().unwrap();
     assert!(matches!(&error, WalError::Damaged(DecodeError { file, .. }) if *file == last), "{error}");
     assert!(!error.is_repairable());
     assert_eq!(disk.bytes(&last), Some(rotten));
@@ -460,7 +460,7 @@ fn only_the_last_file_can_have_a_torn_write() {
     let mut bytes = disk.bytes(&file(FIRST)).unwrap();
     bytes[512..1024].fill(0);
     disk.put(&file(FIRST), bytes.clone());
-    let error = ready(Wal::open_repairing(disk.clone(), options(1024), Mark::ZERO)).err().unwrap();
+    let error = ready(Wal::open_repairing(disk.clone(), options(1024), Mark::ZERO, None)).err().unwrap();
     let WalError::Damaged(DecodeError { kind, .. }) = &error else { panic!("{error}") };
     assert!(matches!(kind, DecodeErrorKind::Crc { .. }) && !error.is_repairable());
     assert_eq!(disk.bytes(&file(FIRST)), Some(bytes));

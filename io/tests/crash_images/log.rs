@@ -183,7 +183,7 @@ fn check(life: &Life, root: &Path, acknowledged: Option<usize>, is_believed: boo
     let sayings = sayings(life, acknowledged);
     // A start believes the newest `.snap` file, which may be there before the mark in the log, or be lost.
     let believed = if is_believed { sayings[sayings.len() - 1].mark } else { Mark::ZERO };
-    let opened = ready(Wal::open_newest(RealDisk, options(&directory), believed));
+    let opened = ready(Wal::open_newest(RealDisk, options(&directory), believed, None));
     let (mut wal, recovered, mark) = opened.map_err(|error| error.to_string())?;
     let found = Said { entries: recovered.entries, state: recovered.hard_state, mark };
     let is_lawful = sayings.iter().any(|said| said.found() == found);
