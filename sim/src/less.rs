@@ -8,7 +8,7 @@ use crate::machine::Crash;
 use crate::options::{Kind, Options};
 
 /// Words without a number, in the order in which a shrinker tries them: what fills most of a diagram goes first.
-pub const WORDS: [&str; 29] = [
+pub const WORDS: [&str; 30] = [
     "operations",
     "cuts",
     "weather",
@@ -23,6 +23,7 @@ pub const WORDS: [&str; 29] = [
     "failing-syncs",
     "full-disks",
     "slow-disks",
+    "rot",
     "watchers",
     "holders",
     "upkeep",
@@ -143,7 +144,8 @@ fn take_away(options: &mut Options, name: &str) {
         "pauses" => faults.pause_millis = 0,
         "failing-syncs" => faults.sync_millis = 0,
         "full-disks" => faults.full_millis = 0,
-        "slow-disks" => (faults.slow_millis, faults.disk_millis) = (0, 0),
+        "slow-disks" => (faults.slow.millis, faults.disk_millis) = (0, 0),
+        "rot" => faults.rot = 0,
         "watchers" => options.watch.clients = 0,
         "holders" => load.holders = 0,
         "upkeep" => load.upkeep_millis = 0,

@@ -55,6 +55,8 @@ pub(crate) mod pauses;
 pub mod record;
 #[cfg(madsim)]
 pub mod report;
+
+pub mod rot;
 #[cfg(madsim)]
 pub mod run;
 #[cfg(madsim)]

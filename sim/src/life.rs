@@ -46,6 +46,8 @@ pub(crate) enum News {
     Ready,
     /// It did not start.
     Refused(BootError),
+    /// It did not start on a log that has rotted.
+    Rotten(BootError),
     /// It ended with a fault.
     Faulted(Fault),
     /// It ended as it was asked to.
@@ -151,8 +153,10 @@ pub(crate) async fn live(life: Life, start: Start, config: Config, running: Runn
     let opening = |directory: PathBuf| crate::mutants::open(life.clone(), directory, given.mutant);
     let booted = match boot(&disk, &start, opening).await {
         Ok(booted) => booted,
+        Err(error) if life.peek().mend() => return News::Rotten(error),
         Err(error) => return News::Refused(error),
     };
+    life.peek().mend();
     let (member, mut parts) = assemble_on(&life, booted, &config, ((seed, wall_millis), &given, &node));
     let urls: Vec<String> = config.urls.advertise_client.iter().map(ToString::to_string).collect();
     let (closing, closed) = oneshot::channel::<()>();

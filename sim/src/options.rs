@@ -216,18 +216,27 @@ pub struct Faults {
     pub sync_millis: u64,
     /// The mean of milliseconds between two times of a full disk; zero for none.
     pub full_millis: u64,
-    /// The mean of milliseconds between two times of a slow disk; zero for none.
-    pub slow_millis: u64,
-    /// How slow: the longest time of a write, in milliseconds.
-    pub slow_call_millis: u64,
-    /// How slow the store alone: the longest time of a commit, in milliseconds.
-    pub slow_commit_millis: u64,
+    /// Times of a slow disk.
+    pub slow: Slow,
     /// The mean of milliseconds between two pauses of the member's process; zero for none.
     pub pause_millis: u64,
     /// In a thousand starts, how many are followed by a crash as soon as another member sends a store.
     pub at_stores: u64,
     /// Whether only a member that leads is struck.
     pub only_leaders: bool,
+    /// In a thousand starts, how many are on a log that has rotted.
+    pub rot: u64,
+}
+
+/// Times of a slow disk.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Slow {
+    /// The mean of milliseconds between two of them; zero for none.
+    pub millis: u64,
+    /// The longest time of a write, in milliseconds.
+    pub call_millis: u64,
+    /// Where the store alone is slow: the longest time of a commit, in milliseconds.
+    pub commit_millis: u64,
 }
 
 impl Options {
@@ -253,7 +262,7 @@ impl Options {
             options.member.overlay_max = OverlayMax { operations, bytes };
         }
         options.member.sweep_rows = pick(&mut dice_of_bounds, &[1_000, 1_000, 20, 3]);
-        options.faults.slow_commit_millis = pick(&mut dice_of_bounds, &[0, 1_500, 5_000]);
+        options.faults.slow.commit_millis = pick(&mut dice_of_bounds, &[0, 1_500, 5_000]);
         options.watch.limits.fragment_bytes = pick(&mut dice_of_bounds, &[None, Some(150), Some(300), Some(2_000)]);
         options.load.holders = pick(&mut dice, &[0, 2, 4]);
         let mut dice_of_quota = Entropy::seeded(seed ^ 0x0071_756f_7461);
@@ -273,6 +282,7 @@ impl Options {
         if kind.is_of_several() {
             crate::cluster::options::widen(&mut options);
         }
+        options.faults.rot = pick(&mut Entropy::seeded(seed ^ 0x726f_7474_656e), &[0, 0, 0, 0, 100, 400]);
         let mut dice_of_retention = Entropy::seeded(seed ^ 0x7265_7461_696e);
         options.member.retention_seconds = pick(&mut dice_of_retention, &[0, 0, 0, 0, 0, 0, 2, 5]);
         let mut dice_of_crowds = Entropy::seeded(seed ^ 0x6372_6f77_6473);
@@ -394,7 +404,7 @@ impl Faults {
     /// How long a commit that began before everything was healed may still take.
     #[must_use]
     pub const fn slowest_commit(&self) -> Duration {
-        Duration::from_millis(self.slow_commit_millis)
+        Duration::from_millis(self.slow.commit_millis)
     }
 
     fn draw(dice: &mut Entropy) -> Self {
@@ -410,12 +420,11 @@ impl Faults {
             disk_millis: pick(dice, &[0, 0, 1, 5]),
             sync_millis: pick(dice, &[0, 0, 10_000, 30_000]),
             full_millis: pick(dice, &[0, 0, 0, 15_000]),
-            slow_millis: pick(dice, &[0, 0, 8_000]),
-            slow_call_millis: pick(dice, &[5, 50, 300]),
-            slow_commit_millis: 0,
+            slow: Slow { millis: pick(dice, &[0, 0, 8_000]), call_millis: pick(dice, &[5, 50, 300]), commit_millis: 0 },
             pause_millis: 0,
             at_stores: 0,
             only_leaders: false,
+            rot: 0,
         }
     }
 }

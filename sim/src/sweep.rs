@@ -17,7 +17,7 @@ use crate::cluster::options::ClusterOptions;
 use crate::machine::{At, Crash, CrashPoint, Machine, Side};
 use crate::mutants::Mutant;
 use crate::options::{
-    Batch, ELECTION_MILLIS, Faults, Kind, Load, MemberOptions, Options, PATIENCE_MILLIS, WatchLoad, Weights,
+    Batch, ELECTION_MILLIS, Faults, Kind, Load, MemberOptions, Options, PATIENCE_MILLIS, Slow, WatchLoad, Weights,
 };
 use crate::record::{Lines, Recorder, Trace, Watches};
 use crate::run::{judge, on_thread};
@@ -73,12 +73,11 @@ pub fn scenario(log_apart: bool) -> Options {
             disk_millis: 0,
             sync_millis: 0,
             full_millis: 0,
-            slow_millis: 0,
-            slow_call_millis: 0,
-            slow_commit_millis: 0,
+            slow: Slow { millis: 0, call_millis: 0, commit_millis: 0 },
             pause_millis: 0,
             at_stores: 0,
             only_leaders: false,
+            rot: 0,
         },
         cluster: ClusterOptions::ONE,
     }

@@ -10,7 +10,8 @@ use crate::film::Scene;
 use crate::machine::{At, Crash, CrashPoint, Machine, Side};
 use crate::options::{Faults, chance, pick};
 use crate::pauses::{AGAIN, Pauses};
-use crate::world::World;
+use crate::rot::Atlas;
+use crate::world::{World, log_dir};
 
 /// The longest chosen distance, in calls, from a decision to crash to the crash.
 const CRASH_CALLS_MAX: u64 = 60;
@@ -23,6 +24,7 @@ pub(crate) struct Troubles {
     faults: Faults,
     dice: Entropy,
     dice_of_stores: Entropy,
+    dice_of_rot: Entropy,
     end: Instant,
     next: Moments,
     pauses: Pauses,
@@ -48,17 +50,18 @@ impl Troubles {
             machine: world.machine().clone(),
             dice: Entropy::seeded(seed ^ 0x7472_6f75_626c),
             dice_of_stores: Entropy::seeded(seed ^ 0x7374_6f72_6573),
+            dice_of_rot: Entropy::seeded(seed ^ 0x726f_7400),
             end: Instant::now() + Duration::from_secs(seconds),
             next: Moments { restart: Some(Instant::now()), ..Moments::default() },
             pauses: Pauses::new(seed, &faults, world.leases.clone()),
             faults,
         };
-        let Faults { disk_millis, crash_millis, sync_millis, full_millis, slow_millis, .. } = troubles.faults;
+        let Faults { disk_millis, crash_millis, sync_millis, full_millis, slow, .. } = troubles.faults;
         troubles.machine.look().trouble.slow_millis = disk_millis;
         troubles.next.crash = troubles.draw(crash_millis);
         troubles.next.sync = troubles.draw(sync_millis);
         troubles.next.full = troubles.draw(full_millis);
-        troubles.next.slow = troubles.draw(slow_millis);
+        troubles.next.slow = troubles.draw(slow.millis);
         troubles
     }
 
@@ -80,6 +83,7 @@ impl Troubles {
                 let at = *self.next.restart.get_or_insert_with(|| Instant::now() + pause);
                 if at <= Instant::now() {
                     self.next.restart = None;
+                    self.let_rot(world);
                     world.start();
                     self.expect_aftershock();
                     self.expect_store();
@@ -115,6 +119,14 @@ impl Troubles {
                 crash: pick(dice, &self.faults.crashes),
             };
             self.machine.crash_at(Some(point));
+        }
+    }
+
+    /// The log may have rotted while nobody ran.
+    fn let_rot(&mut self, world: &World) {
+        if chance(&mut self.dice_of_rot, self.faults.rot) {
+            let atlas = if world.place().is_some() { Atlas::OfSeveral } else { Atlas::Alone };
+            self.machine.rot(&log_dir(&world.options.member), atlas, &mut self.dice_of_rot);
         }
     }
 
@@ -179,13 +191,13 @@ impl Troubles {
         if is_due(self.next.slow) {
             self.note("the disk is slow");
             let mut inner = self.machine.look();
-            match faults.slow_commit_millis {
+            match faults.slow.commit_millis {
                 millis if millis > 0 && chance(&mut self.dice, 500) => inner.trouble.slow_commit_millis = millis,
-                _ => inner.trouble.slow_millis = faults.slow_call_millis,
+                _ => inner.trouble.slow_millis = faults.slow.call_millis,
             }
             drop(inner);
             self.pauses.trouble();
-            self.next.slow = self.draw(faults.slow_millis);
+            self.next.slow = self.draw(faults.slow.millis);
             self.next.relief = self.draw(2_000);
         }
     }

@@ -116,6 +116,14 @@ pub(crate) fn limited(mut config: Config, options: &Options, place: usize) -> Co
     config
 }
 
+/// Whoever does not start on a log that has rotted says that it is the log.
+fn judge_refusal(error: &BootError) -> Option<Violation> {
+    let text = error.to_string();
+    let names_log = matches!(error, BootError::Malformed(_)) || text.contains(".wal") || text.contains("/wal");
+    let what = || format!("on a log that has rotted the member says: {text}");
+    (!names_log).then(|| Violation::new(Promise::Recovery, what()))
+}
+
 fn founded_again() -> Violation {
     let what = "a member that lost its disk serves again under its old name".to_owned();
     Violation::new(Promise::Recovery, what)
@@ -360,6 +368,7 @@ impl World {
     /// The member is gone, and what is on its disk must fit together.
     pub(crate) fn on_crashed(&mut self) {
         self.on_down();
+        self.machine.look().mend();
         self.after_crash();
     }
 
@@ -390,6 +399,11 @@ impl World {
             News::Refused(BootError::Fault(fault) | BootError::Wal(WalError::Fault(fault))) | News::Faulted(fault) => {
                 self.judge_fault(&fault)
             }
+            News::Rotten(
+                BootError::Fault(fault @ Fault::Disk { .. })
+                | BootError::Wal(WalError::Fault(fault @ Fault::Disk { .. })),
+            ) => self.judge_fault(&fault),
+            News::Rotten(error) => judge_refusal(&error),
             News::Refused(error) => {
                 Some(Violation::new(Promise::Recovery, format!("the member does not start: {error}")))
             }

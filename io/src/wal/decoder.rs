@@ -143,6 +143,10 @@ impl<F: File> Decoder<F> {
         let Some(head) = FrameHead::parse(bytes) else {
             return Ok(None);
         };
+        if !head.is_written_as(bytes) {
+            let cause = format!("a record of {} bytes has padding of {}", head.record_bytes, head.pad_bytes);
+            return Err(self.damaged(DecodeErrorKind::Malformed(cause)).into());
+        }
         // The head itself is not subtracted: etcd does not either, and the short read below finds the rest.
         let limit_bytes = size_bytes.saturating_sub(self.offset).saturating_sub(head.pad_bytes);
         let record_bytes = head.record_bytes;

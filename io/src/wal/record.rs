@@ -117,6 +117,12 @@ impl FrameHead {
         Some(Self { record_bytes: field & LENGTH_MASK, pad_bytes })
     }
 
+    /// Whether these bytes are the head that every writer gives a record of this length. No checksum covers them.
+    #[must_use]
+    pub const fn is_written_as(self, bytes: [u8; 8]) -> bool {
+        field_of(self.record_bytes).0 == u64::from_le_bytes(bytes)
+    }
+
     /// Length of what follows the head.
     #[must_use]
     pub const fn body_bytes(self) -> u64 {
@@ -177,13 +183,17 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
+/// The head of a record of this length, and the length of its padding.
+const fn field_of(record_bytes: u64) -> (u64, u64) {
+    let pad_bytes = record_bytes.next_multiple_of(FRAME_ALIGN_BYTES as u64) - record_bytes;
+    let top = if pad_bytes == 0 { 0 } else { PADDED | pad_bytes };
+    (record_bytes | top << 56, pad_bytes)
+}
+
 fn put_frame_head(out: &mut Vec<u8>, record_bytes: usize) -> usize {
-    let pad_bytes = (FRAME_ALIGN_BYTES - record_bytes % FRAME_ALIGN_BYTES) % FRAME_ALIGN_BYTES;
-    let mut field = record_bytes as u64;
-    assert!(field <= LENGTH_MASK);
-    if pad_bytes != 0 {
-        field |= (PADDED | pad_bytes as u64) << 56;
-    }
+    assert!(record_bytes as u64 <= LENGTH_MASK);
+    let (field, pad_bytes) = field_of(record_bytes as u64);
+    let pad_bytes = pad_bytes as usize;
     out.reserve(FRAME_ALIGN_BYTES + record_bytes + pad_bytes);
     out.extend_from_slice(&field.to_le_bytes());
     pad_bytes

@@ -211,7 +211,7 @@ pub(crate) fn widen(options: &mut Options) {
     options.faults.restart_millis = pick(&mut dice, &[0, 200, 2_000, 8_000]);
     options.faults.sync_millis = pick(&mut dice, &[0, 0, 0, 30_000]);
     options.faults.full_millis = pick(&mut dice, &[0, 0, 0, 30_000]);
-    options.faults.slow_millis = pick(&mut dice, &[0, 0, 12_000]);
+    options.faults.slow.millis = pick(&mut dice, &[0, 0, 12_000]);
     options.faults.pause_millis = pick(&mut dice, &[0, 0, 8_000]);
     options.faults.only_leaders = chance(&mut dice, 300);
     if options.member.quota_bytes > 0 {
@@ -258,7 +258,7 @@ fn holders_under(options: &mut Options, leaders: Leaders) {
     options.cluster.members = options.cluster.members.max(3);
     let faults = &mut options.faults;
     (faults.crash_millis, faults.sync_millis, faults.full_millis) = (0, 0, 0);
-    (faults.slow_millis, faults.disk_millis) = (0, 0);
+    (faults.slow.millis, faults.disk_millis) = (0, 0);
     options.load.holders = 12;
     (faults.pause_millis, faults.only_leaders, options.cluster.move_millis) = match leaders {
         Leaders::Pause => (3_000, true, 0),

@@ -69,6 +69,12 @@ impl Content {
         self.changes += 1;
     }
 
+    /// Other bytes are there, durably, and nobody wrote them.
+    pub fn set(&mut self, offset: u64, bytes: &[u8]) {
+        self.write(offset, bytes);
+        self.sync(self.changes);
+    }
+
     /// Cuts the file or adds zeros.
     pub fn resize(&mut self, size: u64) {
         if size == self.current.len() as u64 {

@@ -113,6 +113,11 @@ impl Image {
         self.files.get_mut(&inode).expect("a file lives as long as the image")
     }
 
+    /// The same, if there is such a file.
+    pub fn content_of(&mut self, inode: Inode) -> Option<&mut Content> {
+        self.files.get_mut(&inode)
+    }
+
     /// Puts a file there with these bytes, as durable as the directories above it: what the disk holds before the first life.
     ///
     /// # Panics
