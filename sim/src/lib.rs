@@ -60,6 +60,9 @@ pub mod rot;
 #[cfg(madsim)]
 pub mod run;
 #[cfg(madsim)]
+#[cfg(mutants)]
+pub(crate) mod scoreboard;
+
 pub mod shrink;
 #[cfg(madsim)]
 pub(crate) mod sketch;
