@@ -106,6 +106,21 @@ fn a_renewal_that_waits_for_the_log_is_not_overtaken_by_the_end() {
 }
 
 #[test]
+fn a_renewal_that_waits_for_a_proof_is_not_overtaken_by_the_end() {
+    let mut keeper = leading(pace(300_000), 0, &[]);
+    keeper.on_lease(row(1, 3, 0), 0);
+    keeper.on_lease(row(2, 3, 0), 0);
+    let unproved = |keeper: &mut Keeper, now| keeper.tick(now, Some(Term(1))).revoke;
+    assert!((TICK..=2_900).step_by(TICK as usize).all(|now| unproved(&mut keeper, now).is_empty()));
+    assert_eq!(keeper.renew(LeaseId(1), 2_950), Renewal::Prove(Term(1)), "the last proof is too old");
+    // The proof was asked for then, and comes when both would be over.
+    assert!(unproved(&mut keeper, 3_000).is_empty() && !keeper.on_proof(Term(1), 3_000));
+    assert_eq!(unproved(&mut keeper, 3_100), [LeaseId(2)], "whose client has not come");
+    assert_eq!(keeper.renew(LeaseId(1), 3_150), Renewal::Renewed { ttl: 3 });
+    assert_eq!(first_revocation(&mut keeper, 3_200, 9_000), Some((6_200, vec![LeaseId(1)])));
+}
+
+#[test]
 fn a_lease_that_is_being_revoked_is_not_renewed() {
     let mut keeper = leading(pace(300_000), 0, &[row(1, 2, 0)]);
     assert_eq!(first_revocation(&mut keeper, 0, 9_000), Some((3_000, vec![LeaseId(1)])));

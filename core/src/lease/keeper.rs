@@ -285,6 +285,8 @@ impl Keeper {
             Role::Following => return Renewal::NotLeading,
         };
         if leading.proved.saturating_add(pace.extension) < now && !mutated!(pace, RenewedUnproved) {
+            // A proof may take long under a slow disk, and the client was in time.
+            leading.spare(id, now.saturating_add(pace.hold));
             return Renewal::Prove(leading.term);
         }
         let Some(kept) = leading.leases.get_mut(&id) else { return Renewal::Missing };
@@ -361,6 +363,16 @@ impl Kept {
 }
 
 impl Leading {
+    /// Puts the end of a lease off until then, if it is earlier and nobody is revoking it yet. It promises nobody anything.
+    fn spare(&mut self, id: LeaseId, until: u64) {
+        let Some(kept) = self.leases.get_mut(&id).filter(|kept| !kept.doomed) else { return };
+        if let Some(end) = kept.end.filter(|end| *end < until) {
+            kept.end = Some(until);
+            self.ends.remove(&(end, id));
+            self.ends.insert((until, id));
+        }
+    }
+
     fn note_tick(&mut self, now: u64, pace: &Pace) {
         assert!(self.ticked <= now, "time goes on");
         if pace.gap < now - self.ticked && !mutated!(pace, NoGrace) {
