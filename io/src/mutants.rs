@@ -18,6 +18,10 @@ pub enum Mutant {
     NamesNotSettled,
     /// A record at the log's end is taken although its checksum is wrong.
     TornTailAccepted,
+    /// A log of an only voter is cut and wiped where it looks torn, however far its store has gone.
+    RottenEndCut,
+    /// What a frame head says is not looked at twice.
+    HeadsUnchecked,
     /// Hard states are not written.
     HardStateNotWritten,
     /// A log snapshot is marked at what is applied instead of at what is durable, and files are released behind it.

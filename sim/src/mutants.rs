@@ -91,7 +91,7 @@ mod with {
     }
 
     /// Every bug that a single member can have, and what it is.
-    const ALL: [(Mutant, &str); 45] = [
+    const ALL: [(Mutant, &str); 47] = [
         (Mutant::Io(io::Mutant::ReportBeforeSync), "a write is acknowledged before its sync"),
         (Mutant::Raft(raft::Mutant::OwnMatchAtAppend), "an entry is applied before it is in the log (etcd 14370)"),
         (Mutant::Io(io::Mutant::SyncErrorIgnored), "the error of a sync is passed over"),
@@ -99,6 +99,8 @@ mod with {
         (Mutant::Io(io::Mutant::CutWithoutDirSync), "the directory is not synced after a log file's rename"),
         (Mutant::Io(io::Mutant::StoreNameNotSynced), "the directory of the store is not synced"),
         (Mutant::Io(io::Mutant::TornTailAccepted), "a torn record at the log's end is taken"),
+        (Mutant::Io(io::Mutant::RottenEndCut), "a log that has rotted is cut like one with a torn end"),
+        (Mutant::Io(io::Mutant::HeadsUnchecked), "the heads of records, which no checksum covers, are taken on trust"),
         (Mutant::Io(io::Mutant::HardStateNotWritten), "hard states are not written"),
         (Mutant::Io(io::Mutant::MarkBeforeStoreDurable), "the log is released before the store is durable"),
         (Mutant::Io(io::Mutant::IndexBeforeRows), "the applied index is durable before its rows (etcd 13766)"),

@@ -81,7 +81,8 @@ impl Machine {
         let Some(last) = frames.iter().rposition(|frame| frame.entry == Some(applied)) else { return };
         let frames = &frames[..=last];
         let recent = frames.len().saturating_sub(RECENT);
-        let first = if chance(dice, 500) { recent } else { 0 };
+        // The last record is like no other: nothing behind it tells that it is wrong.
+        let first = pick(dice, &[0, 0, recent, last]);
         let frame = frames[dice.draw(first as u64, last as u64) as usize];
         let kind = match atlas {
             Atlas::Alone => pick(dice, &[Kind::Bit, Kind::Bit, Kind::Elsewhere, Kind::Forgotten]),
@@ -165,6 +166,8 @@ fn turned(frame: Frame, bytes: &[u8], (atlas, is_last): (Atlas, bool), dice: &mu
         Atlas::OfSeveral => body + UNCOVERED_BYTES,
     };
     let until = if from == frame.start { body } else { frame.end };
+    // Of a head, its top byte as often as all others: what it says besides the length.
+    let from = if from == frame.start && chance(dice, 500) { body - 1 } else { from };
     let place = dice.draw(from as u64, until as u64 - 1) as usize;
     vec![(place, vec![bytes[place] ^ 1 << dice.draw(0, 7)])]
 }

@@ -14,11 +14,63 @@ use crate::run::run;
 /// Seeds after which a bug counts as not found.
 const SEEDS_MAX: u64 = 2_000;
 
+/// How often each bug is looked for, and how far apart the first seeds of two hunts are.
+const HUNTS: u64 = 5;
+const BETWEEN_HUNTS: u64 = 1_000_000;
+
 /// What it took to find a bug.
 struct Found {
     seeds: u64,
     promise: String,
     seconds: u64,
+}
+
+/// What it took in several hunts.
+struct Hunts {
+    found: Vec<Found>,
+    /// The most seeds of a hunt.
+    count: u64,
+}
+
+impl Hunts {
+    fn of(mutant: Mutant, kind: Kind, first: u64, count: u64, jobs: u64) -> Self {
+        let hunts = (0..HUNTS).map(|hunt| first.wrapping_add(hunt * BETWEEN_HUNTS));
+        let found = hunts.filter_map(|first| hunt(mutant, kind, first, count, jobs)).collect();
+        Self { found, count }
+    }
+
+    /// Whether every one found it.
+    fn is_found(&self) -> bool {
+        self.found.len() as u64 == HUNTS
+    }
+
+    /// The cells of its row: seeds of the hunt in the middle, of the quickest and the longest one, what saw it, and the virtual time in the middle.
+    fn row(&self) -> String {
+        let Self { found, count } = self;
+        let missed = HUNTS - found.len() as u64;
+        if found.is_empty() || HUNTS / 2 < missed {
+            return format!("not found in {count}, {missed} times of {HUNTS} | | ");
+        }
+        let sorted = |of: fn(&Found) -> u64| {
+            let mut numbers: Vec<u64> = found.iter().map(of).collect();
+            numbers.sort_unstable();
+            numbers
+        };
+        let (seeds, seconds) = (sorted(|found| found.seeds), sorted(|found| found.seconds));
+        // Hunts without a catch were longer than all others.
+        let middle = HUNTS as usize / 2;
+        let most = if missed > 0 { format!("not in {count}") } else { seeds[seeds.len() - 1].to_string() };
+        let mut promises: Vec<(usize, &str)> = Vec::new();
+        for Found { promise, .. } in found {
+            match promises.iter_mut().find(|(_, known)| known == promise) {
+                Some((times, _)) => *times += 1,
+                None => promises.push((1, promise)),
+            }
+        }
+        promises.sort_by_key(|(times, _)| std::cmp::Reverse(*times));
+        let promises: Vec<&str> = promises.into_iter().map(|(_, promise)| promise).collect();
+        format!("{} ({} to {most}) | {} | {} s", seeds[middle], seeds[0], promises.join(", "), seconds[middle])
+    }
 }
 
 /// Looks for every bug, or for one, from the first seed on and with at most so many seeds each, and writes the table. Rows of bugs that it does not look for stay.
@@ -46,14 +98,10 @@ pub(crate) fn score(
             }
             continue;
         }
-        let found = hunt(*mutant, kind, first, count, jobs);
-        let row = match &found {
-            Some(Found { seeds, promise, seconds }) => format!("{seeds} | {promise} | {seconds} s"),
-            None => format!("not found in {count} | | "),
-        };
-        missed += u64::from(found.is_none());
-        found_some += u64::from(found.is_some());
-        let row = format!("| `{}` | {what} | {row} |", mutant.name());
+        let hunts = Hunts::of(*mutant, kind, first, count, jobs);
+        missed += u64::from(!hunts.is_found());
+        found_some += u64::from(hunts.is_found());
+        let row = format!("| `{}` | {what} | {} |", mutant.name(), hunts.row());
         say(&row);
         let _ = writeln!(table, "{row}");
     }
@@ -74,8 +122,8 @@ fn is_row_of(line: &str, mutant: Mutant) -> bool {
 
 const HEAD: &str = "# Scoreboard: known bugs and what finds them
 
-Written by `make mutants`. Each bug is put back into the member, in a build that holds them all, and engine runs of the simulator look for it: how many seeds until the
-first broken promise, which promise, and the virtual time of those runs together.
+Written by `make mutants`. Each bug is put back into the member, in a build that holds them all, and engine runs of the simulator look for it, five times from different seeds on: how
+many seeds until the first broken promise – in the hunt in the middle, and in the quickest and the longest one –, which promises they were, the most frequent first, and the virtual time of the runs together, in the middle.
 
 | Bug | What it is | Seeds | Oracle | Virtual time |
 |---|---|---|---|---|
