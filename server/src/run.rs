@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use detcd_core::ids::MemberId;
+use detcd_core::mvcc::index::Gathering;
 use detcd_core::raft;
 use detcd_io::boot::asked::{Asked, Recovery};
 use detcd_io::boot::execute::{BootError, Booted, Start, boot};
@@ -166,6 +167,7 @@ async fn start(config: &Config) -> Result<Booted<RealDisk, Lmdb>, BootError> {
         segment_bytes: SEGMENT_BYTES,
         raft: raft_config(config),
         leases: lease_rules(config),
+        gathered_rows_max: Gathering::ROWS_MAX,
         #[cfg(mutants)]
         mutant: None,
     };

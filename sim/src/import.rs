@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use detcd_core::ids::MemberId;
+use detcd_core::mvcc::index::Gathering;
 use detcd_core::raft::Config;
 use detcd_io::boot::asked::{Asked, ClusterState, Recovery};
 use detcd_io::boot::execute::{Start, boot};
@@ -124,6 +125,7 @@ fn asked() -> Start {
         segment_bytes: 4 << 10,
         raft: Config::new(MemberId(0)),
         leases: LeaseRules::new(Duration::from_millis(100), 10),
+        gathered_rows_max: Gathering::ROWS_MAX,
         #[cfg(mutants)]
         mutant: None,
     }

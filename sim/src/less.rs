@@ -8,7 +8,7 @@ use crate::machine::Crash;
 use crate::options::{Kind, Options};
 
 /// Words without a number, in the order in which a shrinker tries them: what fills most of a diagram goes first.
-pub const WORDS: [&str; 30] = [
+pub const WORDS: [&str; 31] = [
     "operations",
     "cuts",
     "weather",
@@ -30,6 +30,7 @@ pub const WORDS: [&str; 30] = [
     "quota",
     "crowd",
     "impatience",
+    "unlawful",
     "compactions",
     "retention",
     "hashes",
@@ -154,6 +155,7 @@ fn take_away(options: &mut Options, name: &str) {
             load.keys = if load.crowd.take().is_some() { FEW_KEYS } else { load.keys };
         }
         "impatience" => load.impatience = 0,
+        "unlawful" => load.unlawful = 0,
         "compactions" => weights.compact = 0,
         "retention" => options.member.retention_seconds = 0,
         "hashes" => weights.hash = 0,

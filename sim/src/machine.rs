@@ -16,7 +16,6 @@ use tokio::sync::Notify;
 
 use crate::disk::image::{Image, Node};
 use crate::record::{Recorder, Trace};
-use crate::rot::Rot;
 use crate::store::{Stores, Tables};
 
 /// How a member ends without being asked.
@@ -122,8 +121,6 @@ pub struct Inner {
     handles: u64,
     /// Troubles that the member met in this life: it may end with a fault.
     excuses: u64,
-    /// What of its log has rotted.
-    pub rot: Option<Rot>,
 }
 
 /// What the machine leaves to chance.
@@ -158,7 +155,6 @@ impl Machine {
             node: None,
             handles: 0,
             excuses: 0,
-            rot: None,
         };
         Self { inner: Arc::new(Mutex::new(inner)), crashed: Arc::new(Notify::new()) }
     }
@@ -229,7 +225,6 @@ impl Machine {
         inner.trace.line(|| "replaced".to_owned());
         (inner.image, inner.stores) = (Image::default(), Stores::default());
         (inner.trouble.failing_syncs, inner.trouble.room) = (0, None);
-        inner.rot = None;
     }
 
     /// The member ended by itself: its locks are free, nothing else changes.

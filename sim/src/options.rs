@@ -159,6 +159,8 @@ pub struct Load {
     pub rewrites: u64,
     /// The mean of milliseconds between two defragmentations or snapshots; zero for none.
     pub upkeep_millis: u64,
+    /// In a thousand operations, how many no store would carry out.
+    pub unlawful: u64,
 }
 
 /// How often each kind of request comes.
@@ -283,6 +285,7 @@ impl Options {
             crate::cluster::options::widen(&mut options);
         }
         options.faults.rot = pick(&mut Entropy::seeded(seed ^ 0x726f_7474_656e), &[0, 0, 0, 0, 100, 400]);
+        options.load.unlawful = pick(&mut Entropy::seeded(seed ^ 0x756e_6c61_7766), &[0, 0, 0, 10, 30]);
         let mut dice_of_retention = Entropy::seeded(seed ^ 0x7265_7461_696e);
         options.member.retention_seconds = pick(&mut dice_of_retention, &[0, 0, 0, 0, 0, 0, 2, 5]);
         let mut dice_of_crowds = Entropy::seeded(seed ^ 0x6372_6f77_6473);
@@ -356,6 +359,7 @@ impl Load {
             holders: 0,
             rewrites: 0,
             upkeep_millis: 0,
+            unlawful: 0,
         }
     }
 }

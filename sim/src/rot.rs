@@ -104,7 +104,7 @@ impl Machine {
             rot.0.push(Spot { inode: *inode, offset, sound });
             inner.image.content(*inode).set(offset as u64, &rotten);
         }
-        inner.rot = Some(rot).filter(|rot| !rot.0.is_empty());
+        inner.image.rot = Some(rot).filter(|rot| !rot.0.is_empty());
     }
 }
 
@@ -114,7 +114,7 @@ const RECENT: usize = 12;
 impl Inner {
     /// Puts the sound bytes back. Says whether anything had rotted.
     pub fn mend(&mut self) -> bool {
-        let Some(Rot(spots)) = self.rot.take() else { return false };
+        let Some(Rot(spots)) = self.image.rot.take() else { return false };
         // What was there twice is put back in the order in which it was spoilt, backwards.
         for Spot { inode, offset, sound } in spots.into_iter().rev() {
             if let Some(content) = self.image.content_of(inode)

@@ -64,6 +64,7 @@ pub fn scenario(log_apart: bool) -> Options {
             holders: 0,
             rewrites: 0,
             upkeep_millis: 0,
+            unlawful: 0,
         },
         watch: WatchLoad::nobody(),
         faults: Faults {

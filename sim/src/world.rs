@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use detcd_core::ids::MemberId;
+use detcd_core::mvcc::index::Gathering;
 use detcd_core::raft;
 use detcd_io::boot::execute::{BootError, Start};
 use detcd_io::boot::machine::Machine as Hardware;
@@ -30,7 +31,7 @@ use crate::leases::LeaseRecorder;
 use crate::life::{Given, News, Running, live};
 use crate::machine::{Crash, Machine};
 use crate::mutants::Mutant;
-use crate::options::{MemberOptions, Options, chance};
+use crate::options::{MemberOptions, Options, chance, pick};
 use crate::orders::{Order, Standing};
 
 /// The data directory.
@@ -341,6 +342,10 @@ impl World {
             segment_bytes: self.options.member.segment_bytes,
             raft,
             leases,
+            gathered_rows_max: pick(
+                &mut Entropy::seeded(self.options.seed ^ 0x6761_7468_6572),
+                &[Gathering::ROWS_MAX, 200, 20],
+            ),
             #[cfg(mutants)]
             mutant: None,
         };

@@ -49,6 +49,8 @@ pub struct Start {
     pub raft: Config,
     /// How leases are treated.
     pub leases: LeaseRules,
+    /// Rows of the store that are worked into the index at a time.
+    pub gathered_rows_max: usize,
     /// The known bug that it carries, in builds that prove the checkers can fail.
     #[cfg(mutants)]
     pub mutant: Option<crate::mutants::Mutant>,
@@ -149,7 +151,7 @@ where
         // The store's engine makes its files and syncs their bytes, not their names; without them a mark in the log would lead nowhere.
         disk.sync_dir(&directory).await.map_err(Fault::disk("sync", &directory))?;
     }
-    let store = Store::load(backend, start.leases).await?;
+    let store = Store::load_in_steps_of(start.gathered_rows_max, backend, start.leases).await?;
     #[cfg(mutants)]
     store.infect(start.mutant)?;
     let (mut wal, mut recovered, base) = Wal::open_newest(disk.clone(), options, believed, floor(&store)).await?;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use detcd_core::ids::{Index, MemberId, Term};
 use detcd_core::membership::Membership;
+use detcd_core::mvcc::index::Gathering;
 use detcd_core::raft::{Config, Effect, Effects, Input, Mark, Raft, Timer};
 
 use super::asked::{Asked, ClusterState, Recovery, cluster_of_one};
@@ -324,6 +325,7 @@ fn what_is_asked(choices: u8) -> Start {
         segment_bytes: if has(6) { 256 } else { 4096 },
         raft: Config::new(MemberId(0)),
         leases: LeaseRules::new(Duration::from_millis(100), 10),
+        gathered_rows_max: Gathering::ROWS_MAX,
         #[cfg(mutants)]
         mutant: None,
     }

@@ -36,10 +36,18 @@ impl<B: Backend> Store<B> {
     /// The backend failed, or a row is not what this version may find. A store with authentication enabled, or one that needs what is not
     /// built yet, is refused by name.
     pub async fn load(backend: B, rules: LeaseRules) -> Result<Self, Fault> {
+        Self::load_in_steps_of(Gathering::ROWS_MAX, backend, rules).await
+    }
+
+    /// The same, with so many rows worked into the index at a time.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn load_in_steps_of(rows_max: usize, backend: B, rules: LeaseRules) -> Result<Self, Fault> {
         let began = Instant::now();
         refuse_unbuilt(&backend)?;
         let mut leases = load_leases(&backend)?;
-        let (index, last) = load_index(&backend, &mut leases)?;
+        let (index, last) = load_index(rows_max, &backend, &mut leases)?;
         let scheduled = revision_row(&backend, buckets::SCHEDULED_COMPACTION)?.unwrap_or(-1);
         let finished = revision_row(&backend, buckets::FINISHED_COMPACTION)?.unwrap_or(-1);
         let mut overlay = Overlay::default();
@@ -144,8 +152,8 @@ fn load_leases<B: Backend>(backend: &B) -> Result<LeaseTable, Fault> {
 }
 
 /// One pass over the rows, in revision order; keys are attached to their leases on the way. Returns the newest main revision.
-fn load_index<B: Backend>(backend: &B, leases: &mut LeaseTable) -> Result<(KeyIndex, i64), Fault> {
-    let (mut rows, mut last, mut broken) = (Gathering::default(), 0, None);
+fn load_index<B: Backend>(rows_max: usize, backend: &B, leases: &mut LeaseTable) -> Result<(KeyIndex, i64), Fault> {
+    let (mut rows, mut last, mut broken) = (Gathering::in_steps_of(rows_max), 0, None);
     all(backend, Bucket::Key, &mut |key, value| match load_row(&mut rows, leases, key, value) {
         Ok(main) => {
             last = main;

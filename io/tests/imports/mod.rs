@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use detcd_core::ids::MemberId;
+use detcd_core::mvcc::index::Gathering;
 use detcd_core::raft::Config;
 use detcd_io::boot::asked::{Asked, ClusterState, Recovery};
 use detcd_io::boot::execute::Start;
@@ -91,5 +92,6 @@ pub(crate) fn start(data_dir: &Path) -> Start {
         segment_bytes: 16_384,
         raft: Config::new(MemberId(0)),
         leases: LeaseRules::new(Duration::from_millis(100), 10),
+        gathered_rows_max: Gathering::ROWS_MAX,
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use detcd_core::ids::MemberId;
+use detcd_core::mvcc::index::Gathering;
 use detcd_core::raft;
 use detcd_io::boot::execute::{Start, boot};
 use detcd_io::boot::machine::Machine;
@@ -125,6 +126,7 @@ impl World {
             segment_bytes: 4096,
             raft: raft::Config::new(MemberId(0)),
             leases: lease_rules(&config),
+            gathered_rows_max: Gathering::ROWS_MAX,
         };
         let booted = boot(&self.disk, &start, |_| std::future::ready(Ok(self.store.clone()))).await.unwrap();
         let alone = Peers::alone(booted.metadata.cluster, booted.metadata.member);

@@ -13,6 +13,7 @@ use pb::response_op::Response;
 
 use super::compactions::{COMPACTED, Compactions};
 use super::durability::{Tokens, revision_of, tokens};
+use super::lawful;
 use super::model::{FUTURE, Model, Rejection};
 use super::rows::{Change, Rows};
 use super::{Promise, Violation};
@@ -169,6 +170,7 @@ fn check_rejection(operation: &Operation, text: &str, floor: i64, rows: &Rows) -
 
 /// Runs a request on the model.
 fn apply(model: &mut Model<'_>, ask: &Ask) -> Result<Answer, Rejection> {
+    lawful::check(ask)?;
     Ok(match ask {
         Ask::Put(request) => Answer::Put(model.put(request)?),
         Ask::Range(request) | Ask::Stream(request) => Answer::Range(model.range(request)?),

@@ -9,6 +9,7 @@ pub mod compactions;
 pub mod consensus;
 pub mod durability;
 pub mod latency;
+pub mod lawful;
 pub mod lease;
 pub mod linear;
 pub mod model;

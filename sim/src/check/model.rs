@@ -201,13 +201,22 @@ fn relates(compare: &pb::Compare, kv: &KeyValue) -> bool {
         (1, Some(TargetUnion::CreateRevision(given))) => kv.create_revision.cmp(given),
         (2, Some(TargetUnion::ModRevision(given))) => kv.mod_revision.cmp(given),
         (3, Some(TargetUnion::Value(given))) => kv.value.cmp(given),
-        (target, given) => unreachable!("no client compares {target} with {given:?}"),
+        (4, Some(TargetUnion::Lease(given))) => kv.lease.cmp(given),
+        // A number that is not the target's is not looked at.
+        (0, _) => kv.version.cmp(&0),
+        (1, _) => kv.create_revision.cmp(&0),
+        (2, _) => kv.mod_revision.cmp(&0),
+        (3, _) => kv.value.len().cmp(&0),
+        (4, _) => kv.lease.cmp(&0),
+        // What nobody knows is equal to whatever is given.
+        _ => Equal,
     };
     match compare.result {
         0 => order == Equal,
         1 => order == Greater,
         2 => order == Less,
-        _ => order != Equal,
+        3 => order != Equal,
+        _ => true,
     }
 }
 

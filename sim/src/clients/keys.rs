@@ -6,6 +6,9 @@ use detcd_io::entropy::Entropy;
 
 use crate::options::{Load, Options, pick};
 
+/// The mean of milliseconds between two defragmentations or snapshots of many keys.
+const UPKEEP_MILLIS: u64 = 15_000;
+
 /// Thousands of keys.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Crowd {
@@ -73,6 +76,9 @@ impl Crowd {
         });
         // Each would take half of the keys away.
         options.load.rewrites = 0;
+        // The oracles go through all rows for each.
+        options.load.weights.compact = options.load.weights.compact.min(1);
+        options.load.upkeep_millis = if options.load.upkeep_millis > 0 { UPKEEP_MILLIS } else { 0 };
         // What is done by rows, with a pause after some, ends within a run.
         options.member.sweep_rows = options.member.sweep_rows.max(20);
         options.member.copy_chunk.rows = options.member.copy_chunk.rows.max(200);

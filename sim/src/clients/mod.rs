@@ -7,6 +7,7 @@ pub mod keys;
 pub mod lease;
 pub mod link;
 pub mod steward;
+mod unlawful;
 pub mod watcher;
 pub mod workload;
 

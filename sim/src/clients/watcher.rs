@@ -193,7 +193,9 @@ impl Watcher {
     /// Reads until the stream breaks, or the client has had enough of it. Whether there was anything to read.
     async fn read(&mut self, open: &mut Open, finish: &Finish) -> bool {
         let enough = self.dice.draw(1, self.load.responses_max);
-        for read in 0..enough {
+        // Who always left in the middle of a response that comes in pieces would never get beyond it.
+        let (mut read, mut is_piece) = (0, false);
+        while read < enough || is_piece {
             if self.has_seen(finish) {
                 return true;
             }
@@ -202,6 +204,7 @@ impl Watcher {
             }
             match tokio::time::timeout(SILENCE, open.responses.message()).await {
                 Ok(Ok(Some(response))) => {
+                    is_piece = response.fragment;
                     self.take(&response);
                     self.pause(finish).await;
                     open.responses.done();
@@ -210,6 +213,7 @@ impl Watcher {
                 Err(_) => self.pending.push(RequestUnion::ProgressRequest(pb::WatchProgressRequest {})),
             }
             self.meddle(finish);
+            read += 1;
         }
         true
     }

@@ -11,6 +11,7 @@ use detcd_proto::etcdserverpb as pb;
 use detcd_proto::mvccpb;
 
 use super::keys::{Crowd, Keys};
+use super::unlawful;
 use crate::options::{Load, Weights, chance, pick};
 use crate::record::{Answer, Ask, Outcome};
 
@@ -20,6 +21,8 @@ pub struct Workload {
     dice: Entropy,
     /// For transactions that write what they delete.
     dice_of_rewrites: Entropy,
+    /// For what nobody should ask for.
+    dice_of_laws: Entropy,
     /// For what is done with many keys.
     dice_of_crowds: Entropy,
     keys: Keys,
@@ -46,6 +49,7 @@ impl Workload {
             client,
             dice: Entropy::seeded(seed),
             dice_of_rewrites: Entropy::seeded(seed ^ 0x7265_7772),
+            dice_of_laws: Entropy::seeded(seed ^ 0x6c61_7773),
             dice_of_crowds: Entropy::seeded(seed ^ 0x6372_6f77),
             keys: Keys::of(load),
             load: load.clone(),
@@ -58,6 +62,12 @@ impl Workload {
 
     /// The next request.
     pub fn draw(&mut self) -> Ask {
+        if chance(&mut self.dice_of_laws, self.load.unlawful) {
+            let key = self.keys.draw(&mut self.dice_of_laws);
+            self.values += 1;
+            let value = format!("{}:{};", self.client, self.values).into();
+            return unlawful::draw(&mut self.dice_of_laws, key, value);
+        }
         if let Some(crowd) = self.load.crowd
             && chance(&mut self.dice_of_crowds, crowd.share)
         {

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use detcd_io::entropy::Entropy;
 
 use super::content::Content;
+use crate::rot::Rot;
 
 /// Names a file or directory, whatever its path.
 pub type Inode = u64;
@@ -49,6 +50,8 @@ pub struct Image {
     inodes: Inode,
     /// Files that were removed, as they were: what the log once said, for the oracles.
     attic: BTreeMap<PathBuf, Vec<u8>>,
+    /// What of the log has rotted.
+    pub rot: Option<Rot>,
 }
 
 type Entries = BTreeMap<OsString, Inode>;
@@ -80,6 +83,7 @@ impl Default for Image {
             pending: Vec::new(),
             inodes: ROOT,
             attic: BTreeMap::new(),
+            rot: None,
         }
     }
 }

@@ -10,8 +10,6 @@ use super::key_map::common;
 use super::{BadRow, Change, KeyIndex, Kind, RowFacts, Slot};
 use crate::ids::Revision;
 
-/// Rows that are gathered: some 10 MB for a moment, with their order. More would be faster still, but the allocator keeps for a while what it is given back.
-const ROWS_MAX: usize = 1 << 17;
 /// Bytes of their keys.
 const KEY_BYTES_MAX: usize = 32 << 20;
 /// To go through all of a map that is more than so many times as large costs more than to look for each row's place.
@@ -48,15 +46,18 @@ pub struct Misplaced {
 
 impl Default for Gathering {
     fn default() -> Self {
-        Self::in_steps_of(ROWS_MAX)
+        Self::in_steps_of(Self::ROWS_MAX)
     }
 }
 
 impl Gathering {
+    /// Rows that are gathered: some 10 MB for a moment, with their order. More would be faster still, but the allocator keeps for a while what it is given back.
+    pub const ROWS_MAX: usize = 1 << 17;
+
     /// Gathers up to so many rows before it works them in.
     #[must_use]
     pub fn in_steps_of(rows_max: usize) -> Self {
-        assert!(0 < rows_max && rows_max <= ROWS_MAX, "places are 32 bits");
+        assert!(0 < rows_max && rows_max <= Self::ROWS_MAX, "places are 32 bits");
         Self { index: KeyIndex::default(), rows: Vec::new(), keys: Vec::new(), rows_max }
     }
 
