@@ -3,12 +3,11 @@
 //! An effect that exists is already allowed: whatever must be on disk before it, is.
 
 use alloc::vec::Vec;
-use core::fmt;
 
 use super::config::Delay;
 use super::entry::{Entry, HardState};
 use super::input::Timer;
-use super::message::{List, Message};
+use super::message::Message;
 use super::snapshot::Snapshot;
 use crate::ids::{Index, MemberId, Term, Ticket};
 
@@ -226,39 +225,4 @@ impl Ignored {
         Self::Transferring,
         Self::UnknownRead,
     ];
-}
-
-impl fmt::Display for Effect {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Append(write) => write!(f, "write {write}"),
-            Self::Send { to, message } => write!(f, "->{to} {message}"),
-            Self::Arm { timer, within } => write!(f, "arm {timer:?} {}..={}", within.min.0, within.max.0),
-            Self::Apply { entries } => write!(f, "apply {}", List(entries)),
-            Self::MakeSnapshot { to } => write!(f, "make-snapshot for {to}"),
-            Self::Install { snapshot } => write!(f, "install {snapshot}"),
-            Self::ReadReady { ticket, index } => write!(f, "read-ready {} index {index}", ticket.0),
-            Self::Refused { ticket, why } => write!(f, "refused {} {why:?}", ticket.0),
-            Self::LeaderChanged { term, leader: Some(leader) } => write!(f, "leader t{term} is {leader}"),
-            Self::LeaderChanged { term, leader: None } => write!(f, "leader t{term} unknown"),
-            Self::Ignored { from: Some(from), why } => write!(f, "ignored {from}: {why:?}"),
-            Self::Ignored { from: None, why } => write!(f, "ignored: {why:?}"),
-        }
-    }
-}
-
-impl fmt::Display for Write {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(snapshot) = &self.snapshot {
-            write!(f, "snapshot {snapshot} then ")?;
-        }
-        write!(f, "{}", List(&self.entries))?;
-        if let Some(hard_state) = self.hard_state {
-            write!(f, " hard {hard_state}")?;
-        }
-        match self.sync {
-            Sync::Required => write!(f, " sync"),
-            Sync::NotNeeded => Ok(()),
-        }
-    }
 }

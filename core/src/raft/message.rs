@@ -250,7 +250,7 @@ impl fmt::Display for Message {
 }
 
 /// Entries in brackets.
-pub(super) struct List<'a>(pub(super) &'a [Entry]);
+struct List<'a>(&'a [Entry]);
 
 impl fmt::Display for List<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

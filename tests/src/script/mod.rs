@@ -25,6 +25,7 @@
 //! Options: `no-pre-vote`; `window N` and `window-bytes N` (appends in flight); `append-bytes N`; `batch N` (entries to apply at once); `reads N`;
 //! `rounds N`; `uncommitted N`; `timers` (show timers, too); `apply-by-hand`.
 
+mod effect;
 mod message;
 mod words;
 mod world;

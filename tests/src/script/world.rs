@@ -8,6 +8,7 @@ use detcd_core::raft::{
     Change, Config, Configuration, Effect, EntryKind, Ignored, Input, Mark, Message, Raft, Restored, Snapshot, Timer,
 };
 
+use super::effect::Told;
 use super::message;
 use super::words::{Words, number};
 use crate::disk::Disk;
@@ -160,8 +161,8 @@ impl World {
         for effect in effects {
             let _ = match &effect {
                 Effect::Arm { .. } if !self.show_timers => Ok(()),
-                Effect::Send { .. } => writeln!(out, "{id}{effect}"),
-                _ => writeln!(out, "{id}: {effect}"),
+                Effect::Send { .. } => writeln!(out, "{id}{}", Told(&effect)),
+                _ => writeln!(out, "{id}: {}", Told(&effect)),
             };
             match effect {
                 Effect::Append(write) => {
