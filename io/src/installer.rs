@@ -187,11 +187,9 @@ pub(crate) async fn settle<D: Disk>(disk: &D, places: &Places, takes_newest: boo
     let names = disk.list(&member).await.map_err(Fault::disk("list", &member))?;
     let found = names.iter().filter_map(|name| parse(&name.to_string_lossy()));
     let found: Vec<Mark> = found.collect();
-    if found.is_empty() {
-        return Ok(());
-    }
-    // A log that cannot be read is told of where it is opened; until then nothing is thrown away.
-    let Ok(marks) = wal::marks(disk, &places.wal_dir).await else { return Ok(()) };
+    let Some(oldest) = found.iter().map(|mark| mark.index).min() else { return Ok(()) };
+    // A log that cannot be read is told of where it is opened, and until then nothing is thrown away; so no more of it is read than is needed there.
+    let Ok(marks) = wal::marks_from(disk, &places.wal_dir, oldest).await else { return Ok(()) };
     let newest = if takes_newest { found.iter().max().copied() } else { marks.last().map(|marked| marked.mark) };
     for mark in found {
         let waiting = file(places, mark);
@@ -265,6 +263,21 @@ mod tests {
         disk.create_dir_all(&places.store()).await.unwrap();
         write_whole(&disk, &places.store(), "data.mdb", &Bytes::from_static(b"the old one")).await.unwrap();
         (disk, places, mark(index))
+    }
+
+    #[tokio::test]
+    async fn damage_in_a_file_that_no_start_reads_is_in_nobodys_way() {
+        let (disk, places, mark) = member(10).await;
+        let first = places.wal_dir.join("0000000000000000-0000000000000000.wal");
+        let mut bytes = disk.bytes(&first).unwrap();
+        // A second file that begins with the record, and a first one with nothing lawful.
+        disk.put(&places.wal_dir.join("0000000000000001-000000000000000a.wal"), bytes.clone());
+        bytes[30] ^= 1;
+        disk.put(&first, bytes);
+        assert!(wal::marks(&disk, &places.wal_dir).await.is_err());
+        settle(&disk, &places, false).await.unwrap();
+        assert!(!exists(&disk, &file(&places, mark)).await.unwrap());
+        assert_eq!(disk.bytes(&places.store().join("data.mdb")).unwrap(), b"the leader's"[..]);
     }
 
     #[tokio::test]

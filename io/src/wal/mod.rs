@@ -34,7 +34,7 @@ use detcd_core::raft::{HardState, Mark, Sync, Write};
 
 pub use entry::{Marked, Metadata};
 pub use error::{DecodeError, DecodeErrorKind, WalError};
-pub use recover::{Floor, Recovered, marks, read};
+pub use recover::{Floor, Recovered, marks, marks_from, read};
 pub use repair::{Repaired, repair};
 pub use segment::{Name, Room, SEGMENT_BYTES, names, purge, purge_one};
 pub use writer::{Batch, Report, Writer};

@@ -62,10 +62,21 @@ impl Floor {
 /// A cut-off last write ends the scan without an error, as it does not concern the records before it.
 pub async fn marks<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<Marked>, WalError> {
     let names = names(disk, dir).await?;
+    marks_in(disk, dir, &names).await
+}
+
+/// The same without files that cannot hold a record of this index or behind it: damage there does not matter to who looks for one.
+pub async fn marks_from<D: Disk>(disk: &D, dir: &Path, index: Index) -> Result<Vec<Marked>, WalError> {
+    let names = names(disk, dir).await?;
+    let first = names.iter().rposition(|name| name.index <= index).unwrap_or(0);
+    marks_in(disk, dir, names.get(first..).unwrap_or_default()).await
+}
+
+async fn marks_in<D: Disk>(disk: &D, dir: &Path, names: &[Name]) -> Result<Vec<Marked>, WalError> {
     if names.is_empty() {
         return Err(WalError::FileNotFound { dir: dir.to_owned(), index: 0 });
     }
-    let mut decoder = Decoder::new(sources(&segments(disk, dir, &names, Mode::Read).await?).await?);
+    let mut decoder = Decoder::new(sources(&segments(disk, dir, names, Mode::Read).await?).await?);
     let mut found = Vec::new();
     let mut commit = Index::ZERO;
     loop {
