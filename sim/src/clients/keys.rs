@@ -4,10 +4,13 @@
 use bytes::Bytes;
 use detcd_io::entropy::Entropy;
 
-use crate::options::{Load, Options, pick};
+use crate::options::{Load, MemberOptions, Options, pick};
 
 /// The mean of milliseconds between two defragmentations or snapshots of many keys.
 const UPKEEP_MILLIS: u64 = 15_000;
+
+/// Rows that a sweep of many removes at least between two pauses: two sweeps of all that a run writes take less than a client waits.
+const SWEEP_ROWS_MIN: u64 = 100;
 
 /// Thousands of keys.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -66,6 +69,12 @@ impl Keys {
 }
 
 impl Crowd {
+    /// What a member does by rows, with a pause after some, ends within a run.
+    pub fn bear(member: &mut MemberOptions) {
+        member.sweep_rows = member.sweep_rows.max(SWEEP_ROWS_MIN);
+        member.copy_chunk.rows = member.copy_chunk.rows.max(200);
+    }
+
     /// Makes a run one of many keys.
     pub fn draw(options: &mut Options, dice: &mut Entropy) {
         options.load.keys = pick(dice, &[600, 2_000, 6_000]);
@@ -79,9 +88,7 @@ impl Crowd {
         // The oracles go through all rows for each.
         options.load.weights.compact = options.load.weights.compact.min(1);
         options.load.upkeep_millis = if options.load.upkeep_millis > 0 { UPKEEP_MILLIS } else { 0 };
-        // What is done by rows, with a pause after some, ends within a run.
-        options.member.sweep_rows = options.member.sweep_rows.max(20);
-        options.member.copy_chunk.rows = options.member.copy_chunk.rows.max(200);
+        Self::bear(&mut options.member);
         let limits = &mut options.watch.limits;
         limits.chunk.rows = limits.chunk.rows.max(100);
         limits.chunk.bytes = limits.chunk.bytes.max(20_000);

@@ -4,6 +4,7 @@ use detcd_io::entropy::Entropy;
 use detcd_io::store::copying::Chunk;
 use detcd_io::store::overlay::OverlayMax;
 
+use crate::clients::keys::Crowd;
 use crate::options::{MemberOptions, Options, chance, pick};
 use crate::store::ROW_BYTES;
 
@@ -274,6 +275,9 @@ impl Options {
         let mut own = self.clone();
         if let Some(seed) = self.cluster.mixed {
             own.member.mix(&mut Entropy::seeded(seed ^ place as u64));
+            if own.load.crowd.is_some() {
+                Crowd::bear(&mut own.member);
+            }
         }
         own
     }
