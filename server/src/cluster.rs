@@ -144,11 +144,36 @@ impl<B: Backend> Member<B> {
         let others = voters(&self.store().membership()).into_iter().filter(|&id| id != own);
         let connected = others.filter_map(|id| Some((self.transport().active_since(id)?, id)));
         let Some((_, to)) = connected.min() else { return };
-        match tokio::time::timeout(self.limits().timeout, self.move_leader(to)).await {
+        let moved = tokio::select! {
+            biased;
+            moved = tokio::time::timeout(self.limits().timeout, self.move_leader(to)) => moved,
+            () = self.deposed() => Ok(self.heir()),
+        };
+        match moved {
             Ok(Ok(())) => tracing::info!(to = %to, "leadership was handed over"),
             Ok(Err(status)) => tracing::warn!(%status, "leadership was not handed over"),
             Err(_) => tracing::warn!("leadership was not handed over in time"),
         }
+    }
+
+    /// Waits until another member leads, or nobody has for as long as an election takes: then nobody is left to take the leadership.
+    async fn deposed(&self) {
+        let election = Duration::from_millis(self.store().lease_rules().pace.extension);
+        let mut last = Instant::now();
+        loop {
+            match self.asker().gauges().leader() {
+                Some(leader) if leader == self.identity().member => last = Instant::now(),
+                Some(_) => return,
+                None if election <= last.elapsed() => return,
+                None => {}
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// Whether there is a leader now.
+    fn heir(&self) -> Result<(), Status> {
+        self.asker().gauges().leader().map_or_else(|| Err(Refused::NoLeader.into()), |_| Ok(()))
     }
 
     /// Where the leader is reached by other members; waits until there is one.

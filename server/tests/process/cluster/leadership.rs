@@ -39,6 +39,20 @@ async fn leadership_moves_on_request_and_before_a_leader_ends() {
     load.check(&cluster).await;
 }
 
+/// As when all are told to end at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_leads_no_longer_waits_for_no_heir() {
+    let mut cluster = Cluster::of(3).await;
+    let leader = cluster.leader().await;
+    for other in (0..3).filter(|other| *other != leader) {
+        cluster.nodes[other].pause();
+    }
+    cluster.nodes[leader].signal(Signal::SIGTERM);
+    cluster.nodes[leader].ended();
+    let log = cluster.nodes[leader].home.log();
+    assert!(log.contains("leadership was not handed over") && !log.contains("not handed over in time"), "{log}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_quorum_writes_time_out_and_serializable_reads_go_on() {
     let cluster = Cluster::of(3).await;
