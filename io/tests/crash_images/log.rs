@@ -9,10 +9,10 @@ use detcd_core::raft::{Entry, EntryKind, HardState, Mark, Sync, Write};
 use detcd_io::disk::RealDisk;
 use detcd_io::entropy::Entropy;
 use detcd_io::wal::fuzz::ready;
-use detcd_io::wal::{Marked, Metadata, Options, Wal, purge, read};
+use detcd_io::wal::{Marked, Metadata, Options, Recovered, Wal, purge, read};
 
 use super::recorder::{Call, Recorder};
-use super::{Effort, ensure, judge, new_root, real};
+use super::{Effort, ensure, judge, judge_from, new_root, real};
 
 const METADATA: Metadata = Metadata { member: MemberId(1), cluster: 2 };
 
@@ -196,6 +196,66 @@ fn check(life: &Life, root: &Path, acknowledged: Option<usize>, is_believed: boo
     let read = ready(read(&RealDisk, &directory, mark)).map_err(|error| format!("written once more: {error}"))?;
     let is_whole = read.entries.last() == Some(&next) && read.entries.len() == found.entries.len() + 1;
     ensure(is_whole, || "the next entry is not there".to_owned())
+}
+
+/// Opens what a crash left, goes on, and has it cut short once more, before and after each call that this makes. What was opened once stays what it is. Says how many images that made.
+fn check_again(life: &Life, root: &Path, acknowledged: Option<usize>, entropy: &mut Entropy) -> Result<usize, String> {
+    let directory = root.canonicalize().unwrap().join("wal");
+    if !directory.is_dir() {
+        return Ok(0);
+    }
+    let lawful: Vec<Said> = sayings(life, acknowledged).iter().map(Said::found).collect();
+    let (recorder, found_calls) = Recorder::take_over(root);
+    let open = |directory: &Path| {
+        let opened = ready(Wal::open_newest(RealDisk, options(directory), Mark::ZERO, None));
+        let (wal, Recovered { entries, hard_state: state, .. }, mark) = opened.map_err(|error| error.to_string())?;
+        Ok::<_, String>((wal, Said { entries, state, mark }))
+    };
+    let (mut wal, found) = open(&directory)?;
+    recorder.acknowledge(0);
+    let last = found.entries.last().map_or(found.mark.index, |entry| entry.index);
+    let next = entry(found.state.term.0, last.0 + 1, vec![9; 700]);
+    wal.append(&Write { snapshot: None, entries: vec![next.clone()], hard_state: None, sync: Sync::Required });
+    ready(wal.sync()).map_err(|fault| fault.to_string())?;
+    recorder.acknowledge(1);
+    drop(wal);
+    let calls = recorder.finish();
+    let mut longer = found.clone();
+    longer.entries.push(next);
+    let judged = judge_from(found_calls, (&calls, 1), entropy, |root, number| {
+        let (_, again) = open(&root.join("wal"))?;
+        let is_lawful = match number {
+            None => lawful.contains(&again),
+            Some(0) => again == found || again == longer,
+            Some(_) => again == longer,
+        };
+        ensure(is_lawful, || format!("found was {found:?}, and then {again:?}"))
+    });
+    ensure(judged.broken.is_empty(), || judged.broken.join("; and "))?;
+    Ok(judged.images)
+}
+
+/// Of the first crash's images, one in so many is cut short a second time.
+const AGAIN_EVERY: usize = 37;
+
+#[test]
+fn a_second_crash_while_the_first_is_mended_loses_nothing_either() {
+    let effort = Effort::asked(4);
+    for seed in 0..effort.lives {
+        let life = live(seed, if effort.lives == 1 { 60 } else { 300 });
+        let (mut entropy, mut dice) = (Entropy::seeded(seed), Entropy::seeded(!seed));
+        let (mut firsts, mut seconds) = (0, 0);
+        let judged = judge((&life.calls, effort.cuts), &mut entropy, |root, number| {
+            firsts += 1;
+            if firsts % AGAIN_EVERY == 0 {
+                seconds += check_again(&life, root, number, &mut dice)?;
+            }
+            Ok(())
+        });
+        println!("life {seed} of the log: {firsts} images, and {seconds} of second crashes");
+        assert_eq!(judged.broken, Vec::<String>::new());
+        assert!(seconds > firsts, "only {seconds}");
+    }
 }
 
 #[test]

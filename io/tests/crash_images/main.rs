@@ -49,7 +49,17 @@ struct Judged {
 fn judge(
     (calls, cuts): (&[Call], u64),
     entropy: &mut Entropy,
-    judge: impl Fn(&Path, Option<usize>) -> Result<(), String>,
+    judge: impl FnMut(&Path, Option<usize>) -> Result<(), String>,
+) -> Judged {
+    judge_from(0, (calls, cuts), entropy, judge)
+}
+
+/// The same without images of what was there before call `first`.
+fn judge_from(
+    first: usize,
+    (calls, cuts): (&[Call], u64),
+    entropy: &mut Entropy,
+    mut judge: impl FnMut(&Path, Option<usize>) -> Result<(), String>,
 ) -> Judged {
     let (mut platters, mut acknowledged) = (Platters::default(), None);
     let mut judged = Judged { images: 0, broken: Vec::new() };
@@ -58,7 +68,7 @@ fn judge(
         let cuts = if acknowledged.is_none() { cuts * 12 } else { cuts };
         let drawn = (0..cuts).map(|_| Fate::POWER_CUTS[entropy.draw(0, Fate::POWER_CUTS.len() as u64 - 1) as usize]);
         let fates: Vec<Fate> = [Fate::Killed].into_iter().chain(drawn).collect();
-        for fate in fates {
+        for fate in fates.into_iter().filter(|_| first <= place) {
             let root = new_root();
             platters.crash(fate, entropy, root.path());
             judged.images += 1;

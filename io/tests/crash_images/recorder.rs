@@ -108,6 +108,16 @@ impl Recorder {
         Self { root }
     }
 
+    /// Records what happens below `root` from now on. What is there already comes first, as calls that made it and made it durable: so many they are.
+    pub(crate) fn take_over(root: &Path) -> (Self, usize) {
+        let root = root.canonicalize().unwrap();
+        let mut recording = Recording { root: root.clone(), ..Recording::default() };
+        recording.find(Path::new(""));
+        let found = recording.calls.len();
+        recordings().push(recording);
+        (Self { root }, found)
+    }
+
     pub(crate) fn acknowledge(&self, number: usize) {
         on_calls_below(&self.root, |recording, _| recording.calls.push(Call::Acknowledged { number }));
     }
@@ -120,6 +130,24 @@ impl Recorder {
 }
 
 impl Recording {
+    fn find(&mut self, directory: &Path) {
+        let names = fs::read_dir(self.root.join(directory)).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut paths: Vec<PathBuf> = names.map(|name| directory.join(name)).collect();
+        paths.sort();
+        for path in paths.iter().filter(|path| !is_of_this_process_only(path)) {
+            let real = self.root.join(path);
+            if real.is_dir() {
+                self.make_directories(path);
+                self.find(path);
+            } else {
+                let file = self.file(path);
+                self.calls.push(Call::Write { file, offset: 0, bytes: fs::read(&real).unwrap() });
+                self.calls.push(Call::Sync { file });
+            }
+        }
+        self.calls.push(Call::SyncDirectory { path: directory.to_owned() });
+    }
+
     fn make_directories(&mut self, path: &Path) {
         if path.as_os_str().is_empty() || self.names.contains_key(path) {
             return;
