@@ -295,16 +295,16 @@ impl Keeper {
             return if mutated!(pace, EndingRenewed) { Renewal::Renewed { ttl } } else { Renewal::Ending };
         };
         let needs_clear = (kept.stored || 0 < kept.under_way) && !mutated!(pace, RemainderKept);
-        let ttl = kept.ttl;
-        let deadline = if needs_clear { kept.deadline } else { now.saturating_add(millis(ttl)).max(kept.deadline) };
-        // A renewal that waits for its clearing is not overtaken by the lease's end.
-        let new_end = if needs_clear { end.max(now.saturating_add(pace.hold)) } else { deadline };
-        (kept.deadline, kept.end) = (deadline, Some(new_end));
-        leading.ends.remove(&(end, id));
-        leading.ends.insert((new_end, id));
         if needs_clear {
+            // A renewal that waits for its clearing is not overtaken by the lease's end.
+            leading.spare(id, now.saturating_add(pace.hold));
             return Renewal::Clear(leading.term);
         }
+        let ttl = kept.ttl;
+        let deadline = now.saturating_add(millis(ttl)).max(kept.deadline);
+        (kept.deadline, kept.end) = (deadline, Some(deadline));
+        leading.ends.remove(&(end, id));
+        leading.ends.insert((deadline, id));
         leading.schedule_checkpoint(id, now, &pace);
         Renewal::Renewed { ttl }
     }
