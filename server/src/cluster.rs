@@ -146,11 +146,11 @@ impl<B: Backend> Member<B> {
         let Some((_, to)) = connected.min() else { return };
         let moved = tokio::select! {
             biased;
-            moved = tokio::time::timeout(self.limits().timeout, self.move_leader(to)) => moved,
+            moved = tokio::time::timeout(self.limits().timeout, self.move_leader(to)) => moved.map(|moved| moved.map(|()| to)),
             () = self.deposed() => Ok(self.heir()),
         };
         match moved {
-            Ok(Ok(())) => tracing::info!(to = %to, "leadership was handed over"),
+            Ok(Ok(to)) => tracing::info!(to = %to, "leadership was handed over"),
             Ok(Err(status)) => tracing::warn!(%status, "leadership was not handed over"),
             Err(_) => tracing::warn!("leadership was not handed over in time"),
         }
@@ -171,9 +171,9 @@ impl<B: Backend> Member<B> {
         }
     }
 
-    /// Whether there is a leader now.
-    fn heir(&self) -> Result<(), Status> {
-        self.asker().gauges().leader().map_or_else(|| Err(Refused::NoLeader.into()), |_| Ok(()))
+    /// Who leads now, whoever was asked to.
+    fn heir(&self) -> Result<MemberId, Status> {
+        self.asker().gauges().leader().ok_or_else(|| Refused::NoLeader.into())
     }
 
     /// Where the leader is reached by other members; waits until there is one.
