@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::ops::Bound;
+use std::ops::{Bound, RangeInclusive};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use detcd_io::store::memory::MemoryBackend;
 use detcd_io::wal::fuzz::ready;
 
 use super::recorder::{Call, Recorder};
-use super::{Effort, ensure, judge, new_root, real};
+use super::{Effort, ensure, judge, judge_from, new_root, real};
 
 /// What a store held after each batch, and what was asked of the disk for it.
 struct Life {
@@ -162,23 +162,97 @@ fn live(seed: u64, batches: usize) -> Life {
     Life { calls: recorder.finish(), batches, states }
 }
 
-/// Opens what a crash left. After the newest batch that was acknowledged there may be the next one.
-fn check(life: &Life, root: &Path, acknowledged: Option<usize>) -> Result<(), String> {
-    let home = root.join("lmdb");
-    if !home.is_dir() {
-        return ensure(acknowledged.is_none(), || "the store is gone".to_owned());
-    }
-    let lmdb = Lmdb::open(&home).map_err(|fault| fault.to_string())?;
+/// Opens what a crash left: the state after which batch it is, which must be one of these.
+fn open(life: &Life, root: &Path, allowed: RangeInclusive<usize>) -> Result<(Lmdb, usize), String> {
+    let lmdb = Lmdb::open(&root.join("lmdb")).map_err(|fault| fault.to_string())?;
     let found = everything(&lmdb);
-    let allowed = acknowledged.map_or(0..=0, |number| number..=number + 1);
     let state = life.states.iter().position(|state| *state == found);
-    let Some(state) = state.filter(|state| allowed.contains(state)) else {
-        return Err(format!("{acknowledged:?} was acknowledged, and found is the state after batch {state:?}"));
-    };
+    match state.filter(|state| allowed.contains(state)) {
+        Some(state) => Ok((lmdb, state)),
+        None => Err(format!("{allowed:?} was to be found, and found is the state after batch {state:?}")),
+    }
+}
+
+/// After the newest batch that was acknowledged there may be the next one.
+fn allowed(acknowledged: Option<usize>) -> RangeInclusive<usize> {
+    acknowledged.map_or(0..=0, |number| number..=number + 1)
+}
+
+/// Commits the batch that comes after batch `state`, and asks whether it is whole.
+fn go_on(life: &Life, lmdb: &Lmdb, state: usize) -> Result<(), String> {
     let Some(next) = life.batches.get(state + 1) else { return Ok(()) };
     let committed = ready(lmdb.commit(next)).map_err(|fault| format!("the next batch: {fault}"))?;
-    let is_whole = committed == Committed::Done && everything(&lmdb) == life.states[state + 1];
+    let is_whole = committed == Committed::Done && everything(lmdb) == life.states[state + 1];
     ensure(is_whole, || format!("batch {} is not whole on what was found", state + 1))
+}
+
+/// Whether there is a store; before one was acknowledged there may be none.
+fn is_there(root: &Path, acknowledged: Option<usize>) -> Result<bool, String> {
+    let is_there = root.join("lmdb").is_dir();
+    ensure(is_there || acknowledged.is_none(), || "the store is gone".to_owned())?;
+    Ok(is_there)
+}
+
+/// Opens what a crash left, and goes on.
+fn check(life: &Life, root: &Path, acknowledged: Option<usize>) -> Result<(), String> {
+    if !is_there(root, acknowledged)? {
+        return Ok(());
+    }
+    let (lmdb, state) = open(life, root, allowed(acknowledged))?;
+    go_on(life, &lmdb, state)
+}
+
+/// The same, and has it cut short once more, before and after each call that this makes. Says how many images that made.
+fn check_again(life: &Life, root: &Path, acknowledged: Option<usize>, entropy: &mut Entropy) -> Result<usize, String> {
+    let root = root.canonicalize().unwrap();
+    if !is_there(&root, acknowledged)? {
+        return Ok(0);
+    }
+    let (recorder, found_calls) = Recorder::take_over(&root);
+    let (lmdb, state) = open(life, &root, allowed(acknowledged))?;
+    sync_directory(&root.join("lmdb"));
+    recorder.acknowledge(0);
+    go_on(life, &lmdb, state)?;
+    recorder.acknowledge(1);
+    drop(lmdb);
+    let calls = recorder.finish();
+    let after = (state + 1).min(life.states.len() - 1);
+    let judged = judge_from(found_calls, (&calls, 1), entropy, |root, number| {
+        let least = if number == Some(1) { after } else { state };
+        let (lmdb, again) = open(life, root, least..=after)?;
+        go_on(life, &lmdb, again)
+    });
+    ensure(judged.broken.is_empty(), || judged.broken.join("; and "))?;
+    Ok(judged.images)
+}
+
+/// Of the first crash's images, one in so many is cut short a second time.
+const AGAIN_EVERY: usize = 23;
+
+/// Second crashes of one life: how many first images there were and how many second ones, and what broke.
+fn crash_twice(life: &Life, seed: u64, cuts: u64) -> (usize, usize, Vec<String>) {
+    let (mut entropy, mut dice) = (Entropy::seeded(seed), Entropy::seeded(!seed));
+    let (mut firsts, mut seconds) = (0, 0);
+    let judged = judge((&life.calls, cuts), &mut entropy, |root, number| {
+        firsts += 1;
+        if firsts % AGAIN_EVERY == 0 {
+            seconds += check_again(life, root, number, &mut dice)?;
+        }
+        Ok(())
+    });
+    (firsts, seconds, judged.broken)
+}
+
+#[test]
+fn a_second_crash_of_a_store_takes_nothing_that_was_found() {
+    let effort = Effort::asked(4);
+    for seed in 0..effort.lives {
+        let life = live(seed, if effort.lives == 1 { 12 } else { 60 });
+        let (firsts, seconds, broken) = crash_twice(&life, seed, effort.cuts);
+        println!("life {seed} of the store: {firsts} images, and {seconds} of second crashes");
+        assert_eq!(broken, Vec::<String>::new());
+        assert!(seconds > firsts / AGAIN_EVERY, "only {seconds}");
+    }
 }
 
 #[test]
@@ -202,5 +276,5 @@ fn a_store_that_does_not_sync_its_metas_is_seen_to_lose_batches() {
     let mut life = live(0, 12);
     life.calls.retain(|call| !matches!(call, Call::Written { .. }));
     let judged = judge((&life.calls, 1), &mut Entropy::seeded(0), |root, number| check(&life, root, number));
-    assert!(judged.broken.iter().any(|what| what.contains("was acknowledged, and found")), "{:?}", judged.broken);
+    assert!(judged.broken.iter().any(|what| what.contains("was to be found")), "{:?}", judged.broken);
 }
