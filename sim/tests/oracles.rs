@@ -174,6 +174,85 @@ fn a_write_that_goes_back_in_time_breaks_the_order() {
     assert_eq!(broken(told, &table()), Some(Promise::Linear));
 }
 
+/// A request that no store carries out, and what it is turned away with.
+fn unlawful() -> (Ask, &'static str) {
+    let (Ask::Put(put), _) = put("z", 0) else { unreachable!() };
+    let request = pb::request_op::Request::RequestPut(put);
+    let success = vec![pb::RequestOp { request: Some(request) }; 2];
+    let text = "etcdserver: duplicate key given in txn request";
+    (Ask::Txn(pb::TxnRequest { success, ..pb::TxnRequest::default() }), text)
+}
+
+#[test]
+fn an_unlawful_request_that_passes_breaks_the_order() {
+    let (ask, text) = unlawful();
+    let refused = |text: &str| Outcome::Rejected(tonic::Code::InvalidArgument, text.to_owned());
+    let with = |outcome: Outcome| {
+        let mut told = lawful();
+        told.push((ask.clone(), outcome));
+        told
+    };
+    assert_eq!(broken(with(refused(text)), &table()), None);
+    assert_eq!(broken(with(refused("etcdserver: key is not provided")), &table()), Some(Promise::Linear));
+    // Carried out: the second of two puts is what shows.
+    let put = pb::response_op::Response::ResponsePut(pb::PutResponse { header: header(5), prev_kv: None });
+    let responses = vec![pb::ResponseOp { response: Some(put) }; 2];
+    let response = pb::TxnResponse { header: header(5), succeeded: true, responses };
+    assert_eq!(broken(with(Outcome::Answered(Answer::Txn(response))), &table()), Some(Promise::Durability));
+    let nothing = pb::TxnResponse { header: header(4), succeeded: true, responses: Vec::new() };
+    assert_eq!(broken(with(Outcome::Answered(Answer::Txn(nothing))), &table()), Some(Promise::Linear));
+}
+
+#[test]
+fn a_lawful_request_that_is_turned_away_breaks_the_order() {
+    let (_, text) = unlawful();
+    let mut told = lawful();
+    told.push((put("z", 0).0, Outcome::Rejected(tonic::Code::InvalidArgument, text.to_owned())));
+    assert_eq!(broken(told, &table()), Some(Promise::Linear));
+}
+
+/// The lawful story at one operation a second, the last of them of `seconds`, with compactions by age at these revisions.
+fn aged(logged: &[i64], told: Vec<(Ask, Outcome)>, seconds: u64) -> (History, Compactions) {
+    let mut history = story(told);
+    let last = history.operations.len() - 1;
+    for (operation, place) in history.operations.iter_mut().zip(0..) {
+        operation.sent = Duration::from_secs(place);
+    }
+    history.operations[last].sent = Duration::from_secs(seconds);
+    let compactions = Compactions::of(&history).and_by_age(Duration::from_secs(10), logged, &history);
+    (history, compactions)
+}
+
+#[test]
+fn what_is_young_must_not_be_compacted_by_age() {
+    let mut told = lawful();
+    let past = pb::RangeRequest { key: Bytes::from_static(b"a"), revision: 2, ..pb::RangeRequest::default() };
+    let text = "etcdserver: mvcc: required revision has been compacted".to_owned();
+    told.push((Ask::Range(past), Outcome::Rejected(tonic::Code::OutOfRange, text)));
+    let judge = |logged: &[i64], seconds| {
+        let (history, compactions) = aged(logged, told.clone(), seconds);
+        let rows = Rows::read(&table()).expect("the table is sound");
+        linear::check(&history, &rows, &compactions, 1).map_err(|violation| violation.promise)
+    };
+    // Revision 3 was written at the third second, so it is old at the thirteenth.
+    assert_eq!(judge(&[3], 12), Ok(()));
+    assert_eq!(judge(&[3], 11), Err(Promise::Linear), "revision 3 is younger than the retention");
+    assert_eq!(judge(&[], 60), Err(Promise::Linear), "there was no compaction");
+    assert_eq!(judge(&[2], 60), Err(Promise::Linear), "one of revision 2 leaves revision 2");
+}
+
+#[test]
+fn what_is_old_must_be_compacted_by_age() {
+    let judge = |logged: &[i64], calm| {
+        let (history, compactions) = aged(logged, lawful(), 6);
+        compactions.check_end(&history, history.operations[4].completed + 1, Duration::from_secs(calm)).is_ok()
+    };
+    assert!(judge(&[3, 4], 40), "what was there when the calm began is gone");
+    assert!(!judge(&[3], 40), "revision 4 was there when the calm began, four retentions ago");
+    assert!(!judge(&[], 40));
+    assert!(judge(&[], 39), "a shorter calm shows nothing");
+}
+
 #[test]
 fn silence_after_healing_breaks_progress() {
     let told = lawful();
