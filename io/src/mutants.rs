@@ -56,6 +56,12 @@ pub enum Mutant {
     QuotaForgetsTxn,
     /// What reaches the quota exactly still passes.
     QuotaReached,
+    /// A compaction by age takes the newest revision instead of the one that is old enough.
+    YoungCompacted,
+    /// What a compaction by age proposed counts as done, without being proposed.
+    OldKept,
+    /// A transaction that writes a key twice is proposed.
+    DuplicateKeysTaken,
     /// A piece of a watch response may be as large as the limit.
     FragmentAtLimit,
     /// The overlay is not bounded.

@@ -10,6 +10,7 @@ use detcd_io::store::backend::Backend;
 use detcd_proto::etcdserverpb as pb;
 
 use crate::member::Member;
+use crate::mutants::mutated;
 
 /// Compacts until the member stops.
 pub async fn run<B: Backend>(member: Member<B>, retention: Retention) {
@@ -23,7 +24,13 @@ pub async fn run<B: Backend>(member: Member<B>, retention: Retention) {
             () = tokio::time::sleep(Duration::from_millis(schedule.pause())) => {}
         }
         let leads = member.asker().gauges().leads();
-        let Some(revision) = schedule.due(now(), member.store().current(), leads) else { continue };
+        let current = member.store().current();
+        let Some(revision) = schedule.due(now(), current, leads) else { continue };
+        if mutated!(member.limits(), OldKept) {
+            schedule.done(now(), revision);
+            continue;
+        }
+        let revision = if mutated!(member.limits(), YoungCompacted) { current } else { revision };
         tracing::info!(revision, ?retention, "starting auto compaction");
         let request = pb::CompactionRequest { revision, physical: false };
         match member.propose(Field::Compaction, &request).await.map(|answer| answer.reply) {

@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status};
 
 use super::stream_chunk::ChunkSize;
 use crate::member::{Member, respond};
+use crate::mutants::mutated;
 use crate::pieces::{Pieces, TakesPieces};
 use crate::quota::Cost;
 use crate::reply::{Replier, key_value, range_response};
@@ -162,7 +163,10 @@ impl<B: Backend> Kv for KvService<B> {
         let checked = request::txn(request.clone());
         let cost = self.member.cost_of_txn(&checked);
         self.member.check_quota(cost).await?;
-        validate::txn(&checked, self.member.limits().txn_ops_max).map_err(refuse)?;
+        match validate::txn(&checked, self.member.limits().txn_ops_max) {
+            Err(Rejected::DuplicateKey) if mutated!(self.member.limits(), DuplicateKeysTaken) => {}
+            checked => checked.map_err(refuse)?,
+        }
         let (reply, _pin) = if checked.is_read_only() {
             self.barrier(checked.is_serializable()).await?;
             let began = Instant::now();
