@@ -110,3 +110,15 @@ impl Kept {
         self.hard_state = write.hard_state.unwrap_or(self.hard_state);
     }
 }
+
+/// A first life: nothing on disk but the configuration.
+#[must_use]
+pub const fn first_life(configuration: Configuration) -> Restored {
+    Restored {
+        hard_state: HardState { term: Term(0), vote: None, commit: Index::ZERO },
+        base: Mark::ZERO,
+        configuration,
+        entries: Vec::new(),
+        applied: Index::ZERO,
+    }
+}

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use detcd_core::ids::{Index, MemberId, Term, Ticket};
 use detcd_core::raft::{
     Cause, Change, Config, Configuration, Effect, Effects, Entry, EntryKind, Input, Mark, Message, Proposal, Raft,
-    Restored, Snapshot, Timer,
+    Snapshot, Timer,
 };
+use detcd_tests::disk::first_life;
 use proptest::prelude::*;
 
 /// Mostly sensible, sometimes at the very end.
@@ -186,7 +187,7 @@ impl Shell {
 fn live(voters: u64, pre_vote: bool, changes: Vec<Option<Change>>, inputs: Vec<(Input, bool)>) {
     let config = Config { pre_vote, ..Config::new(MemberId(1)) };
     let configuration = Configuration::of_voters((1..=voters).map(MemberId));
-    let raft = Raft::restore(config, Restored::empty(configuration)).unwrap();
+    let raft = Raft::restore(config, first_life(configuration)).unwrap();
     let mut shell = Shell { raft, effects: Vec::new(), handed: Index::ZERO, changes };
     shell.raft.start(&mut shell.effects);
     for (input, sensible) in inputs {

@@ -10,9 +10,8 @@ use detcd_core::raft::entry::Run;
 use detcd_core::raft::log::Log;
 use detcd_core::raft::progress::{Flow, Progress, Shipment};
 use detcd_core::raft::quorum::{self, Answer, Verdict, Votes};
-use detcd_core::raft::{
-    Config, Configuration, Effects, Entry, EntryKind, Input, Limits, Mark, Message, Raft, Restored, Timer,
-};
+use detcd_core::raft::{Config, Configuration, Effects, Entry, EntryKind, Input, Limits, Mark, Message, Raft, Timer};
+use detcd_tests::disk::first_life;
 use proptest::prelude::*;
 
 fn voters(count: u64) -> BTreeSet<MemberId> {
@@ -41,7 +40,7 @@ fn a_quorum_has_reached_what_the_middle_has() {
 fn leader(configuration: Configuration, length: u64) -> Raft {
     let mut effects = Effects::new();
     let config = Config { pre_vote: false, ..Config::new(MemberId(1)) };
-    let mut raft = Raft::restore(config, Restored::empty(configuration.clone())).unwrap();
+    let mut raft = Raft::restore(config, first_life(configuration.clone())).unwrap();
     raft.step(Input::Expired(Timer::Election), &mut effects);
     raft.step(Input::Persisted { writes: 1 }, &mut effects);
     for &from in configuration.voters.iter().filter(|voter| **voter != MemberId(1)) {

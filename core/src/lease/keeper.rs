@@ -171,12 +171,6 @@ impl Keeper {
         Self { pace, role: Role::Following }
     }
 
-    /// How it behaves.
-    #[must_use]
-    pub const fn pace(&self) -> &Pace {
-        &self.pace
-    }
-
     /// The term in which it keeps leases.
     #[must_use]
     pub const fn leading(&self) -> Option<Term> {

@@ -106,27 +106,9 @@ impl LeaseTable {
         held.keys.range::<[u8], _>((start, Bound::Unbounded)).take(max).cloned().collect()
     }
 
-    /// The lease that a key hangs on.
-    #[must_use]
-    pub fn lease_of(&self, key: &[u8]) -> Option<LeaseId> {
-        self.attached.get(key).copied()
-    }
-
     /// All leases, by id.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = LeaseRow> + '_ {
         self.leases.iter().map(|(id, held)| held.row(*id))
-    }
-
-    /// How many leases there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.leases.len()
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.leases.is_empty()
     }
 }
 

@@ -28,7 +28,7 @@ pub use gather::{Gathering, Misplaced};
 use key_map::{Key, KeyMap};
 
 /// All keys and their histories.
-#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct KeyIndex {
     keys: KeyMap<Slot>,
     live: usize,

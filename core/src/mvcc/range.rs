@@ -150,12 +150,6 @@ impl RangeRead {
         self.held_bytes
     }
 
-    /// The point it reads at: rows alive there must stay until it is done.
-    #[must_use]
-    pub const fn at(&self) -> Revision {
-        self.at
-    }
-
     /// Looks at up to `budget` entries of the index. A row costs as much as several of them.
     pub fn advance<V: View>(&mut self, view: &V, budget: usize) -> Result<Progress<RangeReply>, V::Fault> {
         assert!(0 < budget, "a step without budget would never end");

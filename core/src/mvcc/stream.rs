@@ -98,12 +98,6 @@ impl StreamRead {
         })
     }
 
-    /// The point it reads at: rows alive there must stay until it is done.
-    #[must_use]
-    pub const fn at(&self) -> Revision {
-        self.at
-    }
-
     /// Looks at up to `budget` index entries and rows for a chunk of at most `keys_max` results (what was said
     /// when the chunk began holds). After a chunk without an end, advance it again.
     pub fn advance<V: View>(

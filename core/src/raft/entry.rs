@@ -169,15 +169,6 @@ impl fmt::Display for EntryKind {
     }
 }
 
-impl fmt::Display for HardState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.vote {
-            Some(vote) => write!(f, "t{} vote {vote} commit {}", self.term, self.commit),
-            None => write!(f, "t{} vote - commit {}", self.term, self.commit),
-        }
-    }
-}
-
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -218,18 +218,6 @@ impl Window {
         limits.in_flight_messages_max as usize <= self.messages.len() || limits.in_flight_bytes_max <= self.bytes
     }
 
-    /// How many messages are under way.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.messages.len()
-    }
-
-    /// Whether none is under way.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.messages.is_empty()
-    }
-
     fn push(&mut self, message: InFlight) {
         assert!(self.messages.back().is_none_or(|newest| newest.upto < message.upto));
         self.bytes += message.bytes;

@@ -8,7 +8,7 @@ use core::fmt;
 use super::entry::{Broken, Entry, EntryKind, HardState, INDEX_MAX, Mark, Run};
 use super::member::Configuration;
 use super::receive::TERM_MAX;
-use crate::ids::{Index, MemberId, Term};
+use crate::ids::{Index, MemberId};
 
 /// A member's memory of an earlier life, or what bootstrap makes up for the first one.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -100,18 +100,6 @@ impl Restored {
         // What the store has applied was committed, even where the commit index on disk lags.
         now.commit = commit.max(applied.min(last.index)).max(settled(&run));
         Ok((now, restored, run))
-    }
-
-    /// A first life: nothing on disk but the configuration.
-    #[must_use]
-    pub const fn empty(configuration: Configuration) -> Self {
-        Self {
-            hard_state: HardState { term: Term(0), vote: None, commit: Index::ZERO },
-            base: Mark::ZERO,
-            configuration,
-            entries: Vec::new(),
-            applied: Index::ZERO,
-        }
     }
 }
 

@@ -244,12 +244,6 @@ impl Watchers {
         self.slow
     }
 
-    /// How many streams there are.
-    #[must_use]
-    pub fn streams(&self) -> usize {
-        self.streams.len()
-    }
-
     /// A new stream.
     pub fn open(&mut self, stream: StreamId) {
         let before = self.streams.insert(stream, Stream::default());

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use detcd_core::raft::{Effect, Entry, Sync, Write};
+use detcd_core::raft::{Effect, Entry, HardState, Sync, Write};
 
 /// An effect that is to be read.
 pub(super) struct Told<'a>(pub(super) &'a Effect);
@@ -35,8 +35,9 @@ impl fmt::Display for Writing<'_> {
             write!(f, "snapshot {snapshot} then ")?;
         }
         write!(f, "{}", List(entries))?;
-        if let Some(hard_state) = hard_state {
-            write!(f, " hard {hard_state}")?;
+        if let Some(HardState { term, vote, commit }) = hard_state {
+            let vote = vote.map_or_else(|| "-".to_owned(), |vote| vote.to_string());
+            write!(f, " hard t{term} vote {vote} commit {commit}")?;
         }
         match sync {
             Sync::Required => write!(f, " sync"),

@@ -11,7 +11,7 @@ use detcd_core::raft::{
 use super::effect::Told;
 use super::message;
 use super::words::{Words, number};
-use crate::disk::Disk;
+use crate::disk::{Disk, first_life};
 
 /// Everyone and everything.
 #[derive(Default)]
@@ -90,8 +90,7 @@ impl World {
     fn start_cluster(&mut self, words: &mut Words<'_>, out: &mut String) -> Done {
         let voters = words.members();
         for &id in &voters {
-            let (mut config, mut restored) =
-                (Config::new(id), Restored::empty(Configuration::of_voters(voters.clone())));
+            let (mut config, mut restored) = (Config::new(id), first_life(Configuration::of_voters(voters.clone())));
             let mut options = Words::new(words.rest());
             self.read_options(&mut options, &mut config, &mut restored)?;
             self.start(config, restored, out)?;
@@ -102,7 +101,7 @@ impl World {
 
     fn start_member(&mut self, words: &mut Words<'_>, out: &mut String) -> Done {
         let id = words.member()?;
-        let (mut config, mut restored) = (Config::new(id), Restored::empty(words.configuration()?));
+        let (mut config, mut restored) = (Config::new(id), first_life(words.configuration()?));
         self.read_options(words, &mut config, &mut restored)?;
         self.start(config, restored, out)
     }

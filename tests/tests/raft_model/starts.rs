@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use detcd_core::ids::{Index, MemberId, Term};
 use detcd_core::raft::{Change, Config, Configuration, Entry, EntryKind, HardState, Mark, Restored};
+use detcd_tests::disk::first_life;
 
 use super::promise::payload_of;
 use super::world::{Bounds, Cluster, Pace, Prelude, Scope, id_of};
@@ -13,7 +14,7 @@ use super::world::{Bounds, Cluster, Pace, Prelude, Scope, id_of};
 pub(crate) fn empty(members: usize, bounds: Bounds) -> Cluster {
     Cluster {
         config: config(),
-        disks: vec![Restored::empty(voters(members)); members],
+        disks: vec![first_life(voters(members)); members],
         bounds,
         prelude: Prelude::Started,
         scope: Scope::All,
@@ -40,13 +41,13 @@ pub(crate) fn with_learner(bounds: Bounds) -> Cluster {
 
 /// A sole voter with a store and no older log, and a member that knows nobody.
 pub(crate) fn joining(bounds: Bounds) -> Cluster {
-    let disks = vec![with_store(voters(1)), Restored::empty(Configuration::default())];
+    let disks = vec![with_store(voters(1)), first_life(Configuration::default())];
     Cluster { disks, plan: vec![Change::AddVoter(id_of(1))], ..led(1, bounds) }
 }
 
 /// Three voters, of whom the last one lacks what the others have only as a store.
 pub(crate) fn behind(bounds: Bounds) -> Cluster {
-    let disks = vec![with_store(voters(3)), with_store(voters(3)), Restored::empty(voters(3))];
+    let disks = vec![with_store(voters(3)), with_store(voters(3)), first_life(voters(3))];
     Cluster { disks, ..empty(3, bounds) }
 }
 
@@ -68,7 +69,7 @@ pub(crate) fn two_changes(bounds: Bounds) -> Cluster {
 fn with_store(configuration: Configuration) -> Restored {
     let base = Mark::new(Index(1), Term(1));
     let hard_state = HardState { term: Term(1), vote: None, commit: base.index };
-    Restored { hard_state, base, applied: base.index, ..Restored::empty(configuration) }
+    Restored { hard_state, base, applied: base.index, ..first_life(configuration) }
 }
 
 /// Logs in the manner of the paper's figure 7: a tail that is missing, one that is foreign.
@@ -81,7 +82,7 @@ fn with_past(past: &[(u64, Option<usize>, &[u64])], bounds: Bounds) -> Cluster {
     let disks = past.iter().map(|(term, vote, terms)| Restored {
         hard_state: HardState { term: Term(*term), vote: vote.map(id_of), commit: Index::ZERO },
         entries: log(terms),
-        ..Restored::empty(voters(past.len()))
+        ..first_life(voters(past.len()))
     });
     Cluster {
         config: config(),

@@ -9,7 +9,6 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
-use core::hash::{Hash, Hasher};
 use core::ops::{Bound, ControlFlow};
 
 use leaf::{BYTES_MAX, LEN_MAX, Leaf};
@@ -263,10 +262,3 @@ impl<V: PartialEq> PartialEq for KeyMap<V> {
 }
 
 impl<V: Eq> Eq for KeyMap<V> {}
-
-impl<V: Hash> Hash for KeyMap<V> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.len.hash(state);
-        self.entries().for_each(|entry| entry.hash(state));
-    }
-}
