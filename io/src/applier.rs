@@ -15,6 +15,7 @@ use detcd_core::reply::Reply;
 use crate::clock::Instant;
 use crate::codec::entry::{Undecodable, decode, decode_conf_change};
 use crate::driver::ask::Answer;
+use crate::driver::bounds;
 use crate::fault::Fault;
 use crate::stats::ops::Op;
 use crate::store::Store;
@@ -22,12 +23,18 @@ use crate::store::backend::Backend;
 use crate::store::compaction::Pin;
 
 /// What one turn may cost.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Budget {
     /// Commands finished.
     pub commands: usize,
     /// Keys looked at in one command.
     pub keys: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { commands: bounds::APPLY_COMMANDS_PER_TURN, keys: bounds::APPLY_KEYS_PER_TURN }
+    }
 }
 
 /// What the turns of one wake came to.

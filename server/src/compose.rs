@@ -194,6 +194,7 @@ fn driving<D: Disk, B: Backend>(config: &Config, booted: &Booted<D, B>, wall_mil
         batch_interval: config.store.batch_interval,
         batch_operations: usize::try_from(config.store.batch_ops_max).unwrap_or(usize::MAX),
         overlay_max: config.store.overlay_max,
+        apply_turn: config.store.apply_turn,
         snapshot_entries: config.data.snapshot_entries,
         catch_up_entries: config.data.catch_up_entries,
         marked: booted.marked,

@@ -15,6 +15,7 @@ pub mod validate;
 use std::time::Duration;
 
 use detcd_core::mvcc::auto_compact::Retention;
+use detcd_io::applier::Budget;
 use detcd_io::boot::asked::Asked;
 use detcd_io::boot::inspect::Places;
 use detcd_io::boot::url::Url;
@@ -115,6 +116,8 @@ pub struct Store {
     pub batch_ops_max: u64,
     /// What may be applied and not yet durable; no flag sets it.
     pub overlay_max: OverlayMax,
+    /// What is applied between two looks at everything else; no flag sets it.
+    pub apply_turn: Budget,
     /// How fast compactions remove rows.
     pub sweeps: Pace,
     /// How much of it is copied at once; no flag sets it.

@@ -5,10 +5,10 @@
 
 use crate::cluster::options::{Clocks, Operations, Storms, Weather};
 use crate::machine::Crash;
-use crate::options::{Kind, Options};
+use crate::options::{Kind, Options, Steps};
 
 /// Words without a number, in the order in which a shrinker tries them: what fills most of a diagram goes first.
-pub const WORDS: [&str; 31] = [
+pub const WORDS: [&str; 32] = [
     "operations",
     "cuts",
     "weather",
@@ -27,6 +27,7 @@ pub const WORDS: [&str; 31] = [
     "watchers",
     "holders",
     "upkeep",
+    "steps",
     "quota",
     "crowd",
     "impatience",
@@ -150,6 +151,7 @@ fn take_away(options: &mut Options, name: &str) {
         "watchers" => options.watch.clients = 0,
         "holders" => load.holders = 0,
         "upkeep" => load.upkeep_millis = 0,
+        "steps" => options.member.steps = Steps::USUAL,
         "quota" => options.member.quota_bytes = 0,
         "crowd" => {
             load.keys = if load.crowd.take().is_some() { FEW_KEYS } else { load.keys };

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use detcd_core::mvcc::index::Gathering;
+use detcd_io::driver::bounds;
 use detcd_io::entropy::Entropy;
 use detcd_io::store::copying::Chunk;
 use detcd_io::store::history::ChunkSize;
@@ -113,16 +115,43 @@ pub struct MemberOptions {
     pub election_millis: u64,
     /// Whether the log lies in a directory of its own.
     pub log_apart: bool,
-    /// How much of the store is copied at once.
-    pub copy_chunk: Chunk,
+    /// How much is done at once.
+    pub steps: Steps,
     /// How large the store may grow, in bytes; zero for etcd's own limit, which no run reaches.
     pub quota_bytes: u64,
-    /// Rows that a sweep removes between two pauses.
-    pub sweep_rows: u64,
     /// What may be applied and not yet durable.
     pub overlay_max: OverlayMax,
     /// After how many seconds a leader compacts what is older, without being asked; zero for never.
     pub retention_seconds: u64,
+}
+
+/// How much is done at once, before others have their turn.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Steps {
+    /// What is copied of the store.
+    pub copy: Chunk,
+    /// Rows that a sweep removes.
+    pub sweep_rows: u64,
+    /// Keys that a command looks at.
+    pub apply_keys: usize,
+    /// Rows that a start works into the index.
+    pub gathered_rows: usize,
+}
+
+impl Steps {
+    /// As in a member that is set up as usual.
+    pub const USUAL: Self = Self {
+        copy: Chunk::USUAL,
+        sweep_rows: 1_000,
+        apply_keys: bounds::APPLY_KEYS_PER_TURN,
+        gathered_rows: Gathering::ROWS_MAX,
+    };
+
+    /// What a command may look at, and what a start works in.
+    pub(crate) fn draw(&mut self, dice: &mut Entropy) {
+        self.apply_keys = pick(dice, &[Self::USUAL.apply_keys, Self::USUAL.apply_keys, 3, 30]);
+        self.gathered_rows = pick(dice, &[Self::USUAL.gathered_rows, 200, 20, 3]);
+    }
 }
 
 /// When changes are committed.
@@ -263,7 +292,7 @@ impl Options {
                 (pick(&mut dice_of_bounds, &[1, 10, 50]), pick(&mut dice_of_bounds, &[100, 5_000]));
             options.member.overlay_max = OverlayMax { operations, bytes };
         }
-        options.member.sweep_rows = pick(&mut dice_of_bounds, &[1_000, 1_000, 20, 3]);
+        options.member.steps.sweep_rows = pick(&mut dice_of_bounds, &[1_000, 1_000, 20, 3]);
         options.faults.slow.commit_millis = pick(&mut dice_of_bounds, &[0, 1_500, 5_000]);
         options.watch.limits.fragment_bytes = pick(&mut dice_of_bounds, &[None, Some(150), Some(300), Some(2_000)]);
         options.load.holders = pick(&mut dice, &[0, 2, 4]);
@@ -278,9 +307,10 @@ impl Options {
         }
         let mut dice_of_upkeep = Entropy::seeded(seed ^ 0x7570_6b65_6570);
         options.load.upkeep_millis = pick(&mut dice_of_upkeep, &[0, 0, 0, 1_500, 6_000]);
-        options.member.copy_chunk = Chunk { rows: pick(&mut dice_of_upkeep, &[3, 40, 1_000]), bytes: 20_000 };
+        options.member.steps.copy = Chunk { rows: pick(&mut dice_of_upkeep, &[3, 40, 1_000]), bytes: 20_000 };
         options.load.rewrites = pick(&mut Entropy::seeded(seed ^ 0x7265_7772_6974_6500), &[0, 0, 0, 50, 200]);
         options.faults.pause_millis = pick(&mut dice, &[0, 0, 6_000]);
+        options.member.steps.draw(&mut Entropy::seeded(seed ^ 0x0073_7465_7073));
         if kind.is_of_several() {
             crate::cluster::options::widen(&mut options);
         }
@@ -326,9 +356,8 @@ impl MemberOptions {
             batch: Batch { millis: pick(dice, &[5, 20, 100, 400]), operations: pick(dice, &[10, 200, 10_000]) },
             election_millis: ELECTION_MILLIS,
             log_apart: chance(dice, 300),
-            copy_chunk: Chunk::USUAL,
+            steps: Steps::USUAL,
             quota_bytes: 0,
-            sweep_rows: 1_000,
             overlay_max: OverlayMax::default(),
             retention_seconds: 0,
         }

@@ -17,7 +17,8 @@ use crate::cluster::options::ClusterOptions;
 use crate::machine::{At, Crash, CrashPoint, Machine, Side};
 use crate::mutants::Mutant;
 use crate::options::{
-    Batch, ELECTION_MILLIS, Faults, Kind, Load, MemberOptions, Options, PATIENCE_MILLIS, Slow, WatchLoad, Weights,
+    Batch, ELECTION_MILLIS, Faults, Kind, Load, MemberOptions, Options, PATIENCE_MILLIS, Slow, Steps, WatchLoad,
+    Weights,
 };
 use crate::record::{Lines, Recorder, Trace, Watches};
 use crate::run::{judge, on_thread};
@@ -46,9 +47,8 @@ pub fn scenario(log_apart: bool) -> Options {
             batch: Batch { millis: 10, operations: 10 },
             election_millis: ELECTION_MILLIS,
             log_apart,
-            copy_chunk: Chunk { rows: 12, bytes: 10_000 },
+            steps: Steps { copy: Chunk { rows: 12, bytes: 10_000 }, ..Steps::USUAL },
             quota_bytes: 0,
-            sweep_rows: 1_000,
             overlay_max: OverlayMax::default(),
             retention_seconds: 0,
         },

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use detcd_core::ids::MemberId;
-use detcd_core::mvcc::index::Gathering;
 use detcd_core::raft;
 use detcd_io::boot::execute::{BootError, Start};
 use detcd_io::boot::machine::Machine as Hardware;
@@ -31,7 +30,7 @@ use crate::leases::LeaseRecorder;
 use crate::life::{Given, News, Running, live};
 use crate::machine::{Crash, Machine};
 use crate::mutants::Mutant;
-use crate::options::{MemberOptions, Options, chance, pick};
+use crate::options::{MemberOptions, Options, chance};
 use crate::orders::{Order, Standing};
 
 /// The data directory.
@@ -76,7 +75,7 @@ pub(crate) fn configure_as(options: &MemberOptions, who: &[String]) -> Config {
         format!("--snapshot-count={}", options.snapshot_entries),
         format!("--snapshot-catchup-entries={}", options.catch_up_entries),
         format!("--max-wals={}", options.wals_max),
-        format!("--compaction-batch-limit={}", options.sweep_rows),
+        format!("--compaction-batch-limit={}", options.steps.sweep_rows),
         format!("--backend-batch-interval={}ms", options.batch.millis),
         format!("--backend-batch-limit={}", options.batch.operations),
         format!("--election-timeout={}", options.election_millis),
@@ -95,7 +94,8 @@ pub(crate) fn configure_as(options: &MemberOptions, who: &[String]) -> Config {
     let outcome = config::read(&words, &[], |_| Err(std::io::ErrorKind::NotFound.into()));
     match outcome.result {
         Ok(config::Request::Start(mut config)) => {
-            config.store.copy_chunk = options.copy_chunk;
+            config.store.copy_chunk = options.steps.copy;
+            config.store.apply_turn.keys = options.steps.apply_keys;
             *config
         }
         other => panic!("these flags are lawful: {other:?}"),
@@ -342,10 +342,7 @@ impl World {
             segment_bytes: self.options.member.segment_bytes,
             raft,
             leases,
-            gathered_rows_max: pick(
-                &mut Entropy::seeded(self.options.seed ^ 0x6761_7468_6572),
-                &[Gathering::ROWS_MAX, 200, 20],
-            ),
+            gathered_rows_max: self.options.member.steps.gathered_rows,
             #[cfg(mutants)]
             mutant: None,
         };

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::ask::Ask;
 use super::{Lines, Settings, bounds};
+use crate::applier::Budget;
 use crate::clock::Instant;
 use crate::committer::{Completion, Job};
 use crate::fault::Fault;
@@ -133,6 +134,11 @@ impl<B: Backend> Durable<B> {
         let (operations, bytes) = self.store.pending();
         let OverlayMax { operations: operations_max, bytes: bytes_max } = self.settings.overlay_max;
         operations < operations_max && bytes < bytes_max || mutated!(self.settings, OverlayUnbounded)
+    }
+
+    /// What is applied in one turn.
+    pub(super) const fn apply_turn(&self) -> Budget {
+        self.settings.apply_turn
     }
 
     /// Tells `answer` when everything that is applied now is durable in the store.

@@ -54,6 +54,8 @@ pub struct Settings {
     pub batch_operations: usize,
     /// What may be applied and not yet durable.
     pub overlay_max: OverlayMax,
+    /// What is applied between two looks at timers and messages.
+    pub apply_turn: Budget,
     /// Applied entries between two log snapshots.
     pub snapshot_entries: u64,
     /// Entries kept in memory behind the applied index for slow members.
@@ -484,8 +486,7 @@ impl<B: Backend> Driver<B> {
     /// One turn of apply, then the answers it made, then the reads it released.
     fn apply(&mut self) -> Result<(), Fault> {
         if !self.applier.is_idle() && self.durable.has_room_to_apply() {
-            let budget = Budget { commands: bounds::APPLY_COMMANDS_PER_TURN, keys: bounds::APPLY_KEYS_PER_TURN };
-            self.applier.work(budget, &mut self.harvest)?;
+            self.applier.work(self.durable.apply_turn(), &mut self.harvest)?;
             self.follow_changes();
             let upto = self.applier.applied();
             if self.applier.is_idle() && self.raft.applied() < upto {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use detcd_io::applier::Budget;
 use detcd_io::boot::asked::{Asked, ClusterState, Recovery, cluster_of_one};
 use detcd_io::boot::inspect::Places;
 use detcd_io::boot::url::{Scheme, Url};
@@ -197,6 +198,7 @@ fn store(settings: &Settings) -> Result<Store, Refused> {
         batch_interval: if interval == 0 { Duration::from_millis(100) } else { Duration::from_nanos(interval) },
         batch_ops_max: if limit == 0 { 10_000 } else { limit },
         overlay_max: OverlayMax::default(),
+        apply_turn: Budget::default(),
         sweeps: sweeps(settings),
         copy_chunk: Chunk::USUAL,
         retention: retention(settings)?,

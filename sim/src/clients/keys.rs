@@ -4,13 +4,15 @@
 use bytes::Bytes;
 use detcd_io::entropy::Entropy;
 
-use crate::options::{Load, MemberOptions, Options, pick};
+use crate::options::{Load, MemberOptions, Options, Steps, pick};
 
 /// The mean of milliseconds between two defragmentations or snapshots of many keys.
 const UPKEEP_MILLIS: u64 = 15_000;
 
 /// Rows that a sweep of many removes at least between two pauses: two sweeps of all that a run writes take less than a client waits.
 const SWEEP_ROWS_MIN: u64 = 100;
+/// Keys that a command looks at between two looks at others, at least.
+const APPLY_KEYS_MIN: usize = 30;
 
 /// Thousands of keys.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -71,8 +73,10 @@ impl Keys {
 impl Crowd {
     /// What a member does by rows, with a pause after some, ends within a run.
     pub fn bear(member: &mut MemberOptions) {
-        member.sweep_rows = member.sweep_rows.max(SWEEP_ROWS_MIN);
-        member.copy_chunk.rows = member.copy_chunk.rows.max(200);
+        let steps = &mut member.steps;
+        steps.sweep_rows = steps.sweep_rows.max(SWEEP_ROWS_MIN);
+        steps.copy.rows = steps.copy.rows.max(200);
+        steps.apply_keys = steps.apply_keys.max(APPLY_KEYS_MIN);
     }
 
     /// Makes a run one of many keys.
@@ -88,6 +92,8 @@ impl Crowd {
         // The oracles go through all rows for each.
         options.load.weights.compact = options.load.weights.compact.min(1);
         options.load.upkeep_millis = if options.load.upkeep_millis > 0 { UPKEEP_MILLIS } else { 0 };
+        // A large index is where rows that come by the handful are worked in one by one.
+        options.member.steps.gathered_rows = pick(dice, &[Steps::USUAL.gathered_rows, 3]);
         Self::bear(&mut options.member);
         let limits = &mut options.watch.limits;
         limits.chunk.rows = limits.chunk.rows.max(100);

@@ -201,9 +201,9 @@ pub(crate) fn widen(options: &mut Options) {
     options.member.snapshot_entries = pick(&mut dice, &SNAPSHOT);
     options.member.catch_up_entries = pick(&mut dice, &CATCH_UP);
     // Stores for others are made fast enough for them.
-    options.member.copy_chunk = match options.load.upkeep_millis {
+    options.member.steps.copy = match options.load.upkeep_millis {
         0 => Chunk::USUAL,
-        _ => Chunk { rows: options.member.copy_chunk.rows.max(40), ..options.member.copy_chunk },
+        _ => Chunk { rows: options.member.steps.copy.rows.max(40), ..options.member.steps.copy },
     };
     options.load.clients = options.load.clients.max(4);
     options.load.patience_millis = pick(&mut dice, &[10_000, 2_000, 2_000, 500]);
@@ -294,7 +294,8 @@ impl MemberOptions {
         self.snapshot_entries = pick(dice, &SNAPSHOT);
         self.catch_up_entries = pick(dice, &CATCH_UP);
         self.election_millis = pick(dice, &ELECTION);
-        self.sweep_rows = pick(dice, &[1_000, 1_000, 20, 3]);
+        self.steps.sweep_rows = pick(dice, &[1_000, 1_000, 20, 3]);
+        self.steps.draw(dice);
         self.overlay_max = OverlayMax::default();
         if chance(dice, 300) {
             let (operations, bytes) = (pick(dice, &[1, 10, 50]), pick(dice, &[100, 5_000]));
