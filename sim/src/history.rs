@@ -39,15 +39,16 @@ pub struct Head<'a> {
 /// The file's.
 pub fn write(path: &Path, head: &Head<'_>, history: &History) -> io::Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
-    writeln!(file, "{}", first_line(head, history.operations.len()))?;
+    writeln!(file, "{}", first_line(head, history))?;
     for operation in &history.operations {
         writeln!(file, "{}", line(operation))?;
     }
     file.flush()
 }
 
-fn first_line(head: &Head<'_>, operations: usize) -> String {
+fn first_line(head: &Head<'_>, history: &History) -> String {
     let Head { subject, seed, options } = head;
+    let unasked: Vec<_> = history.unasked.iter().map(ToString::to_string).collect();
     let mutant = subject.mutant.as_ref().map_or("", |(_, name)| name.as_str());
     Object::default()
         .with("format", &text("detcd-history"))
@@ -58,7 +59,8 @@ fn first_line(head: &Head<'_>, operations: usize) -> String {
         .with("mutant", &text(mutant))
         .with("commit", &text(&subject.commit))
         .with("members", &options.cluster.members.to_string())
-        .with("operations", &operations.to_string())
+        .with("compacted", &list(&unasked))
+        .with("operations", &history.operations.len().to_string())
         .close()
 }
 
@@ -151,12 +153,12 @@ fn delete(request: &pb::DeleteRangeRequest) -> String {
 fn txn(request: &pb::TxnRequest) -> String {
     let compares: Vec<_> = request.compare.iter().map(compare).collect();
     let branch = |ops: &[pb::RequestOp]| {
-        let ops = ops.iter().filter_map(|op| op.request.as_ref());
-        let ops = ops.map(|request| match request {
-            Request::RequestPut(request) => named("put", &put(request)),
-            Request::RequestRange(request) => named("range", &range(request)),
-            Request::RequestDeleteRange(request) => named("delete", &delete(request)),
-            Request::RequestTxn(request) => named("txn", &txn(request)),
+        let ops = ops.iter().map(|op| match &op.request {
+            Some(Request::RequestPut(request)) => named("put", &put(request)),
+            Some(Request::RequestRange(request)) => named("range", &range(request)),
+            Some(Request::RequestDeleteRange(request)) => named("delete", &delete(request)),
+            Some(Request::RequestTxn(request)) => named("txn", &txn(request)),
+            None => Object::default().close(),
         });
         list(&ops.collect::<Vec<_>>())
     };
@@ -170,16 +172,22 @@ fn txn(request: &pb::TxnRequest) -> String {
 fn compare(compare: &pb::Compare) -> String {
     let result = ["equal", "greater", "less", "not_equal"].get(compare.result.unsigned_abs() as usize);
     let object = some(Object::default().with("key", &bytes(&compare.key)), "range_end", &compare.range_end);
-    let object = object.with("result", &text(result.copied().unwrap_or("?")));
-    let object = match &compare.target_union {
-        Some(TargetUnion::Version(given)) => object.with("version", &given.to_string()),
-        Some(TargetUnion::CreateRevision(given)) => object.with("create_revision", &given.to_string()),
-        Some(TargetUnion::ModRevision(given)) => object.with("mod_revision", &given.to_string()),
-        Some(TargetUnion::Lease(given)) => object.with("lease", &given.to_string()),
-        Some(TargetUnion::Value(given)) => object.with("value", &bytes(given)),
+    let object = match result {
+        Some(result) => object.with("result", &text(result)),
         None => object,
     };
-    object.close()
+    let (object, own) = match &compare.target_union {
+        Some(TargetUnion::Version(given)) => (object.with("version", &given.to_string()), Some(0)),
+        Some(TargetUnion::CreateRevision(given)) => (object.with("create_revision", &given.to_string()), Some(1)),
+        Some(TargetUnion::ModRevision(given)) => (object.with("mod_revision", &given.to_string()), Some(2)),
+        Some(TargetUnion::Value(given)) => (object.with("value", &bytes(given)), Some(3)),
+        Some(TargetUnion::Lease(given)) => (object.with("lease", &given.to_string()), Some(4)),
+        None => (object, None),
+    };
+    if own == Some(compare.target) {
+        return object.close();
+    }
+    object.with("target", &compare.target.to_string()).close()
 }
 
 fn answered(answer: &Answer) -> String {

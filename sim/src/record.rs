@@ -3,7 +3,7 @@
 //! The history is what the oracles judge. The order of its events is the real order: one counter runs through invocations and completions. The
 //! trace is the proof that a seed is a run: two runs of one seed have the same hash, or something outside the seed has a say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -169,6 +169,8 @@ pub struct History {
     pub operations: Vec<Operation>,
     /// What stores measured of themselves, in order.
     pub sizes: Vec<Sized>,
+    /// The revisions of compactions that members made by age. When is not known here.
+    pub unasked: Vec<i64>,
     /// When lives of members began, and at which places.
     lives: Vec<(usize, u64)>,
     /// When each operation under way was sent.
@@ -265,6 +267,22 @@ impl Recorder {
             last.told = Some(event);
             history.events = event;
         }
+    }
+
+    /// These are the revisions of all compactions that there were: what no client asked for, members did by age.
+    pub fn compacted(&self, logged: &[i64]) {
+        let mut history = self.lock();
+        let can_be = |outcome: &Outcome| matches!(outcome, Outcome::Answered(_) | Outcome::Uncertain(_));
+        let asked: BTreeSet<i64> = history
+            .operations
+            .iter()
+            .filter(|operation| can_be(&operation.outcome))
+            .filter_map(|operation| match &operation.ask {
+                Ask::Compact(request) => Some(request.revision),
+                _ => None,
+            })
+            .collect();
+        history.unasked = logged.iter().copied().filter(|revision| !asked.contains(revision)).collect();
     }
 
     /// How many operations have ended.

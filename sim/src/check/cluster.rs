@@ -53,9 +53,12 @@ pub fn judge(
         replay::check_log(machine, &log_dir(&options.member), &committed)?;
     }
     let rows = Rows::read(&replayed.history)?;
+    let retention = Duration::from_secs(options.member.retention_seconds);
+    if !retention.is_zero() {
+        recorder.compacted(replayed.compactions());
+    }
     let history = recorder.history();
     durability::check(&history, &rows)?;
-    let retention = Duration::from_secs(options.member.retention_seconds);
     let compactions = Compactions::of(&history).and_by_age(retention, replayed.compactions(), &history);
     linear::check(&history, &rows, &compactions, ledger.members())?;
     progress::let_go(&compactions, &history, (healed, options))?;

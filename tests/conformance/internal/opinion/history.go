@@ -22,6 +22,8 @@ type Head struct {
 	Mutant     string `json:"mutant"`
 	Members    int    `json:"members"`
 	Operations int    `json:"operations"`
+	// Revisions of compactions that nobody asked for.
+	Compacted []int64 `json:"compacted"`
 }
 
 // History is what clients asked and were told.
@@ -87,11 +89,13 @@ type Txn struct {
 	Failure []Request `json:"failure"`
 }
 
-// Compare has one of its last five.
+// Compare has one of its last five. Target is there if it is not that one's,
+// Result is not if nobody knows it.
 type Compare struct {
 	Key            string  `json:"key"`
 	RangeEnd       string  `json:"range_end"`
 	Result         string  `json:"result"`
+	Target         *int    `json:"target"`
 	Version        *int64  `json:"version"`
 	CreateRevision *int64  `json:"create_revision"`
 	ModRevision    *int64  `json:"mod_revision"`

@@ -131,7 +131,8 @@ type trial struct {
 	facts          *facts
 	// The last revision that anybody was told of.
 	last int64
-	// Compactions whose answer was lost.
+	// Compactions whose answer was lost, and those that nobody asked for: at a
+	// time that nobody knows.
 	lostCompactions []lostCompaction
 }
 
@@ -168,6 +169,9 @@ const never = math.MaxInt64 - 1
 func prepare(history *History) *trial {
 	t := &trial{isCluster: history.Head.Kind == "cluster" || history.Head.Kind == "services", tellers: map[int64][]*event{}, belated: map[int64][]*Operation{}, last: 1}
 	t.facts = gather(history)
+	for _, revision := range history.Head.Compacted {
+		t.lostCompactions = append(t.lostCompactions, lostCompaction{0, revision})
+	}
 	leases := map[int64]int64{}
 	for i := range history.Operations {
 		operation := &history.Operations[i]

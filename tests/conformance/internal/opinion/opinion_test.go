@@ -191,6 +191,102 @@ func keep(key string) told {
 	return told{ask: Request{Put: &Put{Key: key, IgnoreValue: true}}, outcome: answered(Response{Revision: 3})}
 }
 
+// asked is a request that was turned away with these words.
+func asked(ask Request, text string) told { return told{ask: ask}.rejected(text) }
+
+func TestUnlawful(t *testing.T) {
+	write := Request{Put: &Put{Key: "a", Value: "z"}}
+	all := func(end string) Request { return Request{Delete: &Delete{Key: "a", RangeEnd: end}} }
+	txn := func(steps ...Request) Request { return Request{Txn: &Txn{Success: steps}} }
+	many := make([]Request, opsMax+1)
+	for i := range many {
+		many[i] = Request{Range: &Range{Key: "a"}}
+	}
+	cases := map[string]struct {
+		ask  Request
+		text string
+	}{
+		"no key":                         {Request{Put: &Put{Value: "z"}}, noKey},
+		"no key to read":                 {Request{Range: &Range{}}, noKey},
+		"no key to delete":               {Request{Delete: &Delete{}}, noKey},
+		"no key to compare":              {Request{Txn: &Txn{Compare: []Compare{{Result: "equal"}}}}, noKey},
+		"no key within":                  {txn(txn(Request{Range: &Range{}})), noKey},
+		"a value that is kept and given": {Request{Put: &Put{Key: "a", Value: "z", IgnoreValue: true}}, valueGiven},
+		"a lease that is kept and given": {Request{Put: &Put{Key: "a", Value: "z", IgnoreLease: true, Lease: 7}}, leaseGiven},
+		"an order that nobody knows":     {Request{Range: &Range{Key: "a", SortOrder: 9}}, unknownSort},
+		"a target that nobody knows":     {Request{Range: &Range{Key: "a", SortTarget: 9}}, unknownSort},
+		"a sorted stream":                {Request{Stream: &Range{Key: "a", SortOrder: 2}}, sortedStream},
+		"a bounded stream":               {Request{Stream: &Range{Key: "a", MaxModRevision: 5}}, boundedStream},
+		"a key twice":                    {txn(write, write), duplicateKey},
+		"a key and its delete":           {txn(all(""), write), duplicateKey},
+		"a key and a delete around it":   {txn(all("b"), all("b"), write), duplicateKey},
+		"too many":                       {txn(many...), tooManyOps},
+		"nothing":                        {txn(Request{}), keyNotFound},
+	}
+	lawful := []told{put("a", "x", 2), get("a", 2, kv("a", "x", 2, 2, 1))}
+	for name, c := range cases {
+		if got := Judge(story(append(lawful, asked(c.ask, c.text))...), patience); got != Accepted {
+			t.Errorf("%s: %s", name, got)
+		}
+		if got := Judge(story(append(lawful, asked(c.ask, "etcdserver: another reason"))...), patience); got != Contradicted {
+			t.Errorf("%s, for another reason: %s", name, got)
+		}
+	}
+	for name, ask := range map[string]Request{"a delete of everything from the key on": txn(all("\x00"), write), "a stream by key": {Stream: &Range{Key: "a", SortOrder: 1}}, "as many as may be": txn(many[1:]...)} {
+		for _, text := range []string{noKey, duplicateKey, tooManyOps, sortedStream} {
+			if got := Judge(story(append(lawful, asked(ask, text))...), patience); got != Contradicted {
+				t.Errorf("%s, turned away with %s: %s", name, text, got)
+			}
+		}
+	}
+}
+
+func TestTargets(t *testing.T) {
+	one, target := int64(1), func(target int) *int { return &target }
+	x := kv("a", "x", 2, 2, 1)
+	cases := map[string]struct {
+		compare Compare
+		holds   bool
+	}{
+		"its version":                         {Compare{Result: "equal", Version: &one}, true},
+		"a lease, given a version":            {Compare{Result: "equal", Version: &one, Target: target(targetLease)}, true},
+		"a modification, given a version":     {Compare{Result: "equal", Version: &one, Target: target(targetMod)}, false},
+		"what nobody knows":                   {Compare{Result: "equal", Version: &one, Target: target(9)}, true},
+		"less than what nobody knows":         {Compare{Result: "less", Version: &one, Target: target(9)}, false},
+		"a result that nobody knows":          {Compare{Version: &one, Target: target(targetMod)}, true},
+		"a value, given a version":            {Compare{Result: "greater", Version: &one, Target: target(targetValue)}, true},
+		"nothing given, about the lease":      {Compare{Result: "equal", Target: target(targetLease)}, true},
+		"another key's value, which it lacks": {Compare{Key: "b", Result: "less", Version: &one, Target: target(targetValue)}, false},
+	}
+	for name, c := range cases {
+		if c.compare.Key == "" {
+			c.compare.Key = "a"
+		}
+		ask := Request{Txn: &Txn{Compare: []Compare{c.compare}}}
+		for _, succeeded := range []bool{true, false} {
+			swap := told{ask: ask, outcome: answered(Response{Revision: 2, Succeeded: succeeded})}
+			want := Contradicted
+			if succeeded == c.holds {
+				want = Accepted
+			}
+			if got := Judge(story(put("a", "x", 2), get("a", 2, x), swap), patience); got != want {
+				t.Errorf("%s, %v: %s", name, succeeded, got)
+			}
+		}
+	}
+}
+
+func TestUnaskedCompactions(t *testing.T) {
+	tale := []told{put("a", "x", 2), put("a", "y", 3), getAt("a", 2, 3).rejected(compacted)}
+	for revision, want := range map[int64]Verdict{2: Contradicted, 3: Accepted} {
+		history := story(tale...)
+		history.Head.Compacted = []int64{revision}
+		if got := Judge(history, patience); got != want {
+			t.Errorf("compacted at %d: %s", revision, got)
+		}
+	}
+}
+
 func TestOptionsOfRanges(t *testing.T) {
 	puts := []told{put("a", "3", 2), put("b", "1", 3), put("c", "2", 4), put("a", "3", 5)}
 	a, b, c := kv("a", "3", 2, 5, 2), kv("b", "1", 3, 3, 1), kv("c", "2", 4, 4, 1)

@@ -1,6 +1,7 @@
 package opinion
 
 import (
+	"cmp"
 	"slices"
 	"sort"
 	"strings"
@@ -152,53 +153,87 @@ func (v *view) run(chosen *branch) *Response {
 	return response
 }
 
+// What a condition is about.
+const (
+	targetVersion = iota
+	targetCreate
+	targetMod
+	targetValue
+	targetLease
+)
+
+// given is what a condition gives, by what it is about.
+func (c *Compare) given() (target int, number int64, value string) {
+	switch {
+	case c.Version != nil:
+		return targetVersion, *c.Version, ""
+	case c.CreateRevision != nil:
+		return targetCreate, *c.CreateRevision, ""
+	case c.ModRevision != nil:
+		return targetMod, *c.ModRevision, ""
+	case c.Value != nil:
+		return targetValue, 0, *c.Value
+	case c.Lease != nil:
+		return targetLease, *c.Lease, ""
+	}
+	return -1, 0, ""
+}
+
 // holds says whether a condition does, for every key that it names. A missing
 // key has zeros, and no value.
 func (v *view) holds(compare *Compare) bool {
+	target, number, value := compare.given()
+	if compare.Target != nil && *compare.Target != target {
+		// What is given for something else is not looked at.
+		target, number, value = *compare.Target, 0, ""
+	}
 	found := v.within(compare.Key, compare.RangeEnd)
 	if len(found) == 0 {
-		return compare.Value == nil && relates(compare, KV{})
+		if target == targetValue {
+			return false
+		}
+		found = []KV{{}}
 	}
 	for _, kv := range found {
-		if !relates(compare, kv) {
+		if !related(compare.Result, standing(kv, target, number, value)) {
 			return false
 		}
 	}
 	return true
 }
 
-func relates(compare *Compare, kv KV) bool {
-	number := func(held int64, given int64) int {
-		switch {
-		case held < given:
-			return -1
-		case held > given:
-			return 1
-		}
-		return 0
+// standing is how a key stands to what is given, as a number below, at or above
+// zero. What nobody knows is equal to everything.
+func standing(kv KV, target int, number int64, value string) int {
+	switch target {
+	case targetVersion:
+		return cmp.Compare(kv.Version, number)
+	case targetCreate:
+		return cmp.Compare(kv.CreateRevision, number)
+	case targetMod:
+		return cmp.Compare(kv.ModRevision, number)
+	case targetValue:
+		return strings.Compare(kv.Value, value)
+	case targetLease:
+		return cmp.Compare(kv.Lease, number)
 	}
-	order := 0
-	switch {
-	case compare.Version != nil:
-		order = number(kv.Version, *compare.Version)
-	case compare.CreateRevision != nil:
-		order = number(kv.CreateRevision, *compare.CreateRevision)
-	case compare.ModRevision != nil:
-		order = number(kv.ModRevision, *compare.ModRevision)
-	case compare.Lease != nil:
-		order = number(kv.Lease, *compare.Lease)
-	case compare.Value != nil:
-		order = strings.Compare(kv.Value, *compare.Value)
-	}
-	switch compare.Result {
+	return 0
+}
+
+// related says whether a result asks for such an order. One that nobody knows
+// asks for nothing.
+func related(result string, order int) bool {
+	switch result {
 	case "equal":
 		return order == 0
 	case "greater":
 		return order > 0
 	case "less":
 		return order < 0
+	case "not_equal":
+		return order != 0
 	}
-	return order != 0
+	return true
 }
 
 // rejections are all reasons for which a request would be rejected here. Which
@@ -206,6 +241,7 @@ func relates(compare *Compare, kv KV) bool {
 func (v *view) rejections(request *Request) map[string]bool {
 	reasons := map[string]bool{}
 	v.reject(request, reasons)
+	unlawful(request, reasons)
 	return reasons
 }
 
