@@ -15,6 +15,8 @@ pub enum Did {
     Renew,
     /// Asked what it has left.
     Look,
+    /// Looked for it in the list of all.
+    List,
     /// Ended it.
     Revoke,
     /// Hung a key on it.

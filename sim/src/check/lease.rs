@@ -111,7 +111,7 @@ impl<'a> Life<'a> {
     fn bounded_late(&self, history: &LeaseHistory, left: Option<Duration>) -> Result<(), String> {
         let seen = self.operations.iter().filter(|operation| match operation.did {
             Did::Look | Did::Renew => matches!(operation.saw, Saw::Alive(_)),
-            Did::Attach => operation.saw == Saw::Done,
+            Did::Attach | Did::List => operation.saw == Saw::Done,
             Did::Grant(_) | Did::Revoke => false,
         });
         let moments = seen.map(|operation| operation.sent).chain(left);

@@ -97,7 +97,7 @@ impl<'a> Model<'a> {
     /// A put.
     pub fn put(&mut self, request: &pb::PutRequest) -> Result<pb::PutResponse, Rejection> {
         let before = self.get(&request.key).cloned();
-        if request.ignore_value && before.is_none() {
+        if (request.ignore_value || request.ignore_lease) && before.is_none() {
             return Err(KEY_NOT_FOUND);
         }
         let main = self.main();
@@ -111,7 +111,7 @@ impl<'a> Model<'a> {
             mod_revision: main,
             version: before.as_ref().map_or(1, |before| before.version + 1),
             value,
-            lease: request.lease,
+            lease: before.as_ref().filter(|_| request.ignore_lease).map_or(request.lease, |before| before.lease),
         };
         self.changed.insert(request.key.clone(), Some(kv.clone()));
         self.changes.push(Change::Put(kv));
@@ -158,7 +158,9 @@ impl<'a> Model<'a> {
         for step in &path.ops {
             match step {
                 Step::Range(request) if request.revision > self.revision => return Err(FUTURE),
-                Step::Put(request) if request.ignore_value && self.get(&request.key).is_none() => {
+                Step::Put(request)
+                    if (request.ignore_value || request.ignore_lease) && self.get(&request.key).is_none() =>
+                {
                     return Err(KEY_NOT_FOUND);
                 }
                 Step::Txn(path) => self.check(path)?,

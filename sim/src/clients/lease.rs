@@ -102,7 +102,7 @@ impl Holder {
         for _ in 0..200 {
             let pause = self.dice.draw(50, 500);
             tokio::time::sleep(Duration::from_millis(pause)).await;
-            let did = if chance(&mut self.dice, 100) { Did::Attach } else { Did::Look };
+            let did = pick(&mut self.dice, &[Did::Attach, Did::List, Did::Look, Did::Look, Did::Look, Did::Look]);
             let seen = self.ask(id, did).await;
             if seen == Saw::Gone || is_over.load(Ordering::Relaxed) {
                 return;
@@ -175,6 +175,18 @@ impl Holder {
                 let request = pb::LeaseTimeToLiveRequest { id, keys: true };
                 let response = self.link.lease_time_to_live(&request).await?;
                 if response.ttl < 0 { Saw::Gone } else { Saw::Alive(response.ttl) }
+            }
+            Did::List => {
+                let response = self.link.lease_leases(&pb::LeaseLeasesRequest {}).await?;
+                let mut ids: Vec<i64> = response.leases.iter().map(|lease| lease.id).collect();
+                ids.sort_unstable();
+                assert!(ids.is_sorted_by(|left, right| left < right), "each lease is listed once");
+                // A member lists what it knows, and may be behind others.
+                match ids.binary_search(&id) {
+                    _ if self.link.places() > 1 => Saw::Unknown,
+                    Ok(_) => Saw::Done,
+                    Err(_) => Saw::Gone,
+                }
             }
             Did::Revoke => {
                 self.link.lease_revoke(&pb::LeaseRevokeRequest { id }).await?;

@@ -185,6 +185,7 @@ impl Link {
         status: MaintenanceClient, maintenance, StatusRequest -> StatusResponse;
         lease_grant: LeaseClient, lease, LeaseGrantRequest -> LeaseGrantResponse;
         lease_revoke: LeaseClient, lease, LeaseRevokeRequest -> LeaseRevokeResponse;
+        lease_leases: LeaseClient, lease, LeaseLeasesRequest -> LeaseLeasesResponse;
         lease_time_to_live: LeaseClient, lease, LeaseTimeToLiveRequest -> LeaseTimeToLiveResponse;
     }
 

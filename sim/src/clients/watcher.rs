@@ -3,7 +3,7 @@
 //! It does what etcd's client does: after a break each watcher goes on at the revision after the newest one that it was told of, by a change or by progress.
 //! Everything it saw goes into the record, per watcher and stream; the oracle judges.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -31,6 +31,8 @@ const END_PATIENCE: Duration = Duration::from_secs(20);
 const END_MOST: Duration = Duration::from_secs(300);
 /// Requests on their way.
 const ASKS_MAX: usize = 64;
+/// The first number that the client gives a watcher. Numbers that a member chooses are below.
+const OWN_FIRST: i64 = 1_000_000;
 
 /// When a run is over, and what must have been seen by then.
 #[derive(Clone, Default)]
@@ -62,21 +64,45 @@ pub struct Watcher {
     trace: Trace,
     /// What it wants to watch, and from where on.
     wanted: BTreeMap<i64, Want>,
-    last_id: i64,
+    last: i64,
+    /// What it asks on the stream at hand.
+    asks: Asks,
     /// The newest revision that it heard of.
     known: i64,
-    /// What it has to ask next.
-    pending: Vec<RequestUnion>,
     /// When it was last told of changes.
     told: Instant,
+}
+
+/// What is asked on one stream.
+#[derive(Default)]
+struct Asks {
+    /// What is to be asked next.
+    pending: Vec<RequestUnion>,
+    /// Whose numbers the member is still to choose. It answers in order.
+    nameless: VecDeque<i64>,
+    /// How many unlawful requests have no answer yet.
+    unlawful: u64,
 }
 
 /// One watcher that the client keeps alive over many streams.
 #[derive(Clone, Debug)]
 struct Want {
     request: pb::WatchCreateRequest,
-    /// Its record on the stream at hand, once it was created there.
+    /// Its number on the stream at hand, once it is known: with the request, or when the member has chosen one.
+    id: Option<i64>,
+    /// Its record there, once it was created.
     record: Option<usize>,
+}
+
+impl Want {
+    const fn new(request: pb::WatchCreateRequest) -> Self {
+        Self { request, id: None, record: None }
+    }
+
+    /// Whether the member chooses its number.
+    const fn is_nameless(&self) -> bool {
+        self.request.watch_id == 0
+    }
 }
 
 /// A stream at hand.
@@ -93,8 +119,8 @@ impl Watcher {
         let dice = Entropy::seeded(seed.wrapping_add(client.wrapping_mul(0x9e37_79b9_7f4a_7c15)) ^ 0x7761_7463_6865);
         let (watches, trace) = record;
         let (load, wanted) = (options.watch.clone(), BTreeMap::new());
-        let (pending, told) = (Vec::new(), Instant::now());
-        Self { client, link, load, keys, dice, watches, trace, wanted, last_id: 0, known: 1, pending, told }
+        let (asks, told) = (Asks::default(), Instant::now());
+        Self { client, link, load, keys, dice, watches, trace, wanted, last: 0, known: 1, asks, told }
     }
 
     /// Watches until everything is over and seen.
@@ -125,27 +151,26 @@ impl Watcher {
     fn has_seen(&self, finish: &Finish) -> bool {
         let Some(revision) = finish.revision() else { return false };
         let has_seen = |want: &Want| self.watches.next_of(want.record?).map(|next| revision < next);
-        self.last_id > 0 && self.wanted.values().all(|want| has_seen(want).unwrap_or(false))
+        self.last > 0 && self.wanted.values().all(|want| has_seen(want).unwrap_or(false))
     }
 
     async fn open(&mut self) -> Option<Open> {
         let (asks, requests) = mpsc::channel(ASKS_MAX);
         let responses = self.link.watch(requests, self.load.appetite).await.ok()?;
         let open = Open { asks, responses };
-        self.pending.clear();
+        self.asks = Asks::default();
         while (self.wanted.len() as u64) < self.load.watchers {
             self.want();
         }
-        let ids: Vec<i64> = self.wanted.keys().copied().collect();
-        for id in ids {
-            self.create(id);
+        let all: Vec<i64> = self.wanted.keys().copied().collect();
+        for place in all {
+            self.create(place);
         }
         Some(open)
     }
 
     /// Draws a new watcher.
     fn want(&mut self) {
-        self.last_id += 1;
         let (key, other) = (self.keys.draw(&mut self.dice), self.keys.draw(&mut self.dice));
         let (key, range_end) = match self.dice.draw(0, 9) {
             0..=3 => (key, Bytes::new()),
@@ -171,23 +196,50 @@ impl Watcher {
             progress_notify: chance(&mut self.dice, 500),
             filters,
             prev_kv: chance(&mut self.dice, 500),
-            watch_id: self.last_id,
+            watch_id: 0,
             fragment: chance(&mut self.dice, 200),
         };
-        self.wanted.insert(self.last_id, Want { request, record: None });
+        let is_nameless = chance(&mut self.dice, 250);
+        self.add(request, is_nameless);
+    }
+
+    /// Wants a watcher, with the next number or with none.
+    fn add(&mut self, mut request: pb::WatchCreateRequest, is_nameless: bool) {
+        self.last += 1;
+        request.watch_id = if is_nameless { 0 } else { OWN_FIRST + self.last };
+        self.wanted.insert(self.last, Want::new(request));
     }
 
     /// Asks for a watcher, where it left off.
-    fn create(&mut self, id: i64) {
-        let want = self.wanted.get_mut(&id).expect("it is wanted");
+    fn create(&mut self, place: i64) {
+        let want = self.wanted.get_mut(&place).expect("it is wanted");
         if let Some(next) = want.record.take().and_then(|record| self.watches.next_of(record)) {
             want.request.start_revision = next;
         }
-        self.pending.push(RequestUnion::CreateRequest(want.request.clone()));
+        if want.is_nameless() {
+            want.id = None;
+            self.asks.nameless.push_back(place);
+        } else {
+            want.id = Some(want.request.watch_id);
+        }
+        self.asks.pending.push(RequestUnion::CreateRequest(want.request.clone()));
     }
 
-    fn cancel(&mut self, id: i64) {
-        self.pending.push(RequestUnion::CancelRequest(pb::WatchCancelRequest { watch_id: id }));
+    /// Asks for a watcher that there cannot be: one of an empty range, or from before the first revision.
+    fn ask_for_nothing(&mut self) {
+        let key = self.keys.draw(&mut self.dice);
+        let request = match chance(&mut self.dice, 500) {
+            true => pb::WatchCreateRequest { range_end: key.clone(), key, ..pb::WatchCreateRequest::default() },
+            false => pb::WatchCreateRequest { key, start_revision: -1, ..pb::WatchCreateRequest::default() },
+        };
+        self.asks.unlawful += 1;
+        self.asks.pending.push(RequestUnion::CreateRequest(request));
+    }
+
+    /// Gives a watcher up whose number is known.
+    fn cancel(&mut self, place: i64) {
+        let id = self.wanted.remove(&place).and_then(|want| want.id).expect("who is given up has a number");
+        self.asks.pending.push(RequestUnion::CancelRequest(pb::WatchCancelRequest { watch_id: id }));
     }
 
     /// Reads until the stream breaks, or the client has had enough of it. Whether there was anything to read.
@@ -210,7 +262,7 @@ impl Watcher {
                     open.responses.done();
                 }
                 Ok(_) => return read > 0,
-                Err(_) => self.pending.push(RequestUnion::ProgressRequest(pb::WatchProgressRequest {})),
+                Err(_) => self.asks.pending.push(RequestUnion::ProgressRequest(pb::WatchProgressRequest {})),
             }
             self.meddle(finish);
             read += 1;
@@ -220,9 +272,9 @@ impl Watcher {
 
     /// Sends what there is room for. The rest waits: a client that stopped reading until it had asked everything could wait for ever.
     fn send(&mut self, open: &Open) -> Result<(), TrySendError<()>> {
-        while !self.pending.is_empty() {
+        while !self.asks.pending.is_empty() {
             match open.asks.try_reserve() {
-                Ok(place) => place.send(pb::WatchRequest { request_union: Some(self.pending.remove(0)) }),
+                Ok(place) => place.send(pb::WatchRequest { request_union: Some(self.asks.pending.remove(0)) }),
                 Err(TrySendError::Full(())) => return Ok(()),
                 Err(closed) => return Err(closed),
             }
@@ -240,21 +292,23 @@ impl Watcher {
     /// Now and then: asks for progress, gives a watcher up, wants another one. In the end gives up what waits for a future that does not come.
     fn meddle(&mut self, finish: &Finish) {
         if chance(&mut self.dice, 60) {
-            self.pending.push(RequestUnion::ProgressRequest(pb::WatchProgressRequest {}));
+            self.asks.pending.push(RequestUnion::ProgressRequest(pb::WatchProgressRequest {}));
         }
-        let ids: Vec<i64> = self.wanted.keys().copied().collect();
+        if chance(&mut self.dice, 10) {
+            self.ask_for_nothing();
+        }
+        let named = self.wanted.iter().filter(|(_, want)| want.id.is_some()).map(|(place, _)| *place);
+        let named: Vec<i64> = named.collect();
         if let Some(revision) = finish.revision() {
-            let waits = |id: &i64| revision < self.wanted[id].request.start_revision;
-            for id in ids.into_iter().filter(waits).collect::<Vec<_>>() {
-                self.wanted.remove(&id);
-                self.cancel(id);
+            let waits = |place: &i64| revision < self.wanted[place].request.start_revision;
+            for place in named.into_iter().filter(waits).collect::<Vec<_>>() {
+                self.cancel(place);
             }
-        } else if chance(&mut self.dice, 15) {
-            let id = pick(&mut self.dice, &ids);
-            self.wanted.remove(&id);
-            self.cancel(id);
+        } else if !named.is_empty() && chance(&mut self.dice, 15) {
+            let place = pick(&mut self.dice, &named);
+            self.cancel(place);
             self.want();
-            self.create(self.last_id);
+            self.create(self.last);
         }
     }
 
@@ -288,6 +342,11 @@ impl Watcher {
         });
         self.film(response);
         self.known = self.known.max(revision);
+        if *created && *canceled {
+            assert!(id == -1 && !response.cancel_reason.is_empty(), "who is turned away is told why");
+            self.asks.unlawful = self.asks.unlawful.checked_sub(1).expect("nothing else is turned away");
+            return;
+        }
         if id == -1 && response.events.is_empty() {
             for want in self.wanted.values() {
                 want.record.into_iter().for_each(|record| self.watches.add(record, response));
@@ -295,7 +354,8 @@ impl Watcher {
             return;
         }
         // What is still on its way for a watcher that was given up is of no interest.
-        let Some(want) = self.wanted.get_mut(&id) else { return };
+        let Some(place) = self.place_of(response) else { return };
+        let want = self.wanted.get_mut(&place).expect("it was just found");
         match want.record {
             None if response.created => {
                 let watched = Watched::new(client, want.request.clone(), response);
@@ -309,12 +369,25 @@ impl Watcher {
         }
         if response.canceled && response.compact_revision > 0 {
             // What is gone is gone: it goes on at the compaction, as another watcher.
-            let mut want = self.wanted.remove(&id).expect("it was just looked at");
-            self.cancel(id);
-            self.last_id += 1;
-            (want.request.watch_id, want.request.start_revision) = (self.last_id, response.compact_revision);
-            self.wanted.insert(self.last_id, Want { record: None, ..want });
-            self.create(self.last_id);
+            let request = pb::WatchCreateRequest { start_revision: response.compact_revision, ..want.request.clone() };
+            let is_nameless = want.is_nameless();
+            self.cancel(place);
+            self.add(request, is_nameless);
+            self.create(self.last);
         }
+    }
+
+    /// Which of the wanted ones a response is for.
+    fn place_of(&mut self, response: &pb::WatchResponse) -> Option<i64> {
+        let id = response.watch_id;
+        let known = self.wanted.iter().find(|(_, want)| want.id == Some(id)).map(|(place, _)| *place);
+        if !response.created || OWN_FIRST <= id {
+            return known;
+        }
+        assert_eq!(known, None, "a number is given to one watcher of a stream");
+        // One without a number cannot be given up, so it is still wanted.
+        let place = self.asks.nameless.pop_front().expect("so many numbers are chosen as were asked for");
+        self.wanted.get_mut(&place).expect("it is wanted").id = Some(id);
+        Some(place)
     }
 }

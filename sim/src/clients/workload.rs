@@ -142,7 +142,9 @@ impl Workload {
     fn put(&mut self, key: Bytes) -> pb::PutRequest {
         let ignore_value = chance(&mut self.dice, 50);
         let value = if ignore_value { Bytes::new() } else { self.value() };
-        pb::PutRequest { key, value, ignore_value, prev_kv: chance(&mut self.dice, 300), ..pb::PutRequest::default() }
+        // A client that is no holder may keep the lease that a key hangs on.
+        let (ignore_lease, prev_kv) = (chance(&mut self.dice, 50), chance(&mut self.dice, 300));
+        pb::PutRequest { key, value, ignore_value, ignore_lease, prev_kv, lease: 0 }
     }
 
     /// One key, some keys, or all.
