@@ -391,7 +391,10 @@ impl World {
                 return;
             }
             News::Stopped | News::Installing => None,
-            News::Removed | News::Refused(BootError::Refused(Refusal::Removed)) => self.on_removed(),
+            // The store tells of it before anybody looks at the log, so also where that has rotted.
+            News::Removed
+            | News::Refused(BootError::Refused(Refusal::Removed))
+            | News::Rotten(BootError::Refused(Refusal::Removed)) => self.on_removed(),
             News::Refused(BootError::Refused(Refusal::AlreadyBootstrapped { .. }))
                 if self.standing == Standing::OnTrial =>
             {
