@@ -1,6 +1,6 @@
 //! The scoreboard: how many seeds each known bug takes until an oracle sees it (`docs/scoreboard.md`). Only in builds that hold the bugs.
 
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -73,7 +73,7 @@ impl Hunts {
     }
 }
 
-/// Looks for every bug, or for one, from the first seed on and with at most so many seeds each, and writes the table. Rows of bugs that it does not look for stay.
+/// Looks for every bug, or for one, from the first seed on and with at most so many seeds each, and writes the table, after each bug. Rows of bugs that it does not look for stay.
 pub(crate) fn score(
     (kind, only): (Kind, Option<Mutant>),
     (first, count): (u64, u64),
@@ -84,40 +84,56 @@ pub(crate) fn score(
     std::panic::set_hook(Box::new(|_| {}));
     let count = if count <= 1 { SEEDS_MAX } else { count };
     let before = std::fs::read_to_string(scoreboard).unwrap_or_default();
-    let (alone, together) = before.split_once(CLUSTERS).unwrap_or((&before, ""));
-    let mut table = match kind {
-        Kind::Engine | Kind::Server => String::from(HEAD),
-        Kind::Cluster | Kind::Services => format!("{alone}{CLUSTERS}{CLUSTERS_HEAD}"),
-    };
-    let mine = if kind.is_of_several() { together } else { alone };
+    let mut board = Board::read(&before, kind);
     let (mut found_some, mut missed) = (0, 0);
-    for (mutant, what) in hunted(kind) {
-        if only.is_some_and(|only| only != *mutant) {
-            for row in mine.lines().filter(|line| is_row_of(line, *mutant)) {
-                let _ = writeln!(table, "{row}");
-            }
-            continue;
-        }
+    for (mutant, what) in hunted(kind).iter().filter(|(mutant, _)| only.is_none_or(|only| only == *mutant)) {
         let hunts = Hunts::of(*mutant, kind, first, count, jobs);
         missed += u64::from(!hunts.is_found());
         found_some += u64::from(hunts.is_found());
         let row = format!("| `{}` | {what} | {} |", mutant.name(), hunts.row());
         say(&row);
-        let _ = writeln!(table, "{row}");
-    }
-    if !kind.is_of_several() && before.contains(CLUSTERS) {
-        let _ = write!(table, "\n{CLUSTERS}{together}");
-    }
-    if let Err(error) = std::fs::write(scoreboard, table) {
-        say(&format!("cannot write {}: {error}", scoreboard.display()));
-        return ExitCode::FAILURE;
+        board.rows.insert(mutant.name(), row);
+        if let Err(error) = std::fs::write(scoreboard, board.page(kind)) {
+            say(&format!("cannot write {}: {error}", scoreboard.display()));
+            return ExitCode::FAILURE;
+        }
     }
     say(&format!("{found_some} found, {missed} missed"));
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn is_row_of(line: &str, mutant: Mutant) -> bool {
-    line.starts_with(&format!("| `{}` |", mutant.name()))
+/// The page: the half that is hunted for, and the other one as it was.
+struct Board {
+    /// The half of one member, or of several, that stays.
+    other: String,
+    /// Rows by the names of their bugs.
+    rows: BTreeMap<String, String>,
+    /// What stands behind them.
+    notes: String,
+}
+
+impl Board {
+    fn read(page: &str, kind: Kind) -> Self {
+        let (alone, together) = page.split_once(CLUSTERS).unwrap_or((page, ""));
+        let (mine, other) = if kind.is_of_several() { (together, alone) } else { (alone, together) };
+        let name =
+            |row: &str| row.strip_prefix("| `").and_then(|row| row.split_once('`')).map(|(name, _)| name.to_owned());
+        let rows = mine.lines().filter_map(|row| Some((name(row)?, row.to_owned()))).collect();
+        let notes = mine.rsplit_once("|\n").map_or("", |(_, notes)| notes).trim();
+        Self { other: other.trim().to_owned(), rows, notes: notes.to_owned() }
+    }
+
+    fn page(&self, kind: Kind) -> String {
+        let rows = hunted(kind).iter().filter_map(|(mutant, _)| self.rows.get(&mutant.name()));
+        let rows: String = rows.map(|row| format!("{row}\n")).collect();
+        let notes = if self.notes.is_empty() { String::new() } else { format!("\n{}\n", self.notes) };
+        let other = &self.other;
+        match (kind.is_of_several(), other.is_empty()) {
+            (true, _) => format!("{other}\n\n{CLUSTERS}{CLUSTERS_HEAD}{rows}{notes}"),
+            (false, true) => format!("{HEAD}{rows}{notes}"),
+            (false, false) => format!("{HEAD}{rows}{notes}\n{CLUSTERS}\n{other}\n"),
+        }
+    }
 }
 
 const HEAD: &str = "# Scoreboard: known bugs and what finds them
