@@ -48,6 +48,8 @@ pub enum Mutant {
     CompactionForgotten,
     /// A sweep that a crash cut short takes its hash over what is left.
     HashAtRestart,
+    /// A hash of the keys and its revision are read at two moments (etcd 3.7.2, Hash).
+    HashAndRevisionApart,
     /// Raised alarms are not stored.
     AlarmNotStored,
     /// The previous value of a change is the one before it.

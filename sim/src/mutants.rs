@@ -91,7 +91,7 @@ mod with {
     }
 
     /// Every bug that a single member can have, and what it is.
-    const ALL: [(Mutant, &str); 50] = [
+    const ALL: [(Mutant, &str); 51] = [
         (Mutant::Io(io::Mutant::ReportBeforeSync), "a write is acknowledged before its sync"),
         (Mutant::Raft(raft::Mutant::OwnMatchAtAppend), "an entry is applied before it is in the log (etcd 14370)"),
         (Mutant::Io(io::Mutant::SyncErrorIgnored), "the error of a sync is passed over"),
@@ -121,6 +121,10 @@ mod with {
         (Mutant::Io(io::Mutant::YoungCompacted), "a compaction by age takes what has just been written"),
         (Mutant::Io(io::Mutant::OldKept), "a compaction by age counts as done, and is not proposed"),
         (Mutant::Io(io::Mutant::DuplicateKeysTaken), "a transaction that writes a key twice is proposed"),
+        (
+            Mutant::Io(io::Mutant::HashAndRevisionApart),
+            "a hash of the keys and its revision are read at two moments (etcd 3.7.2, Hash)",
+        ),
         (Mutant::Io(io::Mutant::AlarmNotStored), "raised alarms are not stored"),
         (Mutant::Io(io::Mutant::QuotaForgetsTxn), "transactions are not held against the quota"),
         (Mutant::Io(io::Mutant::QuotaReached), "what reaches the quota exactly still passes"),

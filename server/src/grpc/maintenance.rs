@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status};
 
 use super::snapshot;
 use crate::member::{Member, VERSION, respond};
+use crate::mutants::mutated;
 use crate::status::{self, Refused};
 
 /// Pieces of a snapshot that wait for their client.
@@ -115,11 +116,12 @@ impl<B: Backend> Maintenance for MaintenanceService<B> {
                 hashed
             }
         };
+        let is_apart = asked == 0 && mutated!(self.member.limits(), HashAndRevisionApart);
         respond(pb::HashKvResponse {
             header: Some(self.member.header(store.current())),
             hash: hashed.hash,
             compact_revision: hashed.compacted,
-            hash_revision: hashed.revision,
+            hash_revision: if is_apart { store.current() } else { hashed.revision },
         })
     }
 
