@@ -434,7 +434,10 @@ impl World {
 
     /// It says that it was removed, for good. Some are started again, and must say so again.
     fn on_removed(&mut self) -> Option<Violation> {
-        let seat = self.given.seat.as_ref()?;
+        let Some(seat) = self.given.seat.as_ref() else {
+            let what = "a member that is alone ends as one that was removed".to_owned();
+            return Some(Violation::new(Promise::Recovery, what));
+        };
         if !seat.ledger.has_removed(seat.net.id_at(seat.place)) {
             let what = "a member that nobody removed ends as one that was".to_owned();
             return Some(Violation::new(Promise::Consensus, what));
