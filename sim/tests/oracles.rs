@@ -194,6 +194,13 @@ fn an_unlawful_request_that_passes_breaks_the_order() {
     };
     assert_eq!(broken(with(refused(text)), &table()), None);
     assert_eq!(broken(with(refused("etcdserver: key is not provided")), &table()), Some(Promise::Linear));
+    let (Ask::Put(kept), _) = put("", 0) else { unreachable!() };
+    let kept = Ask::Put(pb::PutRequest { ignore_lease: true, lease: 1, ..kept });
+    for (text, expected) in [("lease is provided", None), ("requested lease not found", Some(Promise::Linear))] {
+        let mut told = lawful();
+        told.push((kept.clone(), refused(&format!("etcdserver: {text}"))));
+        assert_eq!(broken(told, &table()), expected, "{text}");
+    }
     // Carried out: the second of two puts is what shows.
     let put = pb::response_op::Response::ResponsePut(pb::PutResponse { header: header(5), prev_kv: None });
     let responses = vec![pb::ResponseOp { response: Some(put) }; 2];

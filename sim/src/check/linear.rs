@@ -34,7 +34,8 @@ pub fn check(history: &History, rows: &Rows, compactions: &Compactions, members:
             Outcome::Answered(answer) => check_answer(operation, answer, *floor, rows, &mut owners)?,
             Outcome::Rejected(_, text) if text == COMPACTED => {}
             // Which leases there are is for another oracle to say.
-            Outcome::Rejected(_, text) if text == LEASE_NOT_FOUND && names_lease(&operation.ask) => {}
+            Outcome::Rejected(_, text)
+                if text == LEASE_NOT_FOUND && names_lease(&operation.ask) && lawful::check(&operation.ask).is_ok() => {}
             Outcome::Rejected(_, text) => {
                 let floor = if may_lag(&operation.ask) { 0 } else { *floor };
                 check_rejection(operation, text, floor, rows)?;
