@@ -107,7 +107,7 @@ where
     })
 }
 
-/// Drops what tasks of all nodes hold. A suspended task of madsim's owns itself, so that without this each run would leave some megabytes behind.
+/// Drops what the tasks of members and clients hold. A suspended task of madsim's owns itself, so that without this each run would leave some megabytes behind; one that panics does.
 fn end_tasks(runtime: &Runtime) {
     let handle = runtime.handle();
     for node in handle.metrics().num_tasks_by_node().into_keys() {

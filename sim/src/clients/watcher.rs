@@ -151,7 +151,7 @@ impl Watcher {
     fn has_seen(&self, finish: &Finish) -> bool {
         let Some(revision) = finish.revision() else { return false };
         let has_seen = |want: &Want| self.watches.next_of(want.record?).map(|next| revision < next);
-        self.last > 0 && self.wanted.values().all(|want| has_seen(want).unwrap_or(false))
+        self.last > 0 && self.asks.unlawful == 0 && self.wanted.values().all(|want| has_seen(want).unwrap_or(false))
     }
 
     async fn open(&mut self) -> Option<Open> {
@@ -294,7 +294,7 @@ impl Watcher {
         if chance(&mut self.dice, 60) {
             self.asks.pending.push(RequestUnion::ProgressRequest(pb::WatchProgressRequest {}));
         }
-        if chance(&mut self.dice, 10) {
+        if finish.revision().is_none() && chance(&mut self.dice, 10) {
             self.ask_for_nothing();
         }
         let named = self.wanted.iter().filter(|(_, want)| want.id.is_some()).map(|(place, _)| *place);
