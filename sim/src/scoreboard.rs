@@ -119,8 +119,10 @@ impl Board {
         let name =
             |row: &str| row.strip_prefix("| `").and_then(|row| row.split_once('`')).map(|(name, _)| name.to_owned());
         let rows = mine.lines().filter_map(|row| Some((name(row)?, row.to_owned()))).collect();
-        let notes = mine.rsplit_once("|\n").map_or("", |(_, notes)| notes).trim();
-        Self { other: other.trim().to_owned(), rows, notes: notes.to_owned() }
+        let lines: Vec<&str> = mine.lines().collect();
+        let behind = lines.iter().rposition(|line| line.starts_with('|')).map_or(lines.len(), |last| last + 1);
+        let notes = lines[behind..].join("\n").trim().to_owned();
+        Self { other: other.trim().to_owned(), rows, notes }
     }
 
     fn page(&self, kind: Kind) -> String {
@@ -129,7 +131,8 @@ impl Board {
         let notes = if self.notes.is_empty() { String::new() } else { format!("\n{}\n", self.notes) };
         let other = &self.other;
         match (kind.is_of_several(), other.is_empty()) {
-            (true, _) => format!("{other}\n\n{CLUSTERS}{CLUSTERS_HEAD}{rows}{notes}"),
+            (true, true) => format!("{HEAD}\n{CLUSTERS}{CLUSTERS_HEAD}{rows}{notes}"),
+            (true, false) => format!("{other}\n\n{CLUSTERS}{CLUSTERS_HEAD}{rows}{notes}"),
             (false, true) => format!("{HEAD}{rows}{notes}"),
             (false, false) => format!("{HEAD}{rows}{notes}\n{CLUSTERS}\n{other}\n"),
         }
