@@ -48,9 +48,11 @@ pub fn write(path: &Path, head: &Head<'_>, history: &History) -> io::Result<()> 
 
 fn first_line(head: &Head<'_>, history: &History) -> String {
     let Head { subject, seed, options } = head;
-    let unasked: Vec<_> = history.unasked.iter().map(ToString::to_string).collect();
+    let unasked = history.unasked.iter().flatten().map(ToString::to_string);
+    let unasked = list(&unasked.collect::<Vec<_>>());
+    let is_known = history.unasked.is_some() || options.member.retention_seconds == 0;
     let mutant = subject.mutant.as_ref().map_or("", |(_, name)| name.as_str());
-    Object::default()
+    let head = Object::default()
         .with("format", &text("detcd-history"))
         .with("version", "1")
         .with("kind", &text(subject.kind.word()))
@@ -58,10 +60,9 @@ fn first_line(head: &Head<'_>, history: &History) -> String {
         .with("less", &text(&subject.less.to_string()))
         .with("mutant", &text(mutant))
         .with("commit", &text(&subject.commit))
-        .with("members", &options.cluster.members.to_string())
-        .with("compacted", &list(&unasked))
-        .with("operations", &history.operations.len().to_string())
-        .close()
+        .with("members", &options.cluster.members.to_string());
+    let head = if is_known { head.with("compacted", &unasked) } else { head };
+    head.with("operations", &history.operations.len().to_string()).close()
 }
 
 /// One operation.
@@ -170,7 +171,8 @@ fn txn(request: &pb::TxnRequest) -> String {
 }
 
 fn compare(compare: &pb::Compare) -> String {
-    let result = ["equal", "greater", "less", "not_equal"].get(compare.result.unsigned_abs() as usize);
+    let result = usize::try_from(compare.result).ok();
+    let result = result.and_then(|result| ["equal", "greater", "less", "not_equal"].get(result).copied());
     let object = some(Object::default().with("key", &bytes(&compare.key)), "range_end", &compare.range_end);
     let object = match result {
         Some(result) => object.with("result", &text(result)),

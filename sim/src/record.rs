@@ -160,6 +160,14 @@ impl Operation {
     pub const fn told(ask: Ask, (invoked, completed): (u64, u64), outcome: Outcome) -> Self {
         Self { client: 0, ask, invoked, completed, place: 0, outcome, sent: Duration::ZERO, took: Duration::ZERO }
     }
+
+    /// The revision of a compaction that was carried out for it.
+    const fn compacted(&self) -> Option<i64> {
+        match (&self.ask, &self.outcome) {
+            (Ask::Compact(request), Outcome::Answered(_)) => Some(request.revision),
+            _ => None,
+        }
+    }
 }
 
 /// All operations, in the order of their ends.
@@ -169,8 +177,8 @@ pub struct History {
     pub operations: Vec<Operation>,
     /// What stores measured of themselves, in order.
     pub sizes: Vec<Sized>,
-    /// The revisions of compactions that members made by age. When is not known here.
-    pub unasked: Vec<i64>,
+    /// The revisions of compactions that members made by age, once somebody has read the log: at which moments is not known here.
+    pub unasked: Option<Vec<i64>>,
     /// When lives of members began, and at which places.
     lives: Vec<(usize, u64)>,
     /// When each operation under way was sent.
@@ -272,17 +280,8 @@ impl Recorder {
     /// These are the revisions of all compactions that there were: what no client asked for, members did by age.
     pub fn compacted(&self, logged: &[i64]) {
         let mut history = self.lock();
-        let can_be = |outcome: &Outcome| matches!(outcome, Outcome::Answered(_) | Outcome::Uncertain(_));
-        let asked: BTreeSet<i64> = history
-            .operations
-            .iter()
-            .filter(|operation| can_be(&operation.outcome))
-            .filter_map(|operation| match &operation.ask {
-                Ask::Compact(request) => Some(request.revision),
-                _ => None,
-            })
-            .collect();
-        history.unasked = logged.iter().copied().filter(|revision| !asked.contains(revision)).collect();
+        let asked: BTreeSet<i64> = history.operations.iter().filter_map(Operation::compacted).collect();
+        history.unasked = Some(logged.iter().copied().filter(|revision| !asked.contains(revision)).collect());
     }
 
     /// How many operations have ended.

@@ -22,7 +22,7 @@ type Head struct {
 	Mutant     string `json:"mutant"`
 	Members    int    `json:"members"`
 	Operations int    `json:"operations"`
-	// Revisions of compactions that nobody asked for.
+	// Revisions of compactions that nobody asked for; nil if they are not known.
 	Compacted []int64 `json:"compacted"`
 }
 

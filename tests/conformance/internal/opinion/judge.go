@@ -134,6 +134,8 @@ type trial struct {
 	// Compactions whose answer was lost, and those that nobody asked for: at a
 	// time that nobody knows.
 	lostCompactions []lostCompaction
+	// Whether there may have been compactions that nobody tells of.
+	isCompactedUnknown bool
 }
 
 type lostCompaction struct {
@@ -169,6 +171,7 @@ const never = math.MaxInt64 - 1
 func prepare(history *History) *trial {
 	t := &trial{isCluster: history.Head.Kind == "cluster" || history.Head.Kind == "services", tellers: map[int64][]*event{}, belated: map[int64][]*Operation{}, last: 1}
 	t.facts = gather(history)
+	t.isCompactedUnknown = history.Head.Compacted == nil
 	for _, revision := range history.Head.Compacted {
 		t.lostCompactions = append(t.lostCompactions, lostCompaction{0, revision})
 	}
@@ -209,7 +212,8 @@ func (t *trial) note(operation *Operation) {
 	case ask.Hash != nil || outcome.Refused != nil:
 		// Hashes are for others to judge; who was turned away did nothing.
 	case outcome.Rejected != nil:
-		if outcome.Rejected.Text != leaseNotFound {
+		isOfLease := outcome.Rejected.Text == leaseNotFound && ask.Put != nil && ask.Put.Lease != 0 && !isUnlawful(ask)
+		if !isOfLease {
 			t.add(&event{Operation: operation}, operation.Invoked, operation.Completed)
 		}
 	case outcome.Unknown != nil:
@@ -347,6 +351,9 @@ func (t *trial) isRejected(before state, event *event) bool {
 	}
 	if text != compacted {
 		return false
+	}
+	if t.isCompactedUnknown {
+		return true
 	}
 	asked := revisions(&event.Ask)
 	for _, revision := range asked {

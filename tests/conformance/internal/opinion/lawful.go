@@ -16,48 +16,57 @@ const (
 // The most operations on one way through a transaction, by default.
 const opsMax = 128
 
+// isUnlawful says whether no store would carry out a request.
+func isUnlawful(request *Request) bool {
+	reasons := map[string]bool{}
+	unlawful(request, reasons)
+	return len(reasons) > 0
+}
+
 // unlawful adds all reasons for which no store would carry out a request.
 func unlawful(request *Request, reasons map[string]bool) {
-	switch {
-	case request.Put != nil:
-		reasons[noKey] = reasons[noKey] || request.Put.Key == ""
-		reasons[valueGiven] = reasons[valueGiven] || request.Put.IgnoreValue && request.Put.Value != ""
-		reasons[leaseGiven] = reasons[leaseGiven] || request.Put.IgnoreLease && request.Put.Lease != 0
-	case request.Delete != nil:
-		reasons[noKey] = reasons[noKey] || request.Delete.Key == ""
-	case request.Range != nil:
-		unlawfulRange(request.Range, reasons)
-	case request.Stream != nil:
-		asked := request.Stream
-		unlawfulRange(asked, reasons)
-		isByKey := asked.SortOrder == 0 || asked.SortOrder == 1 && asked.SortTarget == 0
-		isBounded := asked.MinModRevision != 0 || asked.MaxModRevision != 0 || asked.MinCreateRevision != 0 || asked.MaxCreateRevision != 0
-		reasons[sortedStream] = reasons[sortedStream] || !isByKey
-		reasons[boundedStream] = reasons[boundedStream] || isBounded
-	case request.Txn != nil:
-		unlawfulTxn(request.Txn, opsMax, reasons)
-		for _, branch := range [][]Request{request.Txn.Success, request.Txn.Failure} {
-			reasons[duplicateKey] = reasons[duplicateKey] || writesTwice(branch)
+	add := func(reason string, is bool) {
+		if is {
+			reasons[reason] = true
 		}
 	}
-	for reason, is := range reasons {
-		if !is {
-			delete(reasons, reason)
-		}
+	switch {
+	case request.Put != nil:
+		add(noKey, request.Put.Key == "")
+		add(valueGiven, request.Put.IgnoreValue && request.Put.Value != "")
+		add(leaseGiven, request.Put.IgnoreLease && request.Put.Lease != 0)
+	case request.Delete != nil:
+		add(noKey, request.Delete.Key == "")
+	case request.Range != nil:
+		unlawfulRange(request.Range, add)
+	case request.Stream != nil:
+		asked := request.Stream
+		unlawfulRange(asked, add)
+		isByKey := asked.SortOrder == 0 || asked.SortOrder == 1 && asked.SortTarget == 0
+		isBounded := asked.MinModRevision != 0 || asked.MaxModRevision != 0 || asked.MinCreateRevision != 0 || asked.MaxCreateRevision != 0
+		add(sortedStream, !isByKey)
+		add(boundedStream, isBounded)
+	case request.Txn != nil:
+		unlawfulTxn(request.Txn, opsMax, reasons)
+		add(duplicateKey, writesTwice(request.Txn.Success) || writesTwice(request.Txn.Failure))
 	}
 }
 
-func unlawfulRange(asked *Range, reasons map[string]bool) {
-	reasons[noKey] = reasons[noKey] || asked.Key == ""
+func unlawfulRange(asked *Range, add func(reason string, is bool)) {
+	add(noKey, asked.Key == "")
 	isKnown := asked.SortOrder >= 0 && asked.SortOrder <= 2 && asked.SortTarget >= 0 && asked.SortTarget <= 4
-	reasons[unknownSort] = reasons[unknownSort] || !isKnown
+	add(unknownSort, !isKnown)
 }
 
 func unlawfulTxn(txn *Txn, most int, reasons map[string]bool) {
 	longest := max(len(txn.Compare), len(txn.Success), len(txn.Failure))
-	reasons[tooManyOps] = reasons[tooManyOps] || longest > most
+	if longest > most {
+		reasons[tooManyOps] = true
+	}
 	for i := range txn.Compare {
-		reasons[noKey] = reasons[noKey] || txn.Compare[i].Key == ""
+		if txn.Compare[i].Key == "" {
+			reasons[noKey] = true
+		}
 	}
 	for _, branch := range [][]Request{txn.Success, txn.Failure} {
 		for i := range branch {

@@ -19,7 +19,7 @@ type told struct {
 }
 
 func story(all ...told) *History {
-	history := &History{Head: Head{Format: "detcd-history", Version: 1, Kind: "engine", Members: 1}}
+	history := &History{Head: Head{Format: "detcd-history", Version: 1, Kind: "engine", Members: 1, Compacted: []int64{}}}
 	now := int64(0)
 	for i, one := range all {
 		if one.to == 0 {
@@ -228,8 +228,10 @@ func TestUnlawful(t *testing.T) {
 		if got := Judge(story(append(lawful, asked(c.ask, c.text))...), patience); got != Accepted {
 			t.Errorf("%s: %s", name, got)
 		}
-		if got := Judge(story(append(lawful, asked(c.ask, "etcdserver: another reason"))...), patience); got != Contradicted {
-			t.Errorf("%s, for another reason: %s", name, got)
+		for _, text := range []string{"etcdserver: another reason", leaseNotFound} {
+			if got := Judge(story(append(lawful, asked(c.ask, text))...), patience); got != Contradicted {
+				t.Errorf("%s, turned away with %s: %s", name, text, got)
+			}
 		}
 	}
 	for name, ask := range map[string]Request{"a delete of everything from the key on": txn(all("\x00"), write), "a stream by key": {Stream: &Range{Key: "a", SortOrder: 1}}, "as many as may be": txn(many[1:]...)} {
@@ -278,6 +280,11 @@ func TestTargets(t *testing.T) {
 
 func TestUnaskedCompactions(t *testing.T) {
 	tale := []told{put("a", "x", 2), put("a", "y", 3), getAt("a", 2, 3).rejected(compacted)}
+	unknown := story(tale...)
+	unknown.Head.Compacted = nil
+	if got := Judge(unknown, patience); got != Accepted {
+		t.Errorf("compacted nobody knows where: %s", got)
+	}
 	for revision, want := range map[int64]Verdict{2: Contradicted, 3: Accepted} {
 		history := story(tale...)
 		history.Head.Compacted = []int64{revision}
