@@ -18,15 +18,20 @@ type Table = BTreeMap<Bytes, Bytes>;
 
 /// A store in which `a` is written at 2, written again at 3 and deleted at 4.
 fn table() -> Table {
+    table_under(LeaseId(0), LeaseId(0))
+}
+
+/// The same, with the leases that the two versions hang on.
+fn table_under(first: LeaseId, second: LeaseId) -> Table {
     let mut table = Table::new();
-    for (main, version, value) in [(2, 1, "x"), (3, 2, "y")] {
+    for (main, version, value, lease) in [(2, 1, "x", first), (3, 2, "y", second)] {
         let kv = KeyValue {
             key: Bytes::from_static(b"a"),
             created: 2,
             modified: main,
             version,
             value: Bytes::from_static(value.as_bytes()),
-            lease: LeaseId(0),
+            lease,
         };
         let mut bytes = Vec::new();
         encode_key_value(&kv, &mut bytes);
@@ -228,6 +233,24 @@ fn aged(logged: &[i64], told: Vec<(Ask, Outcome)>, seconds: u64) -> (History, Co
     history.operations[last].sent = Duration::from_secs(seconds);
     let compactions = Compactions::of(&history).and_by_age(Duration::from_secs(10), logged, &history);
     (history, compactions)
+}
+
+#[test]
+fn a_lease_that_is_kept_must_stay() {
+    let put = |value, revision, lease, ignore_lease| {
+        let (Ask::Put(request), outcome) = put(value, revision) else { unreachable!() };
+        (Ask::Put(pb::PutRequest { lease, ignore_lease, ..request }), outcome)
+    };
+    let told = |keeps| vec![put("x", 2, 7, false), put("y", 3, 0, keeps), delete(4)];
+    let (kept, dropped) = (table_under(LeaseId(7), LeaseId(7)), table_under(LeaseId(7), LeaseId(0)));
+    assert_eq!((broken(told(true), &kept), broken(told(false), &dropped)), (None, None));
+    assert_eq!(broken(told(true), &dropped), Some(Promise::Linear), "it was to be kept");
+    assert_eq!(broken(told(false), &kept), Some(Promise::Linear), "nobody asked for that");
+    let missing = (
+        put("z", 5, 0, true).0,
+        Outcome::Rejected(tonic::Code::InvalidArgument, "etcdserver: key not found".to_owned()),
+    );
+    assert_eq!(broken([told(true), vec![missing]].concat(), &kept), None, "there is no key any more");
 }
 
 #[test]

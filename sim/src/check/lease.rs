@@ -230,6 +230,16 @@ mod tests {
     }
 
     #[test]
+    fn a_list_counts_as_a_look() {
+        let lives = || vec![(at(0), at(60_000))];
+        let listed = |millis, saw| vec![granted(), operation(Did::List, millis, saw)];
+        assert!(judge(listed(5_900, Saw::Gone), vec![], vec![]).is_err(), "it is missing too early");
+        assert!(judge(listed(9_000, Saw::Done), lives(), vec![]).is_err(), "it is there too long");
+        assert_eq!(judge(listed(5_900, Saw::Done), lives(), vec![]), Ok(()));
+        assert_eq!(judge(listed(9_000, Saw::Gone), lives(), vec![]), Ok(()));
+    }
+
+    #[test]
     fn nothing_comes_back() {
         let story =
             vec![granted(), operation(Did::Look, 7_000, Saw::Gone), operation(Did::Renew, 7_100, Saw::Alive(5))];
