@@ -107,7 +107,7 @@ where
     })
 }
 
-/// Drops what the tasks of members and clients hold. A suspended task of madsim's owns itself, so that without this each run would leave some megabytes behind; one that panics does.
+/// Drops what the tasks of members and clients hold. A suspended task of madsim's owns itself, so that without this each run would leave some megabytes behind. A run that panics does not get here, and does.
 fn end_tasks(runtime: &Runtime) {
     let handle = runtime.handle();
     for node in handle.metrics().num_tasks_by_node().into_keys() {
