@@ -4,6 +4,5 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    let (pace, commands) = detcd_io::codec::fuzz::commands(input);
-    let _ = detcd_tests::apply::fuzz::run(commands, pace);
+    let _ = detcd_tests::apply::fuzz::play(input, detcd_io::codec::fuzz::commands);
 });

@@ -10,8 +10,10 @@ use detcd_core::ids::Ticket;
 use detcd_io::codec::entry::{self, Field};
 use detcd_io::codec::fuzz::{commands, input};
 use detcd_proto::etcdserverpb as pb;
-use detcd_tests::apply::fuzz::{Tally, run};
+use detcd_tests::apply::fuzz::{self, Tally};
 use pb::request_op::Request;
+use proptest::collection::vec;
+use proptest::prelude::*;
 
 fn seeds() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/apply")
@@ -114,9 +116,11 @@ fn leases() -> Vec<Bytes> {
     ]
 }
 
-fn written() -> [(&'static str, Bytes, Tally); 3] {
+fn written() -> [(&'static str, Bytes, Tally); 4] {
     let tally = |applied, refused| Tally { applied, refused, turned_away: 0 };
+    let choices: Vec<u8> = (0..400_u32).map(|at| (at * at / 3 % 251) as u8).collect();
     [
+        ("choices", fuzz::drawn_input(3, &choices).into(), Tally { applied: 26, refused: 9, turned_away: 1 }),
         ("keys", input(1, &keys()), tally(8, 1)),
         ("leases", input(0, &leases()), tally(7, 3)),
         ("transactions", input(9, &transactions()), tally(4, 0)),
@@ -124,8 +128,7 @@ fn written() -> [(&'static str, Bytes, Tally); 3] {
 }
 
 fn play(bytes: &[u8]) -> Tally {
-    let (pace, commands) = commands(bytes);
-    run(commands, pace)
+    fuzz::play(bytes, commands)
 }
 
 /// `WRITE_SEEDS=1` writes the seeds anew.
@@ -159,5 +162,15 @@ fn a_changed_byte_changes_both_alike() {
                 play(&changed);
             }
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever the choices, the engine and its twin agree.
+    #[test]
+    fn any_choices_come_to_the_same(pace in 0_u8..128, choices in vec(any::<u8>(), 0..600)) {
+        play(&fuzz::drawn_input(pace, &choices));
     }
 }

@@ -1,25 +1,28 @@
 //! Any requests, applied by the engine in slices and by the slow twin at once.
 //!
-//! A request that the door refuses is applied too, without being carried out: it may come to anything but a panic, since
+//! An input is a pace and either the requests of a log, framed, or choices ([`super::drawn`]): the first reach what no choice
+//! does, the second go deep. A request that the door refuses is applied too, without being carried out: it may come to anything but a panic, since
 //! another member's log may hold it. After every other one the answer, the changes and the whole state are the twin's; at
 //! the end every revision that is still readable is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use detcd_core::alarm::Alarm;
 use detcd_core::apply::{Application, Outcome, Step};
 use detcd_core::command::{
-    Command, CompactionRequest, LeaseCheckpointRequest, LeaseGrantRequest, LeaseRevokeRequest, Op, RangeRequest,
-    TxnRequest,
+    AlarmAction, AlarmKind, AlarmRequest, Command, CompactionRequest, LeaseCheckpointRequest, LeaseGrantRequest,
+    LeaseRevokeRequest, Op, RangeRequest, TxnRequest,
 };
-use detcd_core::ids::LeaseId;
+use detcd_core::ids::{LeaseId, MemberId};
 use detcd_core::lease::{LeaseRow, TTL_SECONDS_MAX};
 use detcd_core::mvcc::hash::RowKind;
 use detcd_core::mvcc::{ReadPoint, View, validate};
 use detcd_core::reply::{LeaseGranted, OpReply, Rejected, Reply, TxnReply};
 
+use super::drawn::Draw;
 use super::slow::{History, State};
 use super::slow_txn::{Change, Told, changes, slowly, tell};
-use super::store::{Slices, Store, range};
+use super::store::{Slices, Store, advance_to_end, range};
 
 /// So many requests of an input are applied; each keeps a copy of the whole state.
 const REQUESTS_MAX: usize = 96;
@@ -37,15 +40,40 @@ pub struct Tally {
     pub turned_away: usize,
 }
 
-/// Applies requests; `pace` chooses how large the slices are.
+/// In an input's first byte: choices follow, instead of framed requests. The other bits are the pace.
+const DRAWN: u8 = 0x80;
+
+/// An input that is this pace and these choices.
+#[must_use]
+pub fn drawn_input(pace: u8, choices: &[u8]) -> Vec<u8> {
+    [&[pace | DRAWN], choices].concat()
+}
+
+/// Applies the requests of an input; `framed` reads the one way of writing them.
 ///
 /// # Panics
 /// If the engine and its slow twin differ.
-pub fn run(commands: impl IntoIterator<Item = Command>, pace: u8) -> Tally {
+pub fn play(input: &[u8], framed: impl FnOnce(&[u8]) -> (u8, Vec<Command>)) -> Tally {
+    match input.split_first() {
+        Some((first, choices)) if *first & DRAWN != 0 => {
+            let mut draw = Draw::new(choices);
+            run(*first & !DRAWN, |current| draw.command(current))
+        }
+        _ => {
+            let (pace, commands) = framed(input);
+            let mut commands = commands.into_iter();
+            run(pace, |_| commands.next())
+        }
+    }
+}
+
+/// Applies the requests that `next` has for the present revision; `pace` chooses how large the slices are.
+fn run(pace: u8, mut next: impl FnMut(i64) -> Option<Command>) -> Tally {
     let slices = [usize::from(pace % 7) + 1, usize::from(pace / 7 % 7) + 1, usize::from(pace) + 1];
     let mut pair = Pair { store: Store::default(), twin: Twin::default(), slices };
     let mut tally = Tally::default();
-    for command in commands.into_iter().take(REQUESTS_MAX) {
+    for _ in 0..REQUESTS_MAX {
+        let Some(command) = next(pair.twin.history.current()) else { break };
         if turns_away(&command) {
             pair.try_only(command);
             tally.turned_away += 1;
@@ -77,6 +105,7 @@ enum Answer {
     Empty,
     Told(Told),
     Granted(LeaseGranted),
+    Alarms(Vec<Alarm>),
     /// Not the twin's affair; no key changes.
     Any,
 }
@@ -91,22 +120,27 @@ struct Pair {
 impl Pair {
     /// Applies a request without carrying it out.
     fn try_only(&self, command: Command) {
-        let mut application = Application::begin(command);
-        let mut slices = Slices::new(&self.slices);
-        while application.advance(&self.store, slices.step()).expect("every row is there") == Step::More {}
+        let _ = advance_to_end(&self.store, Application::begin(command), &self.slices);
+    }
+
+    /// A transaction that only reads is read outside the log, too, where no alarm forbids it.
+    fn compare_read(&self, request: &TxnRequest) {
+        let step = advance_to_end(&self.store, Application::begin_read(request.clone()), &self.slices);
+        let Step::Done(outcome) = step else { panic!("{request:?} was read as {step:?}") };
+        assert!(outcome.writes.is_empty() && outcome.events.is_empty(), "{request:?}");
+        let (expected, ..) = self.twin.txn(request);
+        assert_eq!(self.answer(&Command::Txn(request.clone()), outcome), expected.map(Answer::Told));
     }
 
     /// Applies a request on both sides and compares; whether it was accepted.
     fn apply(&mut self, command: Command) -> bool {
-        let mut application = Application::begin(command.clone());
-        let mut slices = Slices::new(&self.slices);
-        let outcome = loop {
-            match application.advance(&self.store, slices.step()).expect("every row is there") {
-                Step::More => {}
-                Step::Done(outcome) => break outcome,
-                Step::Unbuilt(_) => return false,
-            }
-        };
+        if let Command::Txn(request) = &command
+            && request.is_read_only()
+        {
+            self.compare_read(request);
+        }
+        let step = advance_to_end(&self.store, Application::begin(command.clone()), &self.slices);
+        let Step::Done(outcome) = step else { return false };
         self.store.carry_out(&outcome);
         let (expected, expected_changes) = self.twin.apply(&command);
         assert_eq!(changes(&self.store, &outcome), expected_changes, "{command:?}");
@@ -140,6 +174,7 @@ impl Pair {
             Reply::DeleteRange(reply) => one(OpReply::DeleteRange(reply)),
             Reply::Txn(reply) => Answer::Told(tell(&self.store, &reply, &self.slices)),
             Reply::LeaseGrant(granted) => Answer::Granted(granted),
+            Reply::Alarms(listed) => Answer::Alarms(listed),
             Reply::Empty => Answer::Empty,
             reply => panic!("{command:?} was answered with {reply:?}"),
         })
@@ -162,13 +197,14 @@ impl Pair {
         }
     }
 
-    /// The keys, the leases and what hangs on them are the same.
+    /// The keys, the alarms, the leases and what hangs on them are the same.
     fn compare_now(&self) {
         let state = self.twin.state();
         assert_eq!(self.store.current, self.twin.history.current());
         assert_eq!(self.store.compacted, self.twin.history.compacted);
         let all = self.store.range(&range("\0", "\0")).expect("the present is readable").kvs;
         assert_eq!(all, state.values().cloned().collect::<Vec<_>>());
+        assert_eq!(self.store.alarms.iter().collect::<Vec<_>>(), self.twin.alarms());
         let leases: BTreeMap<LeaseId, LeaseRow> = self.store.leases.rows().map(|row| (row.id, row)).collect();
         assert_eq!(leases, self.twin.leases);
         for id in leases.into_keys() {
@@ -192,12 +228,14 @@ impl Pair {
 struct Twin {
     history: History,
     leases: BTreeMap<LeaseId, LeaseRow>,
+    /// Each alarm by its kind's number and its member.
+    alarms: BTreeSet<(i32, MemberId)>,
 }
 
 impl Default for Twin {
     fn default() -> Self {
         let leases = Store::default().leases.rows().map(|row| (row.id, row)).collect();
-        Self { history: History::default(), leases }
+        Self { history: History::default(), leases, alarms: BTreeSet::new() }
     }
 }
 
@@ -212,7 +250,39 @@ impl Twin {
         self.state().values().filter(|kv| kv.lease == id).map(|kv| kv.key.clone()).collect()
     }
 
+    fn alarms(&self) -> Vec<Alarm> {
+        let alarm = |(kind, member): &(i32, MemberId)| Alarm { kind: AlarmKind::from_number(*kind), member: *member };
+        self.alarms.iter().map(alarm).collect()
+    }
+
+    /// What a raised alarm says to a request: a corrupt cluster works on no data, a full one takes nothing more in.
+    fn forbidden(&self, command: &Command) -> Option<Rejected> {
+        fn puts(request: &TxnRequest) -> bool {
+            request.success.iter().chain(&request.failure).any(|op| match op {
+                Op::Put(_) => true,
+                Op::Txn(inner) => puts(inner),
+                _ => false,
+            })
+        }
+        let (takes_in, works) = match command {
+            Command::Put(_) | Command::LeaseGrant(_) => (true, true),
+            Command::Txn(request) => (puts(request), true),
+            Command::Range(_) | Command::DeleteRange(_) | Command::Compaction(_) | Command::LeaseRevoke(_) => {
+                (false, true)
+            }
+            _ => (false, false),
+        };
+        let raised = |kind: AlarmKind| self.alarms.iter().any(|(number, _)| *number == kind.number());
+        if works && raised(AlarmKind::Corrupt) {
+            return Some(Rejected::Corrupt);
+        }
+        (takes_in && raised(AlarmKind::NoSpace)).then_some(Rejected::NoSpace)
+    }
+
     fn apply(&mut self, command: &Command) -> Expected {
+        if let Some(why) = self.forbidden(command) {
+            return (Err(why), vec![]);
+        }
         match command {
             Command::Range(request) => {
                 (self.history.range(request).map(|reply| Answer::Told(Told::Range(reply))), vec![])
@@ -220,7 +290,7 @@ impl Twin {
             Command::Put(request) => self.alone(Op::Put(request.clone())),
             Command::DeleteRange(request) => self.alone(Op::DeleteRange(request.clone())),
             Command::Txn(request) => {
-                let (told, changed) = self.txn(request);
+                let (told, changed) = self.carry_out(request);
                 (told.map(Answer::Told), changed)
             }
             Command::Compaction(request) => (self.compact(request), vec![]),
@@ -230,13 +300,20 @@ impl Twin {
                 (Ok(Answer::Empty), vec![])
             }
             Command::LeaseRevoke(request) => self.revoke(request),
+            Command::Alarm(request) => (Ok(Answer::Alarms(self.alarm(request))), vec![]),
+            Command::ClusterVersionSet(_) | Command::DowngradeInfoSet(_) => (Ok(Answer::Empty), vec![]),
             _ => (Ok(Answer::Any), vec![]),
         }
     }
 
-    fn txn(&mut self, request: &TxnRequest) -> (Result<Told, Rejected>, Vec<Change>) {
+    /// What a transaction would come to now.
+    fn txn(&self, request: &TxnRequest) -> (Result<Told, Rejected>, Vec<Change>, State) {
         let leases: BTreeSet<LeaseId> = self.leases.keys().copied().collect();
-        let (told, changed, state) = slowly(&self.history, &leases, request);
+        slowly(&self.history, &leases, request)
+    }
+
+    fn carry_out(&mut self, request: &TxnRequest) -> (Result<Told, Rejected>, Vec<Change>) {
+        let (told, changed, state) = self.txn(request);
         if !changed.is_empty() {
             self.history.states.push(state);
         }
@@ -245,7 +322,7 @@ impl Twin {
 
     /// One operation is a transaction of one.
     fn alone(&mut self, op: Op) -> Expected {
-        let (told, changed) = self.txn(&TxnRequest { success: vec![op], ..TxnRequest::default() });
+        let (told, changed) = self.carry_out(&TxnRequest { success: vec![op], ..TxnRequest::default() });
         let told = told.map(|told| match told {
             Told::Txn { mut responses, .. } => Answer::Told(responses.remove(0)),
             told => panic!("a transaction is told as {told:?}"),
@@ -282,6 +359,24 @@ impl Twin {
                 row.remaining = each.remaining_ttl;
             }
         }
+    }
+
+    fn alarm(&mut self, request: &AlarmRequest) -> Vec<Alarm> {
+        let alarm = Alarm { member: request.member, kind: request.alarm };
+        let entry = (alarm.kind.number(), alarm.member);
+        let is_told = match request.action {
+            AlarmAction::Activate if alarm.kind == AlarmKind::None => false,
+            AlarmAction::Activate => {
+                self.alarms.insert(entry);
+                true
+            }
+            AlarmAction::Deactivate => self.alarms.remove(&entry),
+            _ => {
+                let listed = |found: &Alarm| alarm.kind == AlarmKind::None || alarm.kind == found.kind;
+                return self.alarms().into_iter().filter(listed).collect();
+            }
+        };
+        if is_told { vec![alarm] } else { Vec::new() }
     }
 
     fn revoke(&mut self, request: &LeaseRevokeRequest) -> Expected {

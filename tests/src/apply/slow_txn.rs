@@ -1,5 +1,6 @@
 //! The slow twin of a transaction: it copies the whole state, writes into the copy and reads from it at once.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
@@ -45,24 +46,24 @@ impl Slow<'_> {
     }
 
     fn holds(&self, compare: &Compare) -> bool {
-        let number = |kv: &KeyValue| match (compare.target, &compare.operand) {
-            (CompareTarget::Version, CompareOperand::Version(n)) => kv.version - n,
-            (CompareTarget::Create, CompareOperand::Create(n)) => kv.created - n,
-            (CompareTarget::Mod, CompareOperand::Mod(n)) => kv.modified - n,
-            (CompareTarget::Lease, CompareOperand::Lease(n)) => kv.lease.0 - n,
-            (CompareTarget::Version, _) => kv.version,
-            (CompareTarget::Create, _) => kv.created,
-            (CompareTarget::Mod, _) => kv.modified,
-            (CompareTarget::Lease, _) => kv.lease.0,
-            (CompareTarget::Value, CompareOperand::Value(value)) => kv.value.cmp(value) as i64,
-            (CompareTarget::Value, _) => i64::from(!kv.value.is_empty()),
-            (CompareTarget::Unknown(_), _) => 0,
+        let stored_to_given = |kv: &KeyValue| match (compare.target, &compare.operand) {
+            (CompareTarget::Version, CompareOperand::Version(given)) => kv.version.cmp(given),
+            (CompareTarget::Create, CompareOperand::Create(given)) => kv.created.cmp(given),
+            (CompareTarget::Mod, CompareOperand::Mod(given)) => kv.modified.cmp(given),
+            (CompareTarget::Lease, CompareOperand::Lease(given)) => kv.lease.0.cmp(given),
+            (CompareTarget::Value, CompareOperand::Value(given)) => kv.value.cmp(given),
+            (CompareTarget::Version, _) => kv.version.cmp(&0),
+            (CompareTarget::Create, _) => kv.created.cmp(&0),
+            (CompareTarget::Mod, _) => kv.modified.cmp(&0),
+            (CompareTarget::Lease, _) => kv.lease.0.cmp(&0),
+            (CompareTarget::Value, _) => kv.value.len().cmp(&0),
+            (CompareTarget::Unknown(_), _) => Ordering::Equal,
         };
         let holds = |kv: &KeyValue| match compare.result {
-            CompareResult::Equal => number(kv) == 0,
-            CompareResult::Greater => number(kv) > 0,
-            CompareResult::Less => number(kv) < 0,
-            CompareResult::NotEqual => number(kv) != 0,
+            CompareResult::Equal => stored_to_given(kv).is_eq(),
+            CompareResult::Greater => stored_to_given(kv).is_gt(),
+            CompareResult::Less => stored_to_given(kv).is_lt(),
+            CompareResult::NotEqual => stored_to_given(kv).is_ne(),
             CompareResult::Unknown(_) => true,
         };
         let keys: Vec<&KeyValue> =
