@@ -9,7 +9,8 @@ seconds=$2
 shift 2
 
 mkdir -p "corpus/$target" "artifacts/$target"
-commit=$(git describe --always --dirty)
+commit=$(git rev-parse --short HEAD)
+git diff --quiet HEAD -- ':(top)' ':(top,exclude)docs/fuzz-ledger.tsv' || commit+=-dirty # the ledger grows with every run
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 findings() { find "artifacts/$target" -type f | wc -l; }
