@@ -31,20 +31,24 @@ fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(byte).collect()
 }
 
+/// etcd's conversation: each message's kind and bytes.
+fn conversation() -> Vec<(String, Vec<u8>)> {
+    let text = String::from_utf8(golden("messages.txt")).unwrap();
+    let lines = text.lines().map(|line| line.split_once(' ').unwrap());
+    lines.map(|(kind, hex)| (kind.to_owned(), unhex(hex))).collect()
+}
+
 #[test]
 fn every_message_of_etcd_is_read_and_written_to_the_byte() {
-    let text = String::from_utf8(golden("messages.txt")).unwrap();
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    for line in text.lines() {
-        let (kind, hex) = line.split_once(' ').unwrap();
-        let bytes = unhex(hex);
-        let Received::Message(envelope) = codec::read(bytes.clone().into()).unwrap() else { panic!("{line}") };
+    for (kind, bytes) in conversation() {
+        let Received::Message(envelope) = codec::read(bytes.clone().into()).unwrap() else { panic!("{kind}") };
         let word = envelope.message.to_string().split(' ').next().unwrap().to_owned();
         let mut again = wire(envelope.from, envelope.to, &envelope.message);
         if let Some(snapshot) = &mut again.snapshot {
             snapshot.data = Some(Bytes::from_static(b"{\"Root\":{}}"));
         }
-        assert_eq!(prost::Message::encode_to_vec(&again), bytes, "{line}: {}", envelope.message);
+        assert_eq!(prost::Message::encode_to_vec(&again), bytes, "{kind}: {}", envelope.message);
         assert_eq!(kind == "MsgSnap", word == "snapshot");
         *seen.entry(word).or_default() += 1;
     }
@@ -102,16 +106,24 @@ fn seed(kind: Kind, name: &str) -> Vec<u8> {
     [&[u8::from(kind == Kind::Messages)][..], &golden(name)].concat()
 }
 
+/// The seed of this name is this input; `WRITE_SEEDS=1` writes it.
+fn check_seed(name: &str, input: &[u8]) {
+    let path = root().join("fuzz/seeds/peer").join(format!("etcd-{name}"));
+    if std::env::var_os("WRITE_SEEDS").is_some() {
+        fs::write(&path, input).unwrap();
+    }
+    assert_eq!(fs::read(&path).unwrap(), input, "WRITE_SEEDS=1 writes the seeds anew");
+}
+
 #[test]
 fn the_fuzzers_function_holds_over_its_seeds() {
-    let seeds = root().join("fuzz/seeds/peer");
+    // A later message of a kind takes the place of an earlier one.
+    for (kind, input) in conversation().into_iter().collect::<BTreeMap<_, _>>() {
+        check_seed(&kind, &input);
+    }
     for (kind, name) in [(Kind::Appends, "msgapp.stream"), (Kind::Messages, "message.stream")] {
-        let (path, input) = (seeds.join(format!("etcd-{name}")), seed(kind, name));
-        if std::env::var_os("WRITE_SEEDS").is_some() {
-            fs::create_dir_all(&seeds).unwrap();
-            fs::write(&path, &input).unwrap();
-        }
-        assert_eq!(fs::read(&path).unwrap(), input, "WRITE_SEEDS=1 writes the seeds anew");
+        let input = seed(kind, name);
+        check_seed(name, &input);
         // Every place at which it can be cut, and every bit that can flip near its beginning.
         for cut in 0..input.len() {
             let _ = listen(&input[..cut]);
@@ -122,11 +134,11 @@ fn the_fuzzers_function_holds_over_its_seeds() {
             let _ = listen(&input);
         }
     }
-    for entry in fs::read_dir(&seeds).unwrap() {
+    for entry in fs::read_dir(root().join("fuzz/seeds/peer")).unwrap() {
         let _ = listen(&fs::read(entry.unwrap().path()).unwrap());
     }
-    for line in String::from_utf8(golden("messages.txt")).unwrap().lines() {
-        let _ = listen(&unhex(line.split_once(' ').unwrap().1));
+    for (_, input) in conversation() {
+        let _ = listen(&input);
     }
 }
 

@@ -1,10 +1,11 @@
 //! What the fuzzer calls, and the stable tests too: any bytes as what another member says.
 //!
 //! The invariants it checks, whatever the bytes: reading ends, without a panic, in messages or a typed error; how the bytes are cut makes no difference; what is set aside stays in proportion to what
-//! arrived; every message that was read comes out the same when it is written and read again.
+//! arrived; every message that was read comes out the same when it is written and read again; over a connection comes only what its other end may say.
 
 use bytes::BytesMut;
 use detcd_core::ids::MemberId;
+use detcd_core::raft::Message;
 
 use super::codec::{self, Envelope, Malformed, Received};
 use super::inbox::message_size;
@@ -23,7 +24,9 @@ pub type Heard = (Vec<Received>, Result<(), Malformed>);
 pub fn listen(input: &[u8]) -> Heard {
     if let Ok(Received::Message(Envelope { from, to, message })) = codec::read(input.to_vec().into()) {
         let again = prost::Message::encode_to_vec(&codec::wire(from, to, &message));
-        assert_eq!(codec::read(again.into()), Ok(Received::Message(Envelope { from, to, message })));
+        let received = Received::Message(Envelope { from, to, message });
+        check_link(&received);
+        assert_eq!(codec::read(again.into()), Ok(received));
     }
     let (head, bytes) = input.split_first().unwrap_or((&0, &[]));
     let step = usize::from(head >> 1) + 1;
@@ -32,6 +35,7 @@ pub fn listen(input: &[u8]) -> Heard {
         assert_eq!(hear(kind, bytes, step), whole, "however it is cut");
         assert_eq!(hear(kind, bytes, 1), whole, "byte by byte");
         check_again(kind, &whole.0);
+        whole.0.iter().for_each(check_link);
         whole
     });
     if head & 1 == 0 { appends } else { messages }
@@ -59,6 +63,17 @@ pub fn hear(kind: Kind, bytes: &[u8], step: usize) -> Heard {
     // The smallest entry has a length of eight bytes, or two in a whole message, and is a struct of some sixty.
     assert!(sizes.sum::<usize>() <= 1024 + 256 * bytes.len());
     (heard, Ok(()))
+}
+
+/// Nothing is taken for another member's word, nothing that was for another member, and no snapshot; all else is taken.
+fn check_link(received: &Received) {
+    let taken = received.clone().over_link(REMOTE, LOCAL);
+    let Received::Message(Envelope { from, to, message }) = received else {
+        return assert_eq!(taken, if let Received::Dropped(why) = received { Err(*why) } else { Ok(None) });
+    };
+    let is_passed_on = matches!(message, Message::Propose { .. } | Message::ReadIndex { .. });
+    let is_its_own = *to == LOCAL && (*from == REMOTE || is_passed_on) && !matches!(message, Message::Snapshot { .. });
+    assert_eq!(taken.ok(), is_its_own.then(|| Some(message.clone())));
 }
 
 /// What was heard is heard again when it is said again.
