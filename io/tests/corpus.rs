@@ -9,16 +9,18 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use detcd_core::ids::{Index, MemberId, Term};
+use detcd_core::ids::{Index, MemberId, Term, Ticket};
 use detcd_core::raft::{Entry, EntryKind, Mark};
 use detcd_io::bbolt;
 use detcd_io::boot;
+use detcd_io::codec::entry::Field;
 use detcd_io::disk::{Disk, MemoryDisk};
 use detcd_io::snap;
 use detcd_io::wal::fuzz::{Outcome, decode_and_repair, ready};
 use detcd_io::wal::{
     DecodeErrorKind, Metadata, Name, Options, Recovered, Repaired, Wal, WalError, entry, marks, repair,
 };
+use detcd_proto::etcdserverpb::PutRequest;
 
 /// etcd's judgement of a log, as its corpus maker writes it.
 #[derive(Deserialize)]
@@ -364,3 +366,32 @@ const SEEDS: [&str; 12] = [
     "garbage-behind-end",
     "gap",
 ];
+
+/// Logs that say what etcd's do not: members that come and go. Each is started; `made-removed` tells of its own end.
+#[test]
+fn and_logs_that_were_made_up() {
+    let put = detcd_io::codec::entry::encode(
+        Ticket(3),
+        Field::Put,
+        &PutRequest { key: "a".into(), value: "b".into(), ..PutRequest::default() },
+    );
+    let [put, later_put] = [0, 7].map(|later| [&[0, 0, later][..], &put].concat());
+    let (found, join, learn) = ([2, 0, 0], [2, 1, 0], [3, 2, 7]);
+    let (promote, leave, move_, commit) = ([4, 2, 0], [5, 1, 0], [6, 2, 0], [10, 0, 0]);
+    let inputs: [(&str, Vec<&[u8]>, bool); 4] = [
+        ("made-grown", vec![&found, &put, &join, &learn, &promote, &move_, &leave, &put, &commit], true),
+        ("made-uncommitted", vec![&found, &put, &commit, &join, &put, &[9, 2, 0], &later_put], true),
+        ("made-marked", vec![&found, &put, &[8, 2, 1], &put, &commit], false),
+        ("made-removed", vec![&found, &join, &[5, 0, 0], &commit], false),
+    ];
+    for (name, items, started) in inputs {
+        let path = root().join("../fuzz/seeds/boot").join(name);
+        let input = boot::fuzz::input_of_items(0, &items);
+        if std::env::var_os("WRITE_SEEDS").is_some() {
+            fs::write(&path, &input).unwrap();
+        }
+        assert_eq!(fs::read(&path).unwrap(), input, "{name}");
+        let outcome = boot::fuzz::start(&input);
+        assert_eq!(matches!(outcome, boot::fuzz::Outcome::Started { .. }), started, "{name}: {outcome:?}");
+    }
+}

@@ -5,7 +5,8 @@
 //! it stays; a start that was accepted is accepted again and comes to the same; and a member that was started lives, ends and starts once more.
 //!
 //! The bytes are read as: one byte of choices, then items. An item is a head byte, two bytes of length (little endian) and so many bytes. A head
-//! below 0x40 is a file, below 0x80 a directory, above it a row of the store; its low bits choose the place or the bucket.
+//! below 0x40 is a file, below 0x80 a directory, below 0xc0 a row of the store; its low bits choose the place or the bucket. The others are
+//! what the log says, if no file is in its place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,14 +14,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use detcd_core::ids::{Index, MemberId, Term};
-use detcd_core::membership::Membership;
+use detcd_core::membership::{Member, Membership};
 use detcd_core::mvcc::index::Gathering;
 use detcd_core::raft::{Config, Effect, Effects, Input, Mark, Raft, Timer};
 
 use super::asked::{Asked, ClusterState, Recovery, cluster_of_one};
 use super::execute::{BootError, Booted, Start, boot};
+use super::identity::{cluster_id, member_id};
 use super::inspect::Places;
 use super::machine::Machine;
+use super::refusal::Refusal;
 use super::url::Url;
 use crate::applier::{Applier, Budget, Harvest};
 use crate::disk::{Disk, Kind, MemoryDisk};
@@ -31,6 +34,7 @@ use crate::store::leases::LeaseRules;
 use crate::store::memory::{MemoryBackend, MemoryStores, Tables};
 use crate::wal::Name;
 use crate::wal::fuzz::ready;
+use crate::wal::made::Made;
 
 /// What became of the tree.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -71,6 +75,7 @@ const DATA_DIR: &str = "d";
 const WAL_APART: &str = "w";
 const DIRECTORY: u8 = 0x40;
 const ROW: u8 = 0x80;
+const LOG: u8 = 0xc0;
 /// Effects carried out in one life; a single member has elected itself and applied its log long before.
 const LIFE_STEPS: usize = 64;
 
@@ -142,8 +147,13 @@ pub fn start(input: &[u8]) -> Outcome {
     let applied = store.applied().index;
     let batch = store.seal();
     ready(store.backend().commit(&batch)).expect("memory takes every batch");
-    let last_life = world.boot().unwrap_or_else(|error| panic!("a member that lived starts again: {error}"));
-    let third = facts(&last_life);
+    let third = match world.boot() {
+        Ok(booted) => facts(&booted),
+        Err(BootError::Refused(refusal @ Refusal::Removed)) if store.membership().is_removed(first.raft.id()) => {
+            return Outcome::Refused(refusal.to_string()); // its log told of its own removal
+        }
+        Err(error) => panic!("a member that lived starts again: {error}"),
+    };
     assert_eq!(third.applied, applied);
     assert_eq!(third.membership, *store.membership());
     assert_eq!(third.current, store.current());
@@ -189,6 +199,16 @@ pub fn input_of_import(segments: &[(Name, Vec<u8>)], database: &[u8]) -> Vec<u8>
     input
 }
 
+/// The bytes that [`start`] reads as a log that says this; what an item is, is said in `io/src/wal/made.rs`.
+#[must_use]
+pub fn input_of_items(choices: u8, items: &[&[u8]]) -> Vec<u8> {
+    let mut input = vec![choices];
+    for item in items {
+        put_item(&mut input, LOG, item);
+    }
+    input
+}
+
 fn put_segments(input: &mut Vec<u8>, segments: &[(Name, Vec<u8>)]) {
     for (name, bytes) in segments {
         let numbers = [name.seq, name.index.0].map(|number| u8::try_from(number).expect("a short log"));
@@ -205,19 +225,25 @@ fn put_item(input: &mut Vec<u8>, head: u8, bytes: &[u8]) {
 impl World {
     fn parse(input: &[u8]) -> Self {
         let (choices, mut rest) = input.split_first().map_or((0, &[][..]), |(first, rest)| (*first, rest));
-        let disk = MemoryDisk::new();
+        let (disk, start) = (MemoryDisk::new(), what_is_asked(choices));
         let mut tables = Tables::new();
+        let mut log = None;
         while let [head, low, high, behind @ ..] = rest {
             let length = usize::from(u16::from_le_bytes([*low, *high])).min(behind.len());
             let (bytes, next) = behind.split_at(length);
             rest = next;
-            if *head >= ROW {
+            if *head >= LOG {
+                log.get_or_insert_with(|| made_log(&start.asked)).put(bytes);
+            } else if *head >= ROW {
                 put_row(&mut tables, *head, bytes);
             } else {
                 put_path(&disk, *head, bytes);
             }
         }
-        Self { disk, stores: MemoryStores::holding(tables), start: what_is_asked(choices) }
+        if let Some(log) = log {
+            put_path(&disk, 0, &[&[0, 0][..], &log.into_bytes()].concat());
+        }
+        Self { disk, stores: MemoryStores::holding(tables), start }
     }
 
     fn boot(&self) -> Result<Booted<MemoryDisk, MemoryBackend>, BootError> {
@@ -277,6 +303,20 @@ impl World {
 fn trimmed(content: Option<&Vec<u8>>) -> &[u8] {
     let bytes = content.map_or(&[][..], Vec::as_slice);
     &bytes[..bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)]
+}
+
+/// A log of the member that is asked for; the second member of its cluster is the other one that can be named.
+fn made_log(asked: &Asked) -> Made {
+    let member =
+        |id, port: u16| Member { id, peer_urls: vec![format!("http://localhost:{port}")], ..Member::default() };
+    let [own, other] = [2380, 2381].map(|port| {
+        let url = Url::parse(&format!("http://localhost:{port}")).expect("a URL");
+        member(member_id(&[url], &asked.token), port)
+    });
+    let founders: Vec<MemberId> =
+        if asked.initial_cluster.contains(',') { vec![own.id, other.id] } else { vec![own.id] };
+    let cluster = cluster_id(&founders).0;
+    Made::begin([own, other, member(MemberId(7), 2382), member(MemberId(8), 2380)], cluster)
 }
 
 fn put_path(disk: &MemoryDisk, head: u8, bytes: &[u8]) {

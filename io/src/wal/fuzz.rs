@@ -12,6 +12,7 @@ use bytes::Bytes;
 use detcd_core::ids::{Index, Term};
 use detcd_core::raft::{Entry, EntryKind, HardState, Mark, Sync, Write};
 
+use super::made::Made;
 use super::{Name, Options, Wal, WalError, marks};
 use crate::disk::{Disk, MemoryDisk};
 use crate::fault::Fault;
@@ -33,7 +34,8 @@ pub enum Outcome {
 const DIR: &str = "wal";
 const SEGMENT_BYTES: u64 = 4096;
 
-/// Takes the bytes for a log of one file, and then, cut in two, for a log of two. Answers for the first.
+/// Takes the bytes for a log of one file; then, cut in two, for a log of two; then for what a sound log says. Answers for the
+/// first.
 ///
 /// # Panics
 ///
@@ -43,6 +45,7 @@ pub fn decode_and_repair(input: &[u8]) -> Outcome {
     let outcome = open_and_extend(&[input]);
     let (first, second) = input.split_at(input.len() / 16 * 8);
     let _ = open_and_extend(&[first, second]);
+    let _ = open_and_extend(&[&Made::of(input).into_bytes()]);
     outcome
 }
 

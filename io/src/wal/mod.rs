@@ -18,6 +18,7 @@ mod decoder;
 pub mod entry;
 mod error;
 pub mod fuzz;
+pub(crate) mod made;
 pub mod record;
 mod recover;
 mod repair;
