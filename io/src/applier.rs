@@ -4,7 +4,6 @@
 //! entry that cannot be understood or carried out is a [`Fault`]: nothing committed is ever skipped.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 
 use detcd_core::apply::{Application, Outcome, Step};
 use detcd_core::ids::{Index, Term, Ticket};
@@ -13,7 +12,7 @@ use detcd_core::raft::{Change, Entry, EntryKind};
 use detcd_core::reply::Reply;
 
 use crate::clock::Instant;
-use crate::codec::entry::{Undecodable, decode, decode_conf_change};
+use crate::codec::entry::{decode, decode_conf_change};
 use crate::driver::ask::Answer;
 use crate::driver::bounds;
 use crate::fault::Fault;
@@ -157,11 +156,7 @@ impl<B: Backend> Applier<B> {
     /// Starts on an entry. `None`: it carries no command, and is done.
     fn begin(&mut self, entry: Entry) -> Result<Option<Current>, Fault> {
         let (index, term) = (entry.index, entry.term);
-        let undecodable = |error: Undecodable| Fault::Corrupt {
-            file: PathBuf::from("the log"),
-            offset: index.0,
-            cause: format!("entry {index} of term {term}: {error}"),
-        };
+        let undecodable = Fault::entry(index, term);
         let (ticket, application, counts) = match entry.kind {
             EntryKind::Normal if entry.payload.is_empty() => {
                 self.store.absorb(Vec::new(), &[], index, term);

@@ -3,10 +3,11 @@
 //! The invariant: there is one closed list, and each entry says what an operator needs – which file, where in it, and why. Answers
 //! that every member gives alike (`Rejected`) live in the engine and never appear here.
 
+use core::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use detcd_core::ids::MemberId;
+use detcd_core::ids::{Index, MemberId, Term};
 
 /// A failure of this machine.
 ///
@@ -31,6 +32,16 @@ pub enum Fault {
         /// Where in the file the damage shows.
         offset: u64,
         /// What is wrong there.
+        cause: String,
+    },
+    /// A committed entry says what no command says. A later version may have written it; skipping it would be silent damage.
+    #[error("entry {index} of term {term} of the log cannot be read: {cause}")]
+    Entry {
+        /// Its index.
+        index: Index,
+        /// Its term.
+        term: Term,
+        /// What is wrong with its payload.
         cause: String,
     },
     /// Files that belong together do not fit each other, or one of them is gone.
@@ -79,6 +90,11 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Makes the fault of an entry whose payload does not decode; to be used with `map_err`.
+    pub fn entry<E: fmt::Display>(index: Index, term: Term) -> impl Fn(E) -> Self {
+        move |error| Self::Entry { index, term, cause: error.to_string() }
+    }
+
     /// Makes the fault of a failed call; to be used with `map_err`.
     pub fn disk(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Disk { path: path.to_owned(), op, source }
@@ -100,6 +116,8 @@ mod tests {
     fn a_fault_names_file_place_and_cause() {
         let fault = Fault::Corrupt { file: "a/b.wal".into(), offset: 24, cause: "crc mismatch".into() };
         assert_eq!(fault.to_string(), "a/b.wal is damaged at byte 24: crc mismatch");
+        let fault = Fault::entry(Index(7), Term(2))("no command");
+        assert_eq!(fault.to_string(), "entry 7 of term 2 of the log cannot be read: no command");
         let fault = Fault::disk("sync", Path::new("a/b.wal"))(io::Error::from(io::ErrorKind::StorageFull));
         assert!(fault.to_string().starts_with("cannot sync a/b.wal: "));
         assert!(fault.is_no_room());

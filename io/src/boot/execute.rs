@@ -286,10 +286,7 @@ fn configuration<B: Backend>(store: &Store<B>, entries: &[Entry], commit: Index)
     let applied = store.applied().index;
     let founding = entries.iter().take_while(|entry| entry.kind == EntryKind::ConfChange && entry.term == Term(1));
     for entry in founding.filter(|entry| applied < entry.index && entry.index <= commit) {
-        let change = decode_conf_change(entry.payload.clone()).map_err(|error| Fault::Store {
-            action: "replay into",
-            cause: format!("entry {}: {error}", entry.index),
-        })?;
+        let change = decode_conf_change(entry.payload.clone()).map_err(Fault::entry(entry.index, entry.term))?;
         match change.kind {
             ConfChangeKind::AddVoter(member) if change.id == Ticket(0) => {
                 let _ = configuration.take(Change::AddVoter(member.id));

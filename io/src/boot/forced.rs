@@ -59,10 +59,7 @@ fn keep<B: Backend>(
         if entry.kind != EntryKind::ConfChange || entry.index <= applied {
             continue;
         }
-        let change = decode_conf_change(entry.payload.clone()).map_err(|error| Fault::Store {
-            action: "replay into",
-            cause: format!("entry {}: {error}", entry.index),
-        })?;
+        let change = decode_conf_change(entry.payload.clone()).map_err(Fault::entry(entry.index, entry.term))?;
         let node = change.node;
         let step = match change.kind {
             ConfChangeKind::AddVoter(_) | ConfChangeKind::Promote => Change::AddVoter(node),
