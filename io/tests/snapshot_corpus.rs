@@ -12,8 +12,11 @@ fn root() -> PathBuf {
 
 /// A body of this store, behind the byte of choices.
 fn input(choices: u8, name: &str) -> Vec<u8> {
-    let database = fs::read(root().join("tests/golden/etcd").join(name).join("member/snap/db")).unwrap();
-    [&[choices][..], &body(&database)].concat()
+    input_of(choices, &format!("tests/golden/etcd/{name}/member/snap/db"))
+}
+
+fn input_of(choices: u8, database: &str) -> Vec<u8> {
+    [&[choices][..], &body(&fs::read(root().join(database)).unwrap())].concat()
 }
 
 /// Whole, and with each trouble, in small steps and large ones.
@@ -54,6 +57,7 @@ fn the_corpus_keeps_every_promise() {
         for name in ["young", "learner"] {
             fs::write(directory.join(name), input(0, name)).unwrap();
         }
+        fs::write(directory.join("levels"), input_of(0, "fuzz/seeds/bbolt/small-pages")).unwrap();
         fs::write(directory.join("cut"), &input(1, "young")[..300]).unwrap();
     }
     let mut staged = 0;
