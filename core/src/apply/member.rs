@@ -12,8 +12,10 @@ use crate::ids::MemberId;
 use crate::membership::{ConfChange, ConfChangeKind, Member, Membership};
 use crate::reply::{Rejected, Reply};
 
-/// Carries out a membership change, with the checks that etcd makes once more when it is applied.
-pub(super) fn conf_change(membership: &Membership, change: ConfChange) -> Step {
+/// Carries out a membership change, with the checks that etcd makes once more when it is applied. It is never worked off in
+/// slices, so whoever has to know the members behind a log can ask without a view.
+#[must_use]
+pub fn conf_change(membership: &Membership, change: ConfChange) -> Step {
     let ConfChange { node, kind, .. } = change;
     if membership.is_removed(node) {
         return Step::refuse(Rejected::MemberRemoved);

@@ -26,6 +26,8 @@ mod alarm;
 mod lease;
 mod member;
 
+pub use member::conf_change;
+
 use lease::RevokeRun;
 
 /// What applying one command comes to.
@@ -179,7 +181,7 @@ impl Application {
             }
             Task::Once(_) | Task::ConfChange(_) => match core::mem::replace(&mut self.task, Task::Finished) {
                 Task::Once(command) => apply_once(view, command),
-                Task::ConfChange(change) => Ok(member::conf_change(view.membership(), change)),
+                Task::ConfChange(change) => Ok(conf_change(view.membership(), change)),
                 Task::Begun(_) | Task::Delete(..) | Task::Txn(..) | Task::Revoke(..) | Task::Finished => {
                     unreachable!("just matched")
                 }

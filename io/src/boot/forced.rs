@@ -4,9 +4,10 @@
 //! learns late what is committed – and the others, who might know better, are lost. Behind them come entries that leave it as the only voter; all of them count as
 //! committed, and are on the disk before the engine starts. A start that is cut short before that has changed nothing; a second one finds nobody left to remove.
 
+use detcd_core::apply::{self, Step};
 use detcd_core::ids::{Index, MemberId, Term, Ticket};
-use detcd_core::membership::ConfChangeKind;
-use detcd_core::raft::{Change, Configuration, Entry, EntryKind, HardState, Mark, Sync, Write};
+use detcd_core::membership::{ConfChangeKind, Membership};
+use detcd_core::raft::{Configuration, Entry, EntryKind, HardState, Mark, Sync, Write};
 
 use crate::codec::conf_change::{self, Proposed};
 use crate::codec::entry::decode_conf_change;
@@ -53,27 +54,25 @@ fn keep<B: Backend>(
     known: Index,
     store: &Store<B>,
 ) -> Result<Configuration, Fault> {
-    let mut members = Configuration::of(&store.membership());
+    let mut membership = Membership::clone(&store.membership());
     let applied = store.applied().index;
     for (place, entry) in entries.iter().enumerate() {
         if entry.kind != EntryKind::ConfChange || entry.index <= applied {
             continue;
         }
         let change = decode_conf_change(entry.payload.clone()).map_err(Fault::entry(entry.index, entry.term))?;
-        let node = change.node;
-        let step = match change.kind {
-            ConfChangeKind::AddVoter(_) | ConfChangeKind::Promote => Change::AddVoter(node),
-            ConfChangeKind::AddLearner(_) => Change::AddLearner(node),
-            ConfChangeKind::Remove if node == own && known < entry.index => {
-                entries.truncate(place);
-                return Ok(members);
-            }
-            ConfChangeKind::Remove => Change::Remove(node),
-            ConfChangeKind::Update { .. } => continue,
-        };
-        members.take(step);
+        if matches!(change.kind, ConfChangeKind::Remove) && change.node == own && known < entry.index {
+            entries.truncate(place);
+            break;
+        }
+        // As apply will judge it: a change that it refuses changes nobody.
+        match apply::conf_change(&membership, change) {
+            Step::Done(outcome) => outcome.writes.iter().for_each(|write| membership.on_write(write)),
+            Step::Unbuilt(what) => return Err(Fault::Unbuilt(what)),
+            Step::More => unreachable!("a membership change is one step"),
+        }
     }
-    Ok(members)
+    Ok(Configuration::of(&membership))
 }
 
 /// What makes `own` the only voter: its own promotion, where it was a learner, and then the removal of everybody else.
@@ -93,6 +92,8 @@ fn changes(members: &Configuration, own: MemberId, after: Index, term: Term) -> 
 
 #[cfg(test)]
 mod tests {
+    use detcd_core::raft::Change;
+
     use super::*;
 
     fn told(members: &Configuration, own: u64) -> Vec<String> {
