@@ -378,15 +378,17 @@ fn and_logs_that_were_made_up() {
     let [put, later_put] = [0, 7].map(|later| [&[0, 0, later][..], &put].concat());
     let (found, join, learn) = ([2, 0, 0], [2, 1, 0], [3, 2, 7]);
     let (promote, leave, move_, commit) = ([4, 2, 0], [5, 1, 0], [6, 2, 0], [10, 0, 0]);
-    let inputs: [(&str, Vec<&[u8]>, bool); 4] = [
-        ("made-grown", vec![&found, &put, &join, &learn, &promote, &move_, &leave, &put, &commit], true),
-        ("made-uncommitted", vec![&found, &put, &commit, &join, &put, &[9, 2, 0], &later_put], true),
-        ("made-marked", vec![&found, &put, &[8, 2, 1], &put, &commit], false),
-        ("made-removed", vec![&found, &join, &[5, 0, 0], &commit], false),
+    let mark = |index| Mark { term: Term(1), index: Index(index) };
+    let inputs: [(&str, Vec<&[u8]>, Mark, bool); 5] = [
+        ("grown", vec![&found, &put, &join, &learn, &promote, &move_, &leave, &put, &commit], Mark::ZERO, true),
+        ("uncommitted", vec![&found, &put, &commit, &join, &put, &[9, 2, 0], &later_put], Mark::ZERO, true),
+        ("marked", vec![&found, &put, &[8, 0, 1], &put, &commit], mark(2), true),
+        ("marked-behind-the-store", vec![&found, &put, &[8, 0, 1], &put, &commit], mark(1), false),
+        ("removed", vec![&found, &join, &[5, 0, 0], &commit], Mark::ZERO, false),
     ];
-    for (name, items, started) in inputs {
-        let path = root().join("../fuzz/seeds/boot").join(name);
-        let input = boot::fuzz::input_of_items(0, &items);
+    for (name, items, applied, started) in inputs {
+        let path = root().join("../fuzz/seeds/boot").join(format!("made-{name}"));
+        let input = boot::fuzz::input_of_items(&items, applied);
         if std::env::var_os("WRITE_SEEDS").is_some() {
             fs::write(&path, &input).unwrap();
         }

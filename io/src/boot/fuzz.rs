@@ -170,20 +170,7 @@ pub fn start(input: &[u8]) -> Outcome {
 pub fn input_of_log(segments: &[(Name, Vec<u8>)], member: MemberId, applied: Mark) -> Vec<u8> {
     let mut input = vec![0];
     put_segments(&mut input, segments);
-    let mut item = |head: u8, bytes: &[u8]| put_item(&mut input, head, bytes);
-    // The rows lie in memory; this file says that there is a store.
-    item(STORE_PLACE, b"store");
-    let row = format!("{{\"id\":{},\"peerURLs\":[\"http://h:1\"]}}", member.0);
-    let (index, term) = (applied.index.0.to_be_bytes(), applied.term.0.to_be_bytes());
-    let rows: [(Bucket, &[u8], &[u8]); 3] = [
-        (Bucket::Members, &buckets::member_key(member), row.as_bytes()),
-        (Bucket::Meta, buckets::APPLIED_INDEX, &index),
-        (Bucket::Meta, buckets::APPLIED_TERM, &term),
-    ];
-    for (bucket, key, value) in rows {
-        let place = Bucket::ALL.iter().position(|each| *each == bucket).expect("every bucket is listed");
-        item(ROW + place as u8, &[&[key.len() as u8][..], key, value].concat());
-    }
+    put_store(&mut input, member, applied);
     input
 }
 
@@ -199,10 +186,15 @@ pub fn input_of_import(segments: &[(Name, Vec<u8>)], database: &[u8]) -> Vec<u8>
     input
 }
 
-/// The bytes that [`start`] reads as a log that says this; what an item is, is said in `io/src/wal/made.rs`.
+/// The bytes that [`start`] reads as a log that says this, with a store that has applied so much unless it is zero; what an item is,
+/// is said in `io/src/wal/made.rs`.
 #[must_use]
-pub fn input_of_items(choices: u8, items: &[&[u8]]) -> Vec<u8> {
-    let mut input = vec![choices];
+pub fn input_of_items(items: &[&[u8]], applied: Mark) -> Vec<u8> {
+    let mut input = vec![0];
+    if applied != Mark::ZERO {
+        let [own, ..] = members_of(&what_is_asked(0).asked);
+        put_store(&mut input, own.id, applied);
+    }
     for item in items {
         put_item(&mut input, LOG, item);
     }
@@ -213,6 +205,24 @@ fn put_segments(input: &mut Vec<u8>, segments: &[(Name, Vec<u8>)]) {
     for (name, bytes) in segments {
         let numbers = [name.seq, name.index.0].map(|number| u8::try_from(number).expect("a short log"));
         put_item(input, 0, &[&numbers[..], bytes].concat());
+    }
+}
+
+/// A store that names this member and has applied so much.
+fn put_store(input: &mut Vec<u8>, member: MemberId, applied: Mark) {
+    let mut item = |head: u8, bytes: &[u8]| put_item(input, head, bytes);
+    // The rows lie in memory; this file says that there is a store.
+    item(STORE_PLACE, b"store");
+    let row = format!("{{\"id\":{},\"peerURLs\":[\"http://h:1\"]}}", member.0);
+    let (index, term) = (applied.index.0.to_be_bytes(), applied.term.0.to_be_bytes());
+    let rows: [(Bucket, &[u8], &[u8]); 3] = [
+        (Bucket::Members, &buckets::member_key(member), row.as_bytes()),
+        (Bucket::Meta, buckets::APPLIED_INDEX, &index),
+        (Bucket::Meta, buckets::APPLIED_TERM, &term),
+    ];
+    for (bucket, key, value) in rows {
+        let place = Bucket::ALL.iter().position(|each| *each == bucket).expect("every bucket is listed");
+        item(ROW + place as u8, &[&[key.len() as u8][..], key, value].concat());
     }
 }
 
@@ -305,18 +315,20 @@ fn trimmed(content: Option<&Vec<u8>>) -> &[u8] {
     &bytes[..bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)]
 }
 
-/// A log of the member that is asked for; the second member of its cluster is the other one that can be named.
+/// Whom a made-up log can name: the member that is asked for, the other one of a cluster of two, and two that are not.
+fn members_of(asked: &Asked) -> [Member; 4] {
+    let urls = [2380, 2381, 2382].map(|port| Url::parse(&format!("http://localhost:{port}")).expect("a URL"));
+    let member = |id: MemberId, url: &Url| Member { id, peer_urls: vec![url.to_string()], ..Member::default() };
+    let founder = |url: &Url| member(member_id(core::slice::from_ref(url), &asked.token), url);
+    // The last one claims the first one's URL.
+    [founder(&urls[0]), founder(&urls[1]), member(MemberId(7), &urls[2]), member(MemberId(8), &urls[0])]
+}
+
 fn made_log(asked: &Asked) -> Made {
-    let member =
-        |id, port: u16| Member { id, peer_urls: vec![format!("http://localhost:{port}")], ..Member::default() };
-    let [own, other] = [2380, 2381].map(|port| {
-        let url = Url::parse(&format!("http://localhost:{port}")).expect("a URL");
-        member(member_id(&[url], &asked.token), port)
-    });
-    let founders: Vec<MemberId> =
-        if asked.initial_cluster.contains(',') { vec![own.id, other.id] } else { vec![own.id] };
-    let cluster = cluster_id(&founders).0;
-    Made::begin([own, other, member(MemberId(7), 2382), member(MemberId(8), 2380)], cluster)
+    let members = members_of(asked);
+    let founders = if asked.initial_cluster.contains(',') { 2 } else { 1 };
+    let founders: Vec<MemberId> = members[..founders].iter().map(|member| member.id).collect();
+    Made::begin(members, cluster_id(&founders).0)
 }
 
 fn put_path(disk: &MemoryDisk, head: u8, bytes: &[u8]) {

@@ -1,6 +1,7 @@
 //! Logs for fuzzers whose frames check out: since each frame carries a checksum, changed bytes hardly ever say something else.
 //!
-//! An item of an input is three bytes – what, and two small numbers – and a rest. Entries follow each other; what else they say is free.
+//! An item of an input is three bytes – what, and two small numbers – and a rest. Entries follow each other, and a mark is, as members write
+//! them, of an entry that is committed and stays, or of one behind the end; what else the log says is free.
 
 use bytes::Bytes;
 use detcd_core::ids::{Index, MemberId, Term, Ticket};
@@ -15,7 +16,9 @@ use crate::codec::conf_change::{self, Proposed};
 pub(crate) struct Made {
     bytes: Vec<u8>,
     crc: u32,
-    last: Mark,
+    /// The newest mark, and the terms of the entries behind it.
+    marked: Mark,
+    terms: Vec<Term>,
     /// Whom numbers mean.
     members: [Member; 4],
 }
@@ -27,7 +30,7 @@ impl Made {
         record::encode_crc(&mut bytes, crc);
         entry::put_metadata(&mut bytes, &mut crc, Metadata { member: members[0].id, cluster });
         entry::put_mark(&mut bytes, &mut crc, &Marked { mark: Mark::ZERO, conf_state: None });
-        Self { bytes, crc, last: Mark::ZERO, members }
+        Self { bytes, crc, marked: Mark::ZERO, terms: Vec::new(), members }
     }
 
     /// A log of nobody in particular, made of items with one byte of length each.
@@ -66,34 +69,48 @@ impl Made {
         self.bytes
     }
 
-    /// The next entry; seldom in a later term.
-    fn entry(&mut self, later: u8, kind: EntryKind, payload: Bytes) {
-        let term = self.last.term.0.max(1) + u64::from(later % 8 == 7);
-        self.last = Mark::new(self.last.index.next(), Term(term));
-        let entry = Entry { term: self.last.term, index: self.last.index, kind, payload };
-        entry::put_entry(&mut self.bytes, &mut self.crc, &entry);
+    fn last(&self) -> Mark {
+        let term = self.terms.last().copied().unwrap_or(self.marked.term);
+        Mark::new(Index(self.marked.index.0 + self.terms.len() as u64), term)
     }
 
-    /// A snapshot at one of the newest entries, or behind them.
+    /// The next entry; seldom in a later term.
+    fn entry(&mut self, later: u8, kind: EntryKind, payload: Bytes) {
+        let last = self.last();
+        let (index, term) = (last.index.next(), Term(last.term.0.max(1) + u64::from(later % 8 == 7)));
+        self.terms.push(term);
+        entry::put_entry(&mut self.bytes, &mut self.crc, &Entry { term, index, kind, payload });
+    }
+
+    /// A snapshot at one of the newest entries, or at one that this log never had.
     fn mark(&mut self, back: u8, voters: u8) {
-        let mark = Mark::new(Index((self.last.index.0 + 2).saturating_sub(u64::from(back % 8))), self.last.term);
+        let back = usize::from(back % 8);
+        if back == 7 {
+            self.marked = Mark::new(Index(self.last().index.0 + 3), Term(self.last().term.0.max(1)));
+            self.terms.clear();
+        } else if let Some(place) = self.terms.len().checked_sub(back + 1) {
+            self.marked = Mark::new(Index(self.marked.index.0 + place as u64 + 1), self.terms[place]);
+            self.terms.drain(..=place);
+        }
+        self.state(self.members[0].id, 0);
         let voters = self.members[..usize::from(voters) % self.members.len()].iter().map(|member| member.id).collect();
         let conf_state = Some(entry::conf_state(&Configuration { voters, ..Configuration::default() }));
-        entry::put_mark(&mut self.bytes, &mut self.crc, &Marked { mark, conf_state });
+        entry::put_mark(&mut self.bytes, &mut self.crc, &Marked { mark: self.marked, conf_state });
     }
 
     /// The entries that follow take the place of some.
     fn overwrite(&mut self, back: u8) {
-        self.last.index = Index(self.last.index.0.saturating_sub(u64::from(back % 8)));
+        self.terms.truncate(self.terms.len().saturating_sub(usize::from(back % 8)));
     }
 
-    /// A hard state that commits all, or nearly all, or more.
+    /// A hard state that commits all, or nearly all, or more, but nothing less than what is marked.
     fn state(&mut self, vote: MemberId, back: u8) {
+        let last = self.last();
         let commit = match back % 8 {
-            7 => Index(self.last.index.0 + 1),
-            back => Index(self.last.index.0.saturating_sub(back.into())),
+            7 => Index(last.index.0 + 1),
+            back => Index(last.index.0.saturating_sub(back.into())).max(self.marked.index),
         };
-        let state = HardState { term: self.last.term, vote: Some(vote), commit };
+        let state = HardState { term: last.term, vote: Some(vote), commit };
         entry::put_state(&mut self.bytes, &mut self.crc, &state);
     }
 }
