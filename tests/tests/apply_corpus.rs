@@ -116,11 +116,32 @@ fn leases() -> Vec<Bytes> {
     ]
 }
 
-fn written() -> [(&'static str, Bytes, Tally); 4] {
+/// What a cluster says about itself, and one thing that this version refuses to carry out.
+fn cluster() -> Vec<Bytes> {
+    use detcd_proto::membershippb as members;
+    let version = || "3.7.0".to_owned();
+    let attributes = members::Attributes { name: "a".to_owned(), client_urls: vec!["http://a:2379".to_owned()] };
+    let of_member = members::ClusterMemberAttrSetRequest { member_id: 1, member_attributes: Some(attributes) };
+    let test = pb::DowngradeVersionTestRequest { ver: version() };
+    let others = [
+        pb::InternalRaftRequest { downgrade_version_test: Some(test), ..Default::default() },
+        pb::InternalRaftRequest { auth_enable: Some(pb::AuthEnableRequest {}), ..Default::default() },
+    ];
+    let others = others.iter().map(|request| prost::Message::encode_to_vec(request).into());
+    let set = [
+        payload(Field::ClusterVersionSet, &members::ClusterVersionSetRequest { ver: version() }),
+        payload(Field::ClusterMemberAttrSet, &of_member),
+        payload(Field::DowngradeInfoSet, &members::DowngradeInfoSetRequest { enabled: true, ver: version() }),
+    ];
+    set.into_iter().chain(others).collect()
+}
+
+fn written() -> [(&'static str, Bytes, Tally); 5] {
     let tally = |applied, refused| Tally { applied, refused, turned_away: 0 };
     let choices: Vec<u8> = (0..400_u32).map(|at| (at * at / 3 % 251) as u8).collect();
     [
         ("choices", fuzz::drawn_input(3, &choices).into(), Tally { applied: 26, refused: 9, turned_away: 1 }),
+        ("cluster", input(0, &cluster()), tally(3, 2)),
         ("keys", input(1, &keys()), tally(8, 1)),
         ("leases", input(0, &leases()), tally(7, 3)),
         ("transactions", input(9, &transactions()), tally(4, 0)),

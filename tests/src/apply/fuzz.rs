@@ -3,20 +3,22 @@
 //! An input is a pace and either the requests of a log, framed, or choices ([`super::drawn`]): the first reach what no choice
 //! does, the second go deep. A request that the door refuses is applied too, without being carried out: it may come to anything but a panic, since
 //! another member's log may hold it. After every other one the answer, the changes and the whole state are the twin's; at
-//! the end every revision that is still readable is.
+//! the end every revision that is still readable is, also by an index that is made from the rows alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use detcd_core::alarm::Alarm;
-use detcd_core::apply::{Application, Outcome, Step};
+use detcd_core::apply::{Application, Outcome, Step, Write};
 use detcd_core::command::{
     AlarmAction, AlarmKind, AlarmRequest, Command, CompactionRequest, LeaseCheckpointRequest, LeaseGrantRequest,
     LeaseRevokeRequest, Op, RangeRequest, TxnRequest,
 };
-use detcd_core::ids::{LeaseId, MemberId};
+use detcd_core::ids::{LeaseId, MemberId, Revision};
 use detcd_core::lease::{LeaseRow, TTL_SECONDS_MAX};
 use detcd_core::mvcc::hash::RowKind;
-use detcd_core::mvcc::{ReadPoint, View, validate};
+use detcd_core::mvcc::index::{Gathering, RowFacts};
+use detcd_core::mvcc::{KeyValue, ReadPoint, View, validate};
 use detcd_core::reply::{LeaseGranted, OpReply, Rejected, Reply, TxnReply};
 
 use super::drawn::Draw;
@@ -70,7 +72,7 @@ pub fn play(input: &[u8], framed: impl FnOnce(&[u8]) -> (u8, Vec<Command>)) -> T
 /// Applies the requests that `next` has for the present revision; `pace` chooses how large the slices are.
 fn run(pace: u8, mut next: impl FnMut(i64) -> Option<Command>) -> Tally {
     let slices = [usize::from(pace % 7) + 1, usize::from(pace / 7 % 7) + 1, usize::from(pace) + 1];
-    let mut pair = Pair { store: Store::default(), twin: Twin::default(), slices };
+    let mut pair = Pair { store: Store::default(), tombstones: BTreeMap::new(), twin: Twin::default(), slices };
     let mut tally = Tally::default();
     for _ in 0..REQUESTS_MAX {
         let Some(command) = next(pair.twin.history.current()) else { break };
@@ -84,7 +86,8 @@ fn run(pace: u8, mut next: impl FnMut(i64) -> Option<Command>) -> Tally {
         }
         pair.compare_now();
     }
-    pair.compare_history();
+    pair.compare_history(&pair.store);
+    pair.compare_history(&pair.restarted(usize::from(pace) + 1));
     tally
 }
 
@@ -113,6 +116,8 @@ enum Answer {
 /// The engine's store and the twin, which have applied the same.
 struct Pair {
     store: Store,
+    /// The rows that the store has for deleted keys.
+    tombstones: BTreeMap<Revision, Bytes>,
     twin: Twin,
     slices: [usize; 3],
 }
@@ -142,6 +147,10 @@ impl Pair {
         let step = advance_to_end(&self.store, Application::begin(command.clone()), &self.slices);
         let Step::Done(outcome) = step else { return false };
         self.store.carry_out(&outcome);
+        self.tombstones.extend(outcome.writes.iter().filter_map(|write| match write {
+            Write::Tombstone { revision, key } => Some((*revision, key.clone())),
+            _ => None,
+        }));
         let (expected, expected_changes) = self.twin.apply(&command);
         assert_eq!(changes(&self.store, &outcome), expected_changes, "{command:?}");
         let accepted = outcome.reply.is_ok();
@@ -187,8 +196,12 @@ impl Pair {
         loop {
             let swept = self.store.index.compact(revision, after.as_deref(), slices.step());
             for (at, kind) in swept.dead {
-                let row = self.store.rows.remove(&at);
-                assert_eq!(row.is_some(), kind == RowKind::Put, "{at:?}");
+                let (row, tombstone) = (self.store.rows.remove(&at), self.tombstones.remove(&at));
+                assert_eq!(
+                    (row.is_some(), tombstone.is_some()),
+                    (kind == RowKind::Put, kind != RowKind::Put),
+                    "{at:?}"
+                );
             }
             after = swept.resume;
             if after.is_none() {
@@ -213,12 +226,29 @@ impl Pair {
         }
     }
 
+    /// The store after a start: an index that is made from the rows alone, so many at a time.
+    fn restarted(&self, rows_max: usize) -> Store {
+        let put = |(at, kv): (&Revision, &'_ KeyValue)| (*at, (kv.key.clone(), Some((kv.created, kv.version))));
+        let tombstone = |(at, key): (&Revision, &Bytes)| (*at, (key.clone(), None));
+        let puts = self.store.rows.iter().map(put);
+        let rows: BTreeMap<_, _> = puts.chain(self.tombstones.iter().map(tombstone)).collect();
+        let mut gathering = Gathering::in_steps_of(rows_max);
+        for (at, (key, put)) in &rows {
+            let row = match *put {
+                Some((created, version)) => RowFacts::Put { key, created, version },
+                None => RowFacts::Tombstone { key },
+            };
+            gathering.add(*at, row).expect("rows in order");
+        }
+        Store { index: gathering.finish().expect("rows in order"), ..self.store.clone() }
+    }
+
     /// Every revision that is still readable holds what it held.
-    fn compare_history(&self) {
+    fn compare_history(&self, store: &Store) {
         let history = &self.twin.history;
         for revision in history.compacted.max(1)..=history.current() {
             let request = RangeRequest { revision, ..range("\0", "\0") };
-            let reply = self.store.range_at(&request, &ReadPoint::now(&self.store), &self.slices);
+            let reply = store.range_at(&request, &ReadPoint::now(store), &self.slices);
             assert_eq!(reply, history.range(&request), "at revision {revision}");
         }
     }
@@ -246,7 +276,7 @@ impl Twin {
         self.history.states.last().expect("a state")
     }
 
-    fn keys_of(&self, id: LeaseId) -> Vec<bytes::Bytes> {
+    fn keys_of(&self, id: LeaseId) -> Vec<Bytes> {
         self.state().values().filter(|kv| kv.lease == id).map(|kv| kv.key.clone()).collect()
     }
 
