@@ -15,11 +15,13 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 findings() { find "artifacts/$target" -type f | wc -l; }
 
+dict=()
+[ ! -f "dict/$target" ] || dict=(-dict="dict/$target")
 before=$(findings)
 cargo +nightly fuzz build "$target" || exit
 began=$SECONDS
 cargo +nightly fuzz run "$target" "corpus/$target" "seeds/$target" "$@" -- \
-  -max_total_time="$seconds" -max_len=65536 -print_final_stats=1 2>&1 | tee "$log"
+  -max_total_time="$seconds" -max_len=65536 -print_final_stats=1 "${dict[@]}" 2>&1 | tee "$log"
 status=${PIPESTATUS[0]}
 took=$((SECONDS - began))
 

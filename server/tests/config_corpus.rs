@@ -6,6 +6,7 @@ use std::path::Path;
 
 use detcd_server::config::Request;
 use detcd_server::config::fuzz::ask;
+use detcd_server::flags::table::{FLAGS, Kind};
 use proptest::prelude::*;
 
 fn seeds() -> Vec<(String, Vec<u8>)> {
@@ -41,6 +42,41 @@ fn the_corpus_keeps_every_promise_and_gets_everywhere() {
     ] {
         assert!(told.contains(wanted), "{wanted} is not in\n{told}");
     }
+}
+
+/// What a fuzzer would take long to spell: each flag, the values that a flag chooses from, and a few that rules ask for. `WRITE_SEEDS=1`
+/// writes it.
+#[test]
+fn the_dictionary_has_every_flag() {
+    let mut words: Vec<String> = FLAGS.iter().map(|flag| format!("--{}=", flag.name)).collect();
+    for flag in FLAGS {
+        if let Kind::OneOf(values) | Kind::SomeOf(values) = flag.kind {
+            words.extend(values.iter().map(ToString::to_string));
+        }
+    }
+    let asked_for = [
+        "capnslog",
+        "console",
+        "default,",
+        "existing",
+        "proxy",
+        "stdout",
+        "TLS1.2",
+        "https://",
+        "unix://",
+        "127.0.0.1:",
+        "[::1]:",
+    ];
+    words.extend(asked_for.map(ToOwned::to_owned));
+    words.sort();
+    words.dedup();
+    let text: String = words.iter().map(|word| format!("{word:?}\n")).collect();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/dict/config");
+    if std::env::var_os("WRITE_SEEDS").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, &text).unwrap();
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
 }
 
 proptest! {
