@@ -5,26 +5,22 @@
 //! another member's log may hold it. After every other one the answer, the changes and the whole state are the twin's; at
 //! the end every revision that is still readable is, also by an index that is made from the rows alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use detcd_core::alarm::Alarm;
 use detcd_core::apply::{Application, Outcome, Step, Write};
-use detcd_core::command::{
-    AlarmAction, AlarmKind, AlarmRequest, Command, CompactionRequest, LeaseCheckpointRequest, LeaseGrantRequest,
-    LeaseRevokeRequest, Op, RangeRequest, TxnRequest,
-};
-use detcd_core::ids::{LeaseId, MemberId, Revision};
-use detcd_core::lease::{LeaseRow, TTL_SECONDS_MAX};
+use detcd_core::command::{Command, RangeRequest, TxnRequest};
+use detcd_core::ids::{LeaseId, Revision};
+use detcd_core::lease::LeaseRow;
 use detcd_core::mvcc::hash::RowKind;
 use detcd_core::mvcc::index::{Gathering, RowFacts};
 use detcd_core::mvcc::{KeyValue, ReadPoint, View, validate};
-use detcd_core::reply::{LeaseGranted, OpReply, Rejected, Reply, TxnReply};
+use detcd_core::reply::{OpReply, Rejected, Reply, TxnReply};
 
 use super::drawn::Draw;
-use super::slow::{History, State};
-use super::slow_txn::{Change, Told, changes, slowly, tell};
+use super::slow_txn::{Told, changes, tell};
 use super::store::{Slices, Store, advance_to_end, range};
+use super::twin::{Answer, Twin};
 
 /// So many requests of an input are applied; each keeps a copy of the whole state.
 const REQUESTS_MAX: usize = 96;
@@ -100,17 +96,6 @@ fn turns_away(command: &Command) -> bool {
         Command::Txn(request) => validate::txn(request, TXN_OPS_MAX).is_err(),
         _ => false,
     }
-}
-
-/// What the twin says that a client is told.
-#[derive(Debug, PartialEq)]
-enum Answer {
-    Empty,
-    Told(Told),
-    Granted(LeaseGranted),
-    Alarms(Vec<Alarm>),
-    /// Not the twin's affair; no key changes.
-    Any,
 }
 
 /// The engine's store and the twin, which have applied the same.
@@ -260,177 +245,5 @@ impl Pair {
             let reply = store.range_at(&request, &ReadPoint::now(store), &self.slices);
             assert_eq!(reply, history.range(&request), "at revision {revision}");
         }
-    }
-}
-
-/// The slow twin of a whole store.
-struct Twin {
-    history: History,
-    leases: BTreeMap<LeaseId, LeaseRow>,
-    /// Each alarm by its kind's number and its member.
-    alarms: BTreeSet<(i32, MemberId)>,
-}
-
-impl Default for Twin {
-    fn default() -> Self {
-        let leases = Store::default().leases.rows().map(|row| (row.id, row)).collect();
-        Self { history: History::default(), leases, alarms: BTreeSet::new() }
-    }
-}
-
-type Expected = (Result<Answer, Rejected>, Vec<Change>);
-
-impl Twin {
-    fn state(&self) -> &State {
-        self.history.states.last().expect("a state")
-    }
-
-    fn keys_of(&self, id: LeaseId) -> Vec<Bytes> {
-        self.state().values().filter(|kv| kv.lease == id).map(|kv| kv.key.clone()).collect()
-    }
-
-    fn alarms(&self) -> Vec<Alarm> {
-        let alarm = |(kind, member): &(i32, MemberId)| Alarm { kind: AlarmKind::from_number(*kind), member: *member };
-        self.alarms.iter().map(alarm).collect()
-    }
-
-    /// What a raised alarm says to a request: a corrupt cluster works on no data, a full one takes nothing more in.
-    fn forbidden(&self, command: &Command) -> Option<Rejected> {
-        fn puts(request: &TxnRequest) -> bool {
-            request.success.iter().chain(&request.failure).any(|op| match op {
-                Op::Put(_) => true,
-                Op::Txn(inner) => puts(inner),
-                _ => false,
-            })
-        }
-        let (takes_in, works) = match command {
-            Command::Put(_) | Command::LeaseGrant(_) => (true, true),
-            Command::Txn(request) => (puts(request), true),
-            Command::Range(_) | Command::DeleteRange(_) | Command::Compaction(_) | Command::LeaseRevoke(_) => {
-                (false, true)
-            }
-            _ => (false, false),
-        };
-        let raised = |kind: AlarmKind| self.alarms.iter().any(|(number, _)| *number == kind.number());
-        if works && raised(AlarmKind::Corrupt) {
-            return Some(Rejected::Corrupt);
-        }
-        (takes_in && raised(AlarmKind::NoSpace)).then_some(Rejected::NoSpace)
-    }
-
-    fn apply(&mut self, command: &Command) -> Expected {
-        if let Some(why) = self.forbidden(command) {
-            return (Err(why), vec![]);
-        }
-        match command {
-            Command::Range(request) => {
-                (self.history.range(request).map(|reply| Answer::Told(Told::Range(reply))), vec![])
-            }
-            Command::Put(request) => self.alone(Op::Put(request.clone())),
-            Command::DeleteRange(request) => self.alone(Op::DeleteRange(request.clone())),
-            Command::Txn(request) => {
-                let (told, changed) = self.carry_out(request);
-                (told.map(Answer::Told), changed)
-            }
-            Command::Compaction(request) => (self.compact(request), vec![]),
-            Command::LeaseGrant(request) => (self.grant(request), vec![]),
-            Command::LeaseCheckpoint(request) => {
-                self.checkpoint(request);
-                (Ok(Answer::Empty), vec![])
-            }
-            Command::LeaseRevoke(request) => self.revoke(request),
-            Command::Alarm(request) => (Ok(Answer::Alarms(self.alarm(request))), vec![]),
-            Command::ClusterVersionSet(_) | Command::DowngradeInfoSet(_) => (Ok(Answer::Empty), vec![]),
-            _ => (Ok(Answer::Any), vec![]),
-        }
-    }
-
-    /// What a transaction would come to now.
-    fn txn(&self, request: &TxnRequest) -> (Result<Told, Rejected>, Vec<Change>, State) {
-        let leases: BTreeSet<LeaseId> = self.leases.keys().copied().collect();
-        slowly(&self.history, &leases, request)
-    }
-
-    fn carry_out(&mut self, request: &TxnRequest) -> (Result<Told, Rejected>, Vec<Change>) {
-        let (told, changed, state) = self.txn(request);
-        if !changed.is_empty() {
-            self.history.states.push(state);
-        }
-        (told, changed)
-    }
-
-    /// One operation is a transaction of one.
-    fn alone(&mut self, op: Op) -> Expected {
-        let (told, changed) = self.carry_out(&TxnRequest { success: vec![op], ..TxnRequest::default() });
-        let told = told.map(|told| match told {
-            Told::Txn { mut responses, .. } => Answer::Told(responses.remove(0)),
-            told => panic!("a transaction is told as {told:?}"),
-        });
-        (told, changed)
-    }
-
-    fn compact(&mut self, request: &CompactionRequest) -> Result<Answer, Rejected> {
-        if request.revision <= self.history.compacted {
-            return Err(Rejected::Compacted);
-        }
-        if request.revision > self.history.current() {
-            return Err(Rejected::FutureRevision);
-        }
-        self.history.compacted = request.revision;
-        Ok(Answer::Empty)
-    }
-
-    fn grant(&mut self, request: &LeaseGrantRequest) -> Result<Answer, Rejected> {
-        match request.id {
-            LeaseId(0) => return Err(Rejected::LeaseNotFound),
-            _ if request.ttl > TTL_SECONDS_MAX => return Err(Rejected::LeaseTtlTooLarge),
-            id if self.leases.contains_key(&id) => return Err(Rejected::LeaseExists),
-            _ => {}
-        }
-        let row = LeaseRow { id: request.id, ttl: request.ttl.max(Store::default().lease_ttl_min()), remaining: 0 };
-        self.leases.insert(row.id, row);
-        Ok(Answer::Granted(LeaseGranted { id: row.id, ttl: row.ttl }))
-    }
-
-    fn checkpoint(&mut self, request: &LeaseCheckpointRequest) {
-        for each in &request.checkpoints {
-            if let Some(row) = self.leases.get_mut(&each.id) {
-                row.remaining = each.remaining_ttl;
-            }
-        }
-    }
-
-    fn alarm(&mut self, request: &AlarmRequest) -> Vec<Alarm> {
-        let alarm = Alarm { member: request.member, kind: request.alarm };
-        let entry = (alarm.kind.number(), alarm.member);
-        let is_told = match request.action {
-            AlarmAction::Activate if alarm.kind == AlarmKind::None => false,
-            AlarmAction::Activate => {
-                self.alarms.insert(entry);
-                true
-            }
-            AlarmAction::Deactivate => self.alarms.remove(&entry),
-            _ => {
-                let listed = |found: &Alarm| alarm.kind == AlarmKind::None || alarm.kind == found.kind;
-                return self.alarms().into_iter().filter(listed).collect();
-            }
-        };
-        if is_told { vec![alarm] } else { Vec::new() }
-    }
-
-    fn revoke(&mut self, request: &LeaseRevokeRequest) -> Expected {
-        if self.leases.remove(&request.id).is_none() {
-            return (Err(Rejected::LeaseNotFound), vec![]);
-        }
-        let before = self.state().clone();
-        let (mut state, mut changed) = (before.clone(), Vec::new());
-        for key in self.keys_of(request.id) {
-            state.remove(&key);
-            changed.push((None, key.clone(), before.get(&key).cloned()));
-        }
-        if !changed.is_empty() {
-            self.history.states.push(state);
-        }
-        (Ok(Answer::Empty), changed)
     }
 }
