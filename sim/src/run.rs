@@ -10,11 +10,9 @@ use std::time::Duration;
 use madsim::net::Config as NetConfig;
 use madsim::runtime::{Handle, Runtime};
 
-use crate::check::compactions::Compactions;
 use crate::check::quota::Quotas;
-use crate::check::rows::Rows;
 use crate::check::{
-    Promise, Violation, archive, bounds, durability, latency, lease, linear, progress, quota, replay, watch,
+    Promise, Violation, archive, bounds, durability, heard, latency, lease, progress, quota, replay, watch,
 };
 use crate::clients::Client;
 use crate::clients::archivist::{Archive, Archivist};
@@ -262,16 +260,7 @@ pub(crate) fn judge(
     healed: u64,
 ) -> Result<(), Violation> {
     let replayed = replay::replay(machine, &log_dir(&options.member))?;
-    let rows = Rows::read(&replayed.history)?;
-    let retention = Duration::from_secs(options.member.retention_seconds);
-    if !retention.is_zero() {
-        recorder.compacted(replayed.compactions());
-    }
-    let history = recorder.history();
-    durability::check(&history, &rows)?;
-    let compactions = Compactions::of(&history).and_by_age(retention, replayed.compactions(), &history);
-    linear::check(&history, &rows, &compactions, 1)?;
-    progress::let_go(&compactions, &history, (healed, options))?;
+    let (history, rows) = heard::check(options, recorder, &replayed, (1, healed))?;
     if options.member.quota_bytes > 0 {
         let quotas = Quotas { bytes: &[options.member.quota_bytes], place_of: &|_| Some(0) };
         quota::check(&history, &replayed.raised, &quotas)?;

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use super::compactions::Compactions;
 use super::consensus::Ledger;
 use super::quota::{self, Quotas};
-use super::rows::Rows;
-use super::{Violation, archive, bounds, durability, latency, lease, linear, progress, replay, watch};
+use super::{Violation, archive, bounds, heard, latency, lease, progress, replay, watch};
 use crate::clients::archivist::Archive;
 use crate::gauges::Fullest;
 use crate::leases::LeaseHistory;
@@ -52,16 +50,7 @@ pub fn judge(
     for Left { machine, options, .. } in members {
         replay::check_log(machine, &log_dir(&options.member), &committed)?;
     }
-    let rows = Rows::read(&replayed.history)?;
-    let retention = Duration::from_secs(options.member.retention_seconds);
-    if !retention.is_zero() {
-        recorder.compacted(replayed.compactions());
-    }
-    let history = recorder.history();
-    durability::check(&history, &rows)?;
-    let compactions = Compactions::of(&history).and_by_age(retention, replayed.compactions(), &history);
-    linear::check(&history, &rows, &compactions, ledger.members())?;
-    progress::let_go(&compactions, &history, (healed, options))?;
+    let (history, rows) = heard::check(options, recorder, &replayed, (ledger.members(), healed))?;
     if quotas.iter().any(|bytes| *bytes > 0) {
         let place_of = |id| ledger.place_of(id);
         quota::check(&history, &replayed.raised, &Quotas { bytes: quotas, place_of: &place_of })?;

@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod compactions;
 pub mod consensus;
 pub mod durability;
+pub mod heard;
 pub mod latency;
 pub mod lawful;
 pub mod lease;
