@@ -387,13 +387,30 @@ fn and_logs_that_were_made_up() {
         ("removed", vec![&found, &join, &[5, 0, 0], &commit], Mark::ZERO, false),
     ];
     for (name, items, applied, started) in inputs {
-        let path = root().join("../fuzz/seeds/boot").join(format!("made-{name}"));
-        let input = boot::fuzz::input_of_items(&items, applied);
-        if std::env::var_os("WRITE_SEEDS").is_some() {
-            fs::write(&path, &input).unwrap();
-        }
-        assert_eq!(fs::read(&path).unwrap(), input, "{name}");
-        let outcome = boot::fuzz::start(&input);
-        assert_eq!(matches!(outcome, boot::fuzz::Outcome::Started { .. }), started, "{name}: {outcome:?}");
+        check_seed(&format!("made-{name}"), &boot::fuzz::input_of_items(&items, applied), started);
     }
+}
+
+/// A second member joins the first; one that has served before does not, and nor does one of which nobody knows.
+#[test]
+fn and_members_that_join() {
+    let inputs: [(&str, &[[u8; 2]], bool); 3] = [
+        ("join", &[[0, 2], [1, 0]], true),
+        ("join-again", &[[0, 2], [1, 2]], false),
+        ("join-unknown", &[[0, 2], [2, 0]], false),
+    ];
+    for (name, running, started) in inputs {
+        check_seed(name, &boot::fuzz::input_of_join(running), started);
+    }
+}
+
+/// The boot fuzzer has this seed, and a member starts on it or does not. `WRITE_SEEDS=1` writes it.
+fn check_seed(name: &str, input: &[u8], started: bool) {
+    let path = root().join("../fuzz/seeds/boot").join(name);
+    if std::env::var_os("WRITE_SEEDS").is_some() {
+        fs::write(&path, input).unwrap();
+    }
+    assert_eq!(fs::read(&path).unwrap(), input, "{name}");
+    let outcome = boot::fuzz::start(input);
+    assert_eq!(matches!(outcome, boot::fuzz::Outcome::Started { .. }), started, "{name}: {outcome:?}");
 }

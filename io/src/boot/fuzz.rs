@@ -5,8 +5,8 @@
 //! it stays; a start that was accepted is accepted again and comes to the same; and a member that was started lives, ends and starts once more.
 //!
 //! The bytes are read as: one byte of choices, then items. An item is a head byte, two bytes of length (little endian) and so many bytes. A head
-//! below 0x40 is a file, below 0x80 a directory, below 0xc0 a row of the store; its low bits choose the place or the bucket. The others are
-//! what the log says, if no file is in its place.
+//! below 0x40 is a file, below 0x80 a directory, below 0xc0 a row of the store; its low bits choose the place or the bucket. Below 0xe0 it is
+//! what the log says, if no file is in its place; below 0xf0 a member of a cluster that runs; else the text of the initial cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -18,9 +18,9 @@ use detcd_core::membership::{Member, Membership};
 use detcd_core::mvcc::index::Gathering;
 use detcd_core::raft::{Config, Effect, Effects, Input, Mark, Raft, Timer};
 
-use super::asked::{Asked, ClusterState, Recovery, cluster_of_one};
+use super::asked::{Asked, ClusterState, Others, Recovery, cluster_of_one};
 use super::execute::{BootError, Booted, Start, boot};
-use super::identity::{cluster_id, member_id};
+use super::identity::{ClusterId, cluster_id, member_id};
 use super::inspect::Places;
 use super::machine::Machine;
 use super::refusal::Refusal;
@@ -76,6 +76,8 @@ const WAL_APART: &str = "w";
 const DIRECTORY: u8 = 0x40;
 const ROW: u8 = 0x80;
 const LOG: u8 = 0xc0;
+const OTHER: u8 = 0xe0;
+const CLUSTER: u8 = 0xf0;
 /// Effects carried out in one life; a single member has elected itself and applied its log long before.
 const LIFE_STEPS: usize = 64;
 
@@ -186,6 +188,17 @@ pub fn input_of_import(segments: &[(Name, Vec<u8>)], database: &[u8]) -> Vec<u8>
     input
 }
 
+/// The bytes that [`start`] reads as a second member, `b`, that joins a cluster: these members run.
+#[must_use]
+pub fn input_of_join(running: &[[u8; 2]]) -> Vec<u8> {
+    let mut input = vec![0b1_0110];
+    put_item(&mut input, CLUSTER, b"a=http://localhost:2380,b=http://localhost:2381");
+    for member in running {
+        put_item(&mut input, OTHER, member);
+    }
+    input
+}
+
 /// The bytes that [`start`] reads as a log that says this, with a store that has applied so much unless it is zero; what an item is,
 /// is said in `io/src/wal/made.rs`.
 #[must_use]
@@ -235,19 +248,19 @@ fn put_item(input: &mut Vec<u8>, head: u8, bytes: &[u8]) {
 impl World {
     fn parse(input: &[u8]) -> Self {
         let (choices, mut rest) = input.split_first().map_or((0, &[][..]), |(first, rest)| (*first, rest));
-        let (disk, start) = (MemoryDisk::new(), what_is_asked(choices));
+        let (disk, mut start) = (MemoryDisk::new(), what_is_asked(choices));
         let mut tables = Tables::new();
         let mut log = None;
         while let [head, low, high, behind @ ..] = rest {
             let length = usize::from(u16::from_le_bytes([*low, *high])).min(behind.len());
             let (bytes, next) = behind.split_at(length);
             rest = next;
-            if *head >= LOG {
-                log.get_or_insert_with(|| made_log(&start.asked)).put(bytes);
-            } else if *head >= ROW {
-                put_row(&mut tables, *head, bytes);
-            } else {
-                put_path(&disk, *head, bytes);
+            match *head {
+                CLUSTER.. => start.asked.initial_cluster = String::from_utf8_lossy(bytes).into_owned(),
+                OTHER.. => put_other(&mut start.asked, bytes),
+                LOG.. => log.get_or_insert_with(|| made_log(&start.asked)).put(bytes),
+                ROW.. => put_row(&mut tables, *head, bytes),
+                _ => put_path(&disk, *head, bytes),
             }
         }
         if let Some(log) = log {
@@ -331,6 +344,16 @@ fn made_log(asked: &Asked) -> Made {
     Made::begin(members, cluster_id(&founders).0)
 }
 
+/// A member of a cluster that runs: which one, whether it only listens, whether it has served.
+fn put_other(asked: &mut Asked, bytes: &[u8]) {
+    let [which, rest @ ..] = bytes else { return };
+    let has = |bit: u8| rest.first().is_some_and(|byte| byte & (1 << bit) != 0);
+    let member = members_of(asked)[usize::from(which % 4)].clone();
+    let client_urls = has(1).then(|| "http://localhost:2379".to_owned()).into_iter().collect();
+    let others = asked.others.get_or_insert_with(|| Others { cluster: ClusterId(5), members: Vec::new() });
+    others.members.push(Member { is_learner: has(0), client_urls, ..member });
+}
+
 fn put_path(disk: &MemoryDisk, head: u8, bytes: &[u8]) {
     let place = usize::from(head & (DIRECTORY - 1)) % PLACES.len();
     let mut path = PathBuf::from(PLACES[place]);
@@ -376,7 +399,7 @@ fn what_is_asked(choices: u8) -> Start {
             token: if has(3) { "t" } else { "etcd-cluster" }.to_owned(),
             state: if has(4) { ClusterState::Existing } else { ClusterState::New },
             advertise_peer_urls: vec![url],
-            learners_max: usize::MAX,
+            learners_max: if has(7) { 0 } else { usize::MAX },
             recovery: if has(5) { Recovery::ForceNewCluster } else { Recovery::Ordinary },
             others: None,
             resolved: BTreeMap::new(),
