@@ -136,9 +136,14 @@ pub fn start(input: &[u8]) -> Outcome {
         }
     };
     world.check_kept(&before);
-    if world.start.asked.recovery == Recovery::ForceNewCluster && 1 < first.raft.configuration().voters.len() {
-        // Without a log a forced start makes one for all that are named, as etcd's does; the next one cuts its member loose.
-        first = facts(&world.boot_again());
+    if world.start.asked.recovery == Recovery::ForceNewCluster && first.raft.configuration().voters.len() != 1 {
+        // Without a log a forced start founds or joins like any other, as etcd's does. The next one cuts its member loose, unless
+        // it has joined and heard nothing of its cluster yet.
+        first = match world.boot() {
+            Ok(booted) => facts(&booted),
+            Err(error) if first.membership.iter().next().is_none() => return Outcome::Failed(error.to_string()),
+            Err(error) => panic!("a founder is cut loose: {error}"),
+        };
     }
     let again = world.boot_again();
     assert_eq!(facts(&again), first, "a second start comes to the same");
