@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Runs a fuzz target for some seconds and enters the run into docs/fuzz-ledger.tsv:
-#   fuzz/run.sh TARGET SECONDS [SEEDS…]
-# Directories of seeds are relative to fuzz/. Exits as the fuzzer did.
+#   fuzz/run.sh TARGET SECONDS
+# Exits as the fuzzer did.
 set -uo pipefail
 cd "$(dirname "$0")"
+. ./golden.sh
 target=$1
 seconds=$2
-shift 2
 
 mkdir -p "corpus/$target" "artifacts/$target"
 commit=$(git rev-parse --short HEAD)
@@ -20,7 +20,8 @@ dict=()
 before=$(findings)
 cargo +nightly fuzz build "$target" || exit
 began=$SECONDS
-cargo +nightly fuzz run "$target" "corpus/$target" "seeds/$target" "$@" -- \
+# shellcheck disable=SC2046
+cargo +nightly fuzz run "$target" "corpus/$target" "seeds/$target" $(golden "$target") -- \
   -max_total_time="$seconds" -max_len=65536 -print_final_stats=1 "${dict[@]}" 2>&1 | tee "$log"
 status=${PIPESTATUS[0]}
 took=$((SECONDS - began))
