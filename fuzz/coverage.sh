@@ -15,7 +15,7 @@ attacked() {
       ;;
     bbolt) echo io/src/bbolt ;;
     boot)
-      echo io/src/boot io/src/wal/{decoder,entry,record,recover,repair}.rs io/src/bbolt/{page,read}.rs io/src/store/load.rs
+      echo io/src/boot/{execute,forced,found,identity,import,inspect,plan,url}.rs io/src/boot/import io/src/wal/{decoder,entry,record,recover,repair}.rs io/src/bbolt/{page,read}.rs io/src/store/load.rs
       ;;
     config) echo server/src/config ;;
     peer) echo io/src/peer/{codec,msgappv2,shape,stream}.rs ;;

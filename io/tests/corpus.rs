@@ -389,6 +389,8 @@ fn and_logs_that_were_made_up() {
     for (name, items, applied, started) in inputs {
         check_seed(&format!("made-{name}"), &boot::fuzz::input_of_items(&items, applied), started);
     }
+    let unfinished = boot::fuzz::in_import(boot::fuzz::input_of_items(&[&found, &put, &commit], mark(2)));
+    check_seed("made-unfinished-import", &unfinished, true);
 }
 
 /// A second member joins the first; one that has served before does not, and nor does one of which nobody knows.

@@ -21,7 +21,7 @@ use detcd_core::raft::{Config, Effect, Effects, Input, Mark, Raft, Timer};
 use super::asked::{Asked, ClusterState, Others, Recovery, cluster_of_one};
 use super::execute::{BootError, Booted, Start, boot};
 use super::identity::{ClusterId, cluster_id, member_id};
-use super::inspect::Places;
+use super::inspect::{MARKER, Places};
 use super::machine::Machine;
 use super::refusal::Refusal;
 use super::url::Url;
@@ -82,7 +82,7 @@ const CLUSTER: u8 = 0xf0;
 const LIFE_STEPS: usize = 64;
 
 /// Where a file or a directory can be. The first two are segments of a log, whose first two bytes are the numbers in their names.
-const PLACES: [&str; 26] = [
+const PLACES: [&str; 27] = [
     "d/member/wal",
     "w",
     "d/member/wal/0.tmp",
@@ -109,12 +109,18 @@ const PLACES: [&str; 26] = [
     "w",
     "w/0.tmp",
     "w.tmp",
+    "d/member/lmdb/importing",
 ];
 const SEGMENT_PLACES: usize = 2;
 /// The store's file.
 const STORE_PLACE: u8 = 13;
 /// The database of etcd.
 const DATABASE_PLACE: u8 = 9;
+
+/// The directory of the database.
+const SNAP_PLACE: u8 = 8;
+/// What an import leaves until it is finished.
+const MARKER_PLACE: u8 = 26;
 
 /// Starts a member on what `input` describes.
 ///
@@ -219,6 +225,14 @@ pub fn input_of_items(items: &[&[u8]], applied: Mark) -> Vec<u8> {
     input
 }
 
+/// The same, cut short in the import that made its store.
+#[must_use]
+pub fn in_import(mut input: Vec<u8>) -> Vec<u8> {
+    put_item(&mut input, DIRECTORY + SNAP_PLACE, b"");
+    put_item(&mut input, MARKER_PLACE, b"transaction 3 with 6 pages, applied 2\n");
+    input
+}
+
 fn put_segments(input: &mut Vec<u8>, segments: &[(Name, Vec<u8>)]) {
     for (name, bytes) in segments {
         let numbers = [name.seq, name.index.0].map(|number| u8::try_from(number).expect("a short log"));
@@ -310,12 +324,12 @@ impl World {
         assert_eq!(new, None, "a refused start made something");
     }
 
-    /// Every file is there as it was, or a copy of it is. Only what is staged, and the file of the write test, may go.
+    /// Every file is there as it was, or a copy of it is. Only what is staged, an import's marker and the file of the write test may go.
     fn check_kept(&self, before: &Tree) {
         let after = self.tree();
         for (path, content) in before {
             let text = path.to_string_lossy();
-            if content.is_none() || text.contains(".tmp") || text.ends_with(".touch") {
+            if content.is_none() || text.contains(".tmp") || text.ends_with(".touch") || text.ends_with(MARKER) {
                 continue;
             }
             let is_copy = |other: &Path| other.to_string_lossy().starts_with(&*text);
