@@ -58,7 +58,7 @@ where
         return finish(disk, places).await;
     }
     let source = fitness::choose(disk, places).await?;
-    fitness::check(disk, places, &source).await?;
+    fitness::check(disk, start, &source).await?;
     let staged = places.staged_store();
     discard(disk, &staged).await?;
     let imported = match stage(disk, start, &source, open).await {

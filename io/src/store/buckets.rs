@@ -303,6 +303,13 @@ pub fn member_key(id: MemberId) -> Bytes {
     out.freeze()
 }
 
+/// Reads such a key, also that of a removed member's row.
+#[must_use]
+pub fn parse_member_key(key: &[u8]) -> Option<MemberId> {
+    let text = std::str::from_utf8(key).ok()?;
+    u64::from_str_radix(text, 16).ok().map(MemberId)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

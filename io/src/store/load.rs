@@ -256,8 +256,8 @@ fn load_membership<B: Backend>(backend: &B) -> Result<Membership, Fault> {
     })?;
     let mut removed: Vec<MemberId> = Vec::new();
     all(backend, Bucket::MembersRemoved, &mut |key, _| {
-        match std::str::from_utf8(key).ok().and_then(|text| u64::from_str_radix(text, 16).ok()) {
-            Some(id) => removed.push(MemberId(id)),
+        match buckets::parse_member_key(key) {
+            Some(id) => removed.push(id),
             None => broken = Some(damaged(&format!("removed member {}", key.escape_ascii()), "not an id")),
         }
         Visit::More

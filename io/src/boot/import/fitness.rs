@@ -4,12 +4,14 @@
 //! the database says so or an entry that it has not applied yet.
 
 use detcd_core::command::Command;
-use detcd_core::ids::{Index, MemberId, Term};
-use detcd_core::membership::ConfChangeKind;
+use detcd_core::ids::{Index, Term};
+use detcd_core::membership::Membership;
 use detcd_core::raft::{Entry, EntryKind, Mark};
 
 use super::source::Source;
-use crate::boot::execute::{BootError, check_applied};
+use crate::boot::asked::Recovery;
+use crate::boot::execute::{BootError, Start, check_applied};
+use crate::boot::forced;
 use crate::boot::inspect::Places;
 use crate::boot::refusal::Refusal;
 use crate::codec::entry::{decode, decode_conf_change};
@@ -36,25 +38,36 @@ async fn newest_mark<D: Disk>(disk: &D, places: &Places) -> Result<Mark, BootErr
 }
 
 /// Checks a database against the log of its member.
-pub(super) async fn check<D: Disk>(disk: &D, places: &Places, source: &Source<D::File>) -> Result<(), BootError> {
+pub(super) async fn check<D: Disk>(disk: &D, start: &Start, source: &Source<D::File>) -> Result<(), BootError> {
+    let Start { places, asked, .. } = start;
     check_tables(source).await?;
     let applied = source.applied();
     let base = newest_mark(disk, places).await?;
     let recovered = wal::read(disk, &places.wal_dir, base).await?;
     check_applied(applied, base, &recovered.entries).map_err(|cause| source.unfit(cause))?;
-    let unapplied: Vec<&Entry> = recovered.entries.iter().filter(|entry| applied.index < entry.index).collect();
     let own = recovered.metadata.member;
-    let mut is_member = source.members().await?.iter().any(|member| member.id == own);
-    for entry in unapplied {
-        if let Some(what) = on_entry(entry, own, &mut is_member) {
-            return Err(unbuilt(&format!("{what} (entry {} of its log)", entry.index)).into());
-        }
-    }
     if source.row(Bucket::MembersRemoved, own.to_string().as_bytes()).await?.is_some() {
         return Err(Refusal::Removed.into());
     }
-    if !is_member {
+    let mut membership = source.membership().await?;
+    membership.limit_learners(asked.learners_max);
+    let before = membership.clone();
+    let mut is_named = before.get(own).is_some();
+    for entry in recovered.entries.iter().filter(|entry| applied.index < entry.index) {
+        if let Some(what) = on_entry(entry, &mut membership) {
+            return Err(unbuilt(&format!("{what} (entry {} of its log)", entry.index)).into());
+        }
+        is_named |= membership.get(own).is_some();
+    }
+    if !is_named {
         return Err(source.unfit(format!("the log is of member {own}, which the database does not name")).into());
+    }
+    if asked.recovery == Recovery::ForceNewCluster {
+        let known = recovered.hard_state.commit.max(applied.index);
+        let (_, after) = forced::keep(&recovered.entries, (own, known), (applied.index, before))?;
+        if after.get(own).is_none() {
+            return Err(source.unfit(forced::not_alone(own)).into());
+        }
     }
     Ok(())
 }
@@ -70,8 +83,8 @@ async fn check_tables<F: File>(source: &Source<F>) -> Result<(), BootError> {
     Ok(())
 }
 
-/// What of an entry this version cannot carry out, if it cannot; and whether it says that `own` is a member.
-fn on_entry(entry: &Entry, own: MemberId, is_member: &mut bool) -> Option<String> {
+/// What of an entry this version cannot carry out, if it cannot. The members follow.
+fn on_entry(entry: &Entry, membership: &mut Membership) -> Option<String> {
     match entry.kind {
         EntryKind::Normal if entry.payload.is_empty() => None,
         EntryKind::Normal => match decode(entry.payload.clone()) {
@@ -82,11 +95,7 @@ fn on_entry(entry: &Entry, own: MemberId, is_member: &mut bool) -> Option<String
             Err(error) => Some(error.to_string()),
         },
         EntryKind::ConfChange => match decode_conf_change(entry.payload.clone()) {
-            Ok(change) => {
-                let joins = matches!(change.kind, ConfChangeKind::AddVoter(_) | ConfChangeKind::AddLearner(_));
-                *is_member |= joins && change.node == own;
-                None
-            }
+            Ok(change) => forced::follow(membership, change).err().map(|fault| fault.to_string()),
             Err(error) => Some(error.to_string()),
         },
         EntryKind::ConfChangeV2 => Some("a joint membership change".to_owned()),

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use detcd_core::ids::{Index, Term};
-use detcd_core::membership::{Member, Version};
+use detcd_core::ids::{Index, MemberId, Term};
+use detcd_core::membership::{Member, Membership, Version};
 
 use crate::bbolt::read::{self, Cursor, Reader};
 use crate::codec::member;
@@ -108,13 +108,21 @@ impl<F: File> Source<F> {
         format!("transaction {} with {} pages, applied {}\n", meta.txid, meta.high_water, self.applied.index)
     }
 
-    /// The members.
-    pub(super) async fn members(&self) -> Result<Vec<Member>, Fault> {
+    /// The members, and those that left.
+    pub(super) async fn membership(&self) -> Result<Membership, Fault> {
         let rows = self.small(Bucket::Members).await?;
         let decode = |(key, value): (&Bytes, &Bytes)| {
             member::decode(value).map_err(|error| self.unfit(format!("member {}: {error}", key.escape_ascii())))
         };
-        rows.iter().map(decode).collect()
+        let members = rows.iter().map(decode).collect::<Result<Vec<Member>, Fault>>()?;
+        let rows = self.small(Bucket::MembersRemoved).await?;
+        let parse = |key: &Bytes| {
+            buckets::parse_member_key(key)
+                .ok_or_else(|| self.unfit(format!("removed member {}: not an id", key.escape_ascii())))
+        };
+        let removed = rows.keys().map(parse).collect::<Result<Vec<MemberId>, Fault>>()?;
+        Membership::restore(members, removed, None)
+            .ok_or_else(|| self.unfit("members: an id is both a member and removed".to_owned()))
     }
 
     /// A row of a small table.
