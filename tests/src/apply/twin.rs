@@ -1,4 +1,4 @@
-//! The slow twin of a whole store: keys, leases and alarms, answered by the letter of the rules.
+//! The slow twin of a whole store: keys, leases, alarms and what a cluster says of itself, answered by the letter of the rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +10,7 @@ use detcd_core::command::{
 };
 use detcd_core::ids::{LeaseId, MemberId};
 use detcd_core::lease::{LeaseRow, TTL_SECONDS_MAX};
+use detcd_core::membership::{Downgrade, Version};
 use detcd_core::mvcc::View;
 use detcd_core::reply::{LeaseGranted, Rejected};
 
@@ -24,9 +25,13 @@ pub(super) enum Answer {
     Told(Told),
     Granted(LeaseGranted),
     Alarms(Vec<Alarm>),
-    /// Not the twin's affair; no key changes.
-    Any,
 }
+
+/// What a cluster says of itself: the members by id with name and client URLs, its version, and whether it is on its way to an older one.
+pub(super) type Cluster = (BTreeMap<MemberId, (String, Vec<String>)>, Option<Version>, Downgrade);
+
+/// The one member; another one, number 0, has left for good.
+pub(super) const MEMBER: MemberId = MemberId(1);
 
 /// The slow twin of a whole store.
 pub(super) struct Twin {
@@ -34,12 +39,14 @@ pub(super) struct Twin {
     pub(super) leases: BTreeMap<LeaseId, LeaseRow>,
     /// Each alarm by its kind's number and its member.
     alarms: BTreeSet<(i32, MemberId)>,
+    pub(super) cluster: Cluster,
 }
 
 impl Default for Twin {
     fn default() -> Self {
         let leases = Store::default().leases.rows().map(|row| (row.id, row)).collect();
-        Self { history: History::default(), leases, alarms: BTreeSet::new() }
+        let cluster = (BTreeMap::from([(MEMBER, Default::default())]), None, Downgrade::default());
+        Self { history: History::default(), leases, alarms: BTreeSet::new(), cluster }
     }
 }
 
@@ -105,8 +112,33 @@ impl Twin {
             }
             Command::LeaseRevoke(request) => self.revoke(request),
             Command::Alarm(request) => (Ok(Answer::Alarms(self.alarm(request))), vec![]),
-            Command::ClusterVersionSet(_) | Command::DowngradeInfoSet(_) => (Ok(Answer::Empty), vec![]),
-            _ => (Ok(Answer::Any), vec![]),
+            Command::ClusterVersionSet(request) => {
+                self.cluster.1 = Some(request.version);
+                (Ok(Answer::Empty), vec![])
+            }
+            Command::ClusterMemberAttrSet(request) => {
+                if let Some(told) = self.cluster.0.get_mut(&request.member) {
+                    *told = (request.name.clone(), request.client_urls.clone());
+                }
+                (Ok(Answer::Empty), vec![])
+            }
+            Command::DowngradeInfoSet(request) => {
+                let target = if request.enabled { request.version.clone() } else { String::new() };
+                self.cluster.2 = Downgrade { enabled: request.enabled, target };
+                (Ok(Answer::Empty), vec![])
+            }
+            Command::DowngradeVersionTest(_) => (Ok(Answer::Empty), vec![]),
+            Command::Auth(_) => panic!("not built: {command:?}"),
+        }
+    }
+
+    /// Whether a request stops a member of this version, or of any.
+    pub(super) fn stops(&self, command: &Command) -> bool {
+        match command {
+            Command::Auth(_) => true,
+            Command::Alarm(request) => matches!(request.action, AlarmAction::Unknown(_)),
+            Command::ClusterMemberAttrSet(request) => ![MEMBER, MemberId(0)].contains(&request.member),
+            _ => false,
         }
     }
 
