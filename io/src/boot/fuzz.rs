@@ -2,7 +2,9 @@
 //!
 //! The invariants it checks, whatever the bytes: a start ends in a member, a refusal or a typed failure, and never in a panic; a refused
 //! start leaves the tree as it was, but for the directory and the lock that a claim makes; no file that was there is lost, at least a copy of
-//! it stays; a start that was accepted is accepted again and comes to the same; and a member that was started lives, ends and starts once more.
+//! it stays; a start that was accepted is accepted again and comes to the same; and a member that was started lives, ends and starts once more,
+//! unless its log told of its own removal. A forced start without a log is like any other; the next one is the first that counts, and leaves
+//! its member alone.
 //!
 //! The bytes are read as: one byte of choices, then items. An item is a head byte, two bytes of length (little endian) and so many bytes. A head
 //! below 0x40 is a file, below 0x80 a directory, below 0xc0 a row of the store; its low bits choose the place or the bucket. Below 0xe0 it is
@@ -16,7 +18,7 @@ use bytes::Bytes;
 use detcd_core::ids::{Index, MemberId, Term};
 use detcd_core::membership::{Member, Membership};
 use detcd_core::mvcc::index::Gathering;
-use detcd_core::raft::{Config, Effect, Effects, Input, Mark, Raft, Timer};
+use detcd_core::raft::{Config, Configuration, Effect, Effects, Input, Mark, Raft, Timer};
 
 use super::asked::{Asked, ClusterState, Others, Recovery, cluster_of_one};
 use super::execute::{BootError, Booted, Start, boot};
@@ -130,6 +132,7 @@ const MARKER_PLACE: u8 = 26;
 pub fn start(input: &[u8]) -> Outcome {
     let world = World::parse(input);
     let before = world.tree();
+    let is_forced = world.start.asked.recovery == Recovery::ForceNewCluster;
     let mut first = match world.boot() {
         Ok(booted) => facts(&booted),
         Err(BootError::Refused(refusal)) => {
@@ -142,12 +145,16 @@ pub fn start(input: &[u8]) -> Outcome {
         }
     };
     world.check_kept(&before);
-    if world.start.asked.recovery == Recovery::ForceNewCluster && first.raft.configuration().voters.len() != 1 {
+    if is_forced && !world.has_log_in(&before) {
         // Without a log a forced start founds or joins like any other, as etcd's does. The next one cuts its member loose, unless
         // it has joined and heard nothing of its cluster yet.
+        let before = world.tree();
         first = match world.boot() {
             Ok(booted) => facts(&booted),
-            Err(error) if first.membership.iter().next().is_none() => return Outcome::Failed(error.to_string()),
+            Err(BootError::Fault(fault @ Fault::Unfit { .. })) if first.raft.last() == Mark::ZERO => {
+                world.check_kept(&before);
+                return Outcome::Failed(fault.to_string());
+            }
             Err(error) => panic!("a founder is cut loose: {error}"),
         };
     }
@@ -160,9 +167,11 @@ pub fn start(input: &[u8]) -> Outcome {
     let applied = store.applied().index;
     let batch = store.seal();
     ready(store.backend().commit(&batch)).expect("memory takes every batch");
+    let (own, lived) = (first.raft.id(), world.tree());
     let third = match world.boot() {
         Ok(booted) => facts(&booted),
-        Err(BootError::Refused(refusal @ Refusal::Removed)) if store.membership().is_removed(first.raft.id()) => {
+        Err(BootError::Refused(refusal @ Refusal::Removed)) if store.membership().is_removed(own) => {
+            world.check_untouched(&lived);
             return Outcome::Refused(refusal.to_string()); // its log told of its own removal
         }
         Err(error) => panic!("a member that lived starts again: {error}"),
@@ -172,7 +181,11 @@ pub fn start(input: &[u8]) -> Outcome {
     assert_eq!(third.current, store.current());
     assert!(first.raft.term() <= third.raft.term() && first.raft.last().index <= third.raft.last().index);
     assert!(first.raft.commit() <= third.raft.commit());
-    Outcome::Started { last: third.raft.last().index, applied }
+    let last = third.raft.last().index;
+    if is_forced && applied == last {
+        assert_eq!(Configuration::of(&third.membership), Configuration::of_voters([own]), "a forced member is alone");
+    }
+    Outcome::Started { last, applied }
 }
 
 /// The bytes that [`start`] reads as a member's log of these segments and a store with one member, applied up to a place.
@@ -283,7 +296,8 @@ impl World {
             }
         }
         if let Some(log) = log {
-            put_path(&disk, 0, &[&[0, 0][..], &log.into_bytes()].concat());
+            let place = if start.places.wal_dir == Path::new(WAL_APART) { 1 } else { 0 };
+            put_path(&disk, place, &[&[0, 0][..], &log.into_bytes()].concat());
         }
         Self { disk, stores: MemoryStores::holding(tables), start }
     }
@@ -312,6 +326,12 @@ impl World {
         tree
     }
 
+    /// Whether a member has run on this tree.
+    fn has_log_in(&self, tree: &Tree) -> bool {
+        let is_segment = |path: &PathBuf| path.file_name().and_then(|name| Name::parse(name.to_str()?)).is_some();
+        tree.keys().any(|path| path.parent() == Some(&self.start.places.wal_dir) && is_segment(path))
+    }
+
     /// A refused start changes nothing but what a claim makes.
     fn check_untouched(&self, before: &Tree) {
         let after = self.tree();
@@ -324,12 +344,16 @@ impl World {
         assert_eq!(new, None, "a refused start made something");
     }
 
-    /// Every file is there as it was, or a copy of it is. Only what is staged, an import's marker and the file of the write test may go.
+    /// Every file is there as it was, or a copy of it is. Only what is staged and the file of the write test may go, and an
+    /// import's marker once the database has its other name.
     fn check_kept(&self, before: &Tree) {
         let after = self.tree();
         for (path, content) in before {
             let text = path.to_string_lossy();
-            if content.is_none() || text.contains(".tmp") || text.ends_with(".touch") || text.ends_with(MARKER) {
+            if content.is_none() || text.contains(".tmp") || text.ends_with(".touch") {
+                continue;
+            }
+            if *path == self.start.places.store().join(MARKER) && !after.contains_key(&self.start.places.etcd_store()) {
                 continue;
             }
             let is_copy = |other: &Path| other.to_string_lossy().starts_with(&*text);

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use detcd_core::ids::MemberId;
 use detcd_core::raft::Message;
 
-use super::codec::{self, Envelope, Malformed, Received};
+use super::codec::{self, Dropped, Envelope, Malformed, Received};
 use super::inbox::message_size;
 use super::stream::{Decoder, Encoder, Kind};
 
@@ -65,15 +65,22 @@ pub fn hear(kind: Kind, bytes: &[u8], step: usize) -> Heard {
     (heard, Ok(()))
 }
 
-/// Nothing is taken for another member's word, nothing that was for another member, and no snapshot; all else is taken.
+/// Nothing is taken for another member's word, nothing that was for another member, and no snapshot without its store; all else is taken. What
+/// is passed on may name its first sender.
 fn check_link(received: &Received) {
     let taken = received.clone().over_link(REMOTE, LOCAL);
-    let Received::Message(Envelope { from, to, message }) = received else {
-        return assert_eq!(taken, if let Received::Dropped(why) = received { Err(*why) } else { Ok(None) });
+    let expected = match received {
+        Received::LinkHeartbeat => Ok(None),
+        Received::Dropped(why) => Err(*why),
+        Received::Message(Envelope { from, to, message }) => match message {
+            Message::Snapshot { .. } => Err(Dropped::SnapshotAlone),
+            _ if *to != LOCAL => Err(Dropped::ForAnother(*to)),
+            Message::Propose { .. } | Message::ReadIndex { .. } => Ok(Some(message.clone())),
+            _ if *from != REMOTE => Err(Dropped::OfAnother(*from)),
+            _ => Ok(Some(message.clone())),
+        },
     };
-    let is_passed_on = matches!(message, Message::Propose { .. } | Message::ReadIndex { .. });
-    let is_its_own = *to == LOCAL && (*from == REMOTE || is_passed_on) && !matches!(message, Message::Snapshot { .. });
-    assert_eq!(taken.ok(), is_its_own.then(|| Some(message.clone())));
+    assert_eq!(taken, expected);
 }
 
 /// What was heard is heard again when it is said again.
