@@ -15,7 +15,8 @@ attacked() {
       ;;
     bbolt) echo io/src/bbolt ;;
     boot)
-      echo io/src/boot/{execute,forced,found,identity,import,inspect,plan,url}.rs io/src/boot/import io/src/wal/{decoder,entry,record,recover,repair}.rs io/src/bbolt/{page,read}.rs io/src/store/load.rs
+      echo io/src/boot/{execute,forced,found,identity,import,inspect,plan,url}.rs io/src/boot/import \
+        io/src/wal/{decoder,entry,record,recover,repair}.rs io/src/bbolt/{page,read}.rs io/src/store/load.rs
       ;;
     config) echo server/src/config ;;
     peer) echo io/src/peer/{codec,msgappv2,shape,stream}.rs ;;
@@ -32,18 +33,25 @@ tools=$(rustc +nightly --print sysroot)/lib/rustlib/$host/bin
 # Fuzzers' own functions and tests are not what is attacked.
 own='(fuzz|made|tests|_tests)\.rs$'
 
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
 for target in "$@"; do
-  sources=$(attacked "$target" | xargs -n 1 printf '../%s\n')
+  mapfile -t sources < <(attacked "$target" | xargs -n 1 printf '../%s\n')
+  inputs=("corpus/$target" "seeds/$target")
+  golden=$(golden "$target")
+  if [ -n "$golden" ]; then
+    # A fuzzer reads directories to their depths, a measure only the files that lie in them.
+    # shellcheck disable=SC2086
+    mapfile -t -O 2 inputs < <(find $golden -type f -printf '%h\n' | sort -u)
+  fi
   mkdir -p "corpus/$target"
-  # shellcheck disable=SC2046
-  cargo +nightly fuzz coverage "$target" "corpus/$target" "seeds/$target" $(golden "$target") > "coverage-$target.log" 2>&1 ||
-    { tail -20 "coverage-$target.log" | cut -c1-200 >&2; exit 1; }
-  rm "coverage-$target.log"
+  rm -rf "coverage/$target"
+  cargo +nightly fuzz coverage "$target" "${inputs[@]}" > "$log" 2>&1 || { tail -20 "$log" | cut -c1-200 >&2; exit 1; }
   binary=$(find target -path "*/coverage/*/release/$target" -type f | head -1)
-  # shellcheck disable=SC2206
-  of=("$binary" -instr-profile="coverage/$target/coverage.profdata" -ignore-filename-regex="$own" $sources)
+  of=("$binary" -instr-profile="coverage/$target/coverage.profdata" -ignore-filename-regex="$own" "${sources[@]}")
   if [ -n "${LINES_LEFT:-}" ]; then
-    "$tools/llvm-cov" show "${of[@]}" | grep -E '^ +[0-9]+\| +0\||^/'
+    "$tools/llvm-cov" show "${of[@]}" | grep -E '^ +[0-9]+\| +0\||^/' || true
   else
     "$tools/llvm-cov" report "${of[@]}" -show-region-summary=false -show-branch-summary=false |
       awk -v target="$target" '/^TOTAL/ { printf "| `%s` | %d | %d | %s |\n", target, $5, $5 - $6, $7 }'
