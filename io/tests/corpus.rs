@@ -346,8 +346,11 @@ fn and_its_directories() {
             fs::write(&path, &input).unwrap();
         }
         assert_eq!(fs::read(&path).unwrap(), input, "{name}");
-        let outcome = boot::fuzz::start(&input);
-        assert_eq!(matches!(outcome, boot::fuzz::Outcome::Started { .. }), started, "{name}: {outcome:?}");
+        // Found by the fuzzer: a refusal after the claim, whose write test takes a file of its own away.
+        for input in [boot::fuzz::with_touch(input.clone()), input] {
+            let outcome = boot::fuzz::start(&input);
+            assert_eq!(matches!(outcome, boot::fuzz::Outcome::Started { .. }), started, "{name}: {outcome:?}");
+        }
     }
 }
 
