@@ -232,23 +232,24 @@ impl Pair {
 
     /// The store after a start: an index and what hangs on leases made from the rows alone, so many at a time.
     fn restarted(&self, rows_max: usize) -> Store {
-        let put = |(at, kv): (&Revision, &'_ KeyValue)| (*at, (kv.key.clone(), Some((kv.created, kv.version))));
-        let tombstone = |(at, key): (&Revision, &Bytes)| (*at, (key.clone(), None));
-        let puts = self.store.rows.iter().map(put);
-        let rows: BTreeMap<_, _> = puts.chain(self.tombstones.iter().map(tombstone)).collect();
+        let puts = self.store.rows.iter().map(|(at, kv)| (*at, (&kv.key, Some(kv))));
+        let tombstones = self.tombstones.iter().map(|(at, key)| (*at, (key, None)));
+        let rows: BTreeMap<Revision, (&Bytes, Option<&KeyValue>)> = puts.chain(tombstones).collect();
         let mut gathering = Gathering::in_steps_of(rows_max);
         let mut leases = LeaseTable::default();
         self.store.leases.rows().for_each(|row| leases.on_write(&Write::Lease(row)));
-        for (at, (key, put)) in &rows {
-            let row = match *put {
-                Some((created, version)) => RowFacts::Put { key, created, version },
-                None => RowFacts::Tombstone { key },
+        for (at, (key, kv)) in rows {
+            let row = match kv {
+                Some(kv) => {
+                    leases.attach(key, kv.lease);
+                    RowFacts::Put { key, created: kv.created, version: kv.version }
+                }
+                None => {
+                    leases.detach(key);
+                    RowFacts::Tombstone { key }
+                }
             };
-            gathering.add(*at, row).expect("rows in order");
-            match self.store.rows.get(at) {
-                Some(kv) => leases.attach(key, kv.lease),
-                None => leases.detach(key),
-            }
+            gathering.add(at, row).expect("rows in order");
         }
         Store { index: gathering.finish().expect("rows in order"), leases, ..self.store.clone() }
     }
