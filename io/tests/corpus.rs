@@ -392,6 +392,9 @@ fn and_logs_that_were_made_up() {
     for (name, items, applied, started) in inputs {
         check_seed(&format!("made-{name}"), &boot::fuzz::input_of_items(&items, applied), started);
     }
+    let mut forced = boot::fuzz::input_of_items(&[&found, &put, &join, &learn, &commit], Mark::ZERO);
+    forced[0] |= 1 << 5; // --force-new-cluster
+    check_seed("made-forced", &forced, true);
     let unfinished = boot::fuzz::in_import(boot::fuzz::input_of_items(&[&found, &put, &commit], mark(2)));
     check_seed("made-unfinished-import", &unfinished, true);
 }
