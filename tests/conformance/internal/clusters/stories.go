@@ -34,8 +34,13 @@ func (t *telling) clusterOf(i int) pb.ClusterClient {
 	return pb.NewClusterClient(t.Members[i].Client.ActiveConnection())
 }
 
+// add asks a member for one more. Each judges by the members that it knows of, so it hears of the changes that others made first.
 func (t *telling) add(ctx context.Context, by int, url string, isLearner bool) {
-	_, err := t.clusterOf(by).MemberAdd(ctx, &pb.MemberAddRequest{PeerURLs: []string{url}, IsLearner: isLearner})
+	_, err := t.clusterOf(by).MemberList(ctx, &pb.MemberListRequest{Linearizable: true})
+	if err != nil {
+		t.tell(fmt.Sprintf("list of %d", by), err)
+	}
+	_, err = t.clusterOf(by).MemberAdd(ctx, &pb.MemberAddRequest{PeerURLs: []string{url}, IsLearner: isLearner})
 	t.tell(fmt.Sprintf("add %s, learner %v, by %d", url, isLearner, by), err)
 }
 
