@@ -242,7 +242,7 @@ fn boot_input(case: &Path) -> Vec<u8> {
     let bytes = |file: &File| disk.bytes(&Path::new(DIR).join(&file.name)).unwrap();
     let segments: Vec<_> =
         files(&disk).iter().filter_map(|file| Some((Name::parse(&file.name)?, bytes(file)))).collect();
-    boot::fuzz::input_of_log(&segments, MEMBER, Mark { term: Term(start.term), index: Index(start.index) })
+    boot::fuzz::input::of_log(&segments, MEMBER, Mark { term: Term(start.term), index: Index(start.index) })
 }
 
 /// Every file below a directory of the corpus whose name passes.
@@ -341,13 +341,13 @@ fn and_its_directories() {
         let file = |path: &str| fs::read(directory.join(path)).unwrap();
         let segments = [(Name { seq: 0, index: Index(0) }, file(&format!("wal/{}", Name { seq: 0, index: Index(0) })))];
         let (path, input) =
-            (seeds.join(format!("etcd-import-{name}")), boot::fuzz::input_of_import(&segments, &file("snap/db")));
+            (seeds.join(format!("etcd-import-{name}")), boot::fuzz::input::of_import(&segments, &file("snap/db")));
         if std::env::var_os("WRITE_SEEDS").is_some() {
             fs::write(&path, &input).unwrap();
         }
         assert_eq!(fs::read(&path).unwrap(), input, "{name}");
         // Found by the fuzzer: a refusal after the claim, whose write test takes a file of its own away.
-        for input in [boot::fuzz::with_touch(input.clone()), input] {
+        for input in [boot::fuzz::input::with_touch(input.clone()), input] {
             let outcome = boot::fuzz::start(&input);
             assert_eq!(matches!(outcome, boot::fuzz::Outcome::Started { .. }), started, "{name}: {outcome:?}");
         }
@@ -390,12 +390,12 @@ fn and_logs_that_were_made_up() {
         ("removed", vec![&found, &join, &[5, 0, 0], &commit], Mark::ZERO, false),
     ];
     for (name, items, applied, started) in inputs {
-        check_seed(&format!("made-{name}"), &boot::fuzz::input_of_items(&items, applied), started);
+        check_seed(&format!("made-{name}"), &boot::fuzz::input::of_items(&items, applied), started);
     }
-    let mut forced = boot::fuzz::input_of_items(&[&found, &put, &join, &learn, &commit], Mark::ZERO);
+    let mut forced = boot::fuzz::input::of_items(&[&found, &put, &join, &learn, &commit], Mark::ZERO);
     forced[0] |= 1 << 5; // --force-new-cluster
     check_seed("made-forced", &forced, true);
-    let unfinished = boot::fuzz::in_import(boot::fuzz::input_of_items(&[&found, &put, &commit], mark(2)));
+    let unfinished = boot::fuzz::input::in_import(boot::fuzz::input::of_items(&[&found, &put, &commit], mark(2)));
     check_seed("made-unfinished-import", &unfinished, true);
 }
 
@@ -408,7 +408,7 @@ fn and_members_that_join() {
         ("join-unknown", &[[0, 2], [2, 0]], false),
     ];
     for (name, running, started) in inputs {
-        check_seed(name, &boot::fuzz::input_of_join(running), started);
+        check_seed(name, &boot::fuzz::input::of_join(running), started);
     }
 }
 
