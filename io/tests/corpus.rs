@@ -354,6 +354,19 @@ fn and_its_directories() {
     }
 }
 
+/// An import that ended before it was done is finished, if the database is still the one that was imported.
+#[test]
+fn and_an_import_that_is_not_done() {
+    let directory = root().join("golden/etcd/young/member");
+    let name = Name { seq: 0, index: Index(0) };
+    let segments = [(name, fs::read(directory.join(format!("wal/{name}"))).unwrap())];
+    let database = fs::read(directory.join("snap/db")).unwrap();
+    let with = |marker: &str| boot::fuzz::input::of_unfinished_import(&segments, &database, marker);
+    check_seed("etcd-import-unfinished", &with("transaction 7 with 5 pages, applied 3\n"), true);
+    let outcome = boot::fuzz::start(&with("transaction 6 with 5 pages, applied 3\n"));
+    assert!(matches!(&outcome, boot::fuzz::Outcome::Failed(why) if why.contains("unfinished import")), "{outcome:?}");
+}
+
 /// Short logs of every kind.
 const SEEDS: [&str; 12] = [
     "configuration",

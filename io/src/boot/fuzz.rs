@@ -2,9 +2,10 @@
 //!
 //! The invariants it checks, whatever the bytes: a start ends in a member, a refusal or a typed failure, and never in a panic; a refused
 //! start leaves the tree as it was, but for the directory and the lock that a claim makes; no file that was there is lost, at least a copy of
-//! it stays; a start that was accepted is accepted again and comes to the same; and a member that was started lives, ends and starts once more,
-//! unless its log told of its own removal. A forced start without a log is like any other; the next one is the first that counts, and leaves
-//! its member alone. How the bytes are read is said in [`input`].
+//! it stays; a store starts only when its import is done; whoever joins is one that the cluster knows and that has not served; a start that was
+//! accepted is accepted again and comes to the same; and a member that was started lives, ends and starts once more, unless its log told of its
+//! own removal. A forced start without a log is like any other; the next one is the first that counts, and leaves its member alone. How the
+//! bytes are read is said in [`input`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use detcd_core::membership::Membership;
 use detcd_core::raft::{Configuration, Effect, Effects, Input, Mark, Raft, Timer};
 
 use self::input::{DATA_DIR, WAL_APART};
-use super::asked::Recovery;
+use super::asked::{ClusterState, Recovery};
 use super::execute::{BootError, Booted, Start, boot};
 use super::inspect::MARKER;
 use super::refusal::Refusal;
@@ -24,6 +25,7 @@ use crate::fault::Fault;
 use crate::store::backend::Backend;
 use crate::store::memory::{MemoryBackend, MemoryStores};
 use crate::wal::Name;
+use crate::wal::entry::Metadata;
 use crate::wal::fuzz::ready;
 
 pub mod input;
@@ -54,6 +56,7 @@ struct World {
 /// What a start came to, as far as a second one must come to the same.
 #[derive(Debug, PartialEq)]
 struct Facts {
+    metadata: Metadata,
     raft: Raft,
     marked: Index,
     membership: Membership,
@@ -87,6 +90,11 @@ pub fn start(input: &[u8]) -> Outcome {
         }
     };
     world.check_kept(&before);
+    let marker = world.start.places.store().join(MARKER);
+    assert!(!world.tree().contains_key(&marker), "a store whose import is not done has started");
+    if world.start.asked.state == ClusterState::Existing && !world.has_log_in(&before) {
+        world.check_joined(first.metadata);
+    }
     if is_forced && !world.has_log_in(&before) {
         // Without a log a forced start founds or joins like any other, as etcd's does. The next one cuts its member loose, unless
         // it has joined and heard nothing of its cluster yet.
@@ -161,6 +169,14 @@ impl World {
         tree.keys().any(|path| path.parent() == Some(&self.start.places.wal_dir) && is_segment(path))
     }
 
+    /// Whoever joins is the member, and of the cluster, that those who run told of; and it has not served.
+    fn check_joined(&self, metadata: Metadata) {
+        let others = self.start.asked.others.as_ref().expect("nobody joins a cluster that is not there");
+        assert_eq!(metadata.cluster, others.cluster.0, "it joined another cluster");
+        let own = others.members.iter().find(|member| member.id == metadata.member).expect("the cluster knows it");
+        assert!(own.client_urls.is_empty(), "a member that has served joined again");
+    }
+
     /// A refused start changes nothing but what a claim makes; the file of its write test may go, as with etcd.
     fn check_untouched(&self, before: &Tree) {
         let after = self.tree();
@@ -202,6 +218,7 @@ fn trimmed(content: Option<&Vec<u8>>) -> &[u8] {
 
 fn facts(booted: &Booted<MemoryDisk, MemoryBackend>) -> Facts {
     Facts {
+        metadata: booted.metadata,
         raft: booted.raft.clone(),
         marked: booted.marked,
         membership: (*booted.store.membership()).clone(),

@@ -105,6 +105,22 @@ pub fn of_import(segments: &[(Name, Vec<u8>)], database: &[u8]) -> Vec<u8> {
     input
 }
 
+/// The bytes that [`start`](super::start) reads as the same, imported by a start that ended before it was done. `marker` is what it left.
+///
+/// # Panics
+/// If the directory cannot be imported.
+#[must_use]
+pub fn of_unfinished_import(segments: &[(Name, Vec<u8>)], database: &[u8], marker: &str) -> Vec<u8> {
+    let mut input = of_import(segments, database);
+    let booted = World::parse(&input).boot().unwrap_or_else(|error| panic!("the import: {error}"));
+    put_item(&mut input, STORE_PLACE, b"store");
+    put_item(&mut input, MARKER_PLACE, marker.as_bytes());
+    for ((bucket, key), value) in booted.store.backend().tables() {
+        put_stored(&mut input, bucket, &key, &value);
+    }
+    input
+}
+
 /// The bytes that [`start`](super::start) reads as a second member, `b`, that joins a cluster: these members run.
 #[must_use]
 pub fn of_join(running: &[[u8; 2]]) -> Vec<u8> {
@@ -155,9 +171,8 @@ fn put_segments(input: &mut Vec<u8>, segments: &[(Name, Vec<u8>)]) {
 
 /// A store that names this member and has applied so much.
 fn put_store(input: &mut Vec<u8>, member: MemberId, applied: Mark) {
-    let mut item = |head: u8, bytes: &[u8]| put_item(input, head, bytes);
     // The rows lie in memory; this file says that there is a store.
-    item(STORE_PLACE, b"store");
+    put_item(input, STORE_PLACE, b"store");
     let row = format!("{{\"id\":{},\"peerURLs\":[\"http://h:1\"]}}", member.0);
     let (index, term) = (applied.index.0.to_be_bytes(), applied.term.0.to_be_bytes());
     let rows: [(Bucket, &[u8], &[u8]); 3] = [
@@ -166,9 +181,15 @@ fn put_store(input: &mut Vec<u8>, member: MemberId, applied: Mark) {
         (Bucket::Meta, buckets::APPLIED_TERM, &term),
     ];
     for (bucket, key, value) in rows {
-        let place = Bucket::ALL.iter().position(|each| *each == bucket).expect("every bucket is listed");
-        item(ROW + place as u8, &[&[key.len() as u8][..], key, value].concat());
+        put_stored(input, bucket, key, value);
     }
+}
+
+/// A row of the store.
+fn put_stored(input: &mut Vec<u8>, bucket: Bucket, key: &[u8], value: &[u8]) {
+    let place = Bucket::ALL.iter().position(|each| *each == bucket).expect("every bucket is listed");
+    let length = u8::try_from(key.len()).expect("a short key");
+    put_item(input, ROW + place as u8, &[&[length][..], key, value].concat());
 }
 
 fn put_item(input: &mut Vec<u8>, head: u8, bytes: &[u8]) {
