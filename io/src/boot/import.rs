@@ -7,6 +7,8 @@
 
 mod fitness;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

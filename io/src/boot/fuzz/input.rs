@@ -280,7 +280,7 @@ fn put_row(tables: &mut Tables, head: u8, bytes: &[u8]) {
     }
 }
 
-fn what_is_asked(choices: u8) -> Start {
+pub(in crate::boot) fn what_is_asked(choices: u8) -> Start {
     let has = |bit: u8| choices & (1 << bit) != 0;
     let url = Url::parse("http://localhost:2380").expect("a URL");
     let mut initial_cluster = cluster_of_one("a", core::slice::from_ref(&url));
