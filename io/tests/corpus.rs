@@ -412,6 +412,26 @@ fn and_logs_that_were_made_up() {
     check_seed("made-unfinished-import", &unfinished, true);
 }
 
+/// A directory of etcd's that was lost, or cut loose, with all that its log tells of. One that tells of its own end cannot be: nothing is changed.
+#[test]
+fn and_directories_that_are_forced() {
+    let (found, join, leave, end, commit) = ([2, 0, 0], [2, 1, 0], [5, 1, 0], [5, 0, 0], [10, 0, 0]);
+    let inputs: [(&str, Vec<&[u8]>, bool); 3] = [
+        ("alone", vec![&found, &join, &commit], true),
+        ("refused-change", vec![&found, &leave, &commit, &leave], true),
+        ("removed", vec![&found, &join, &end, &commit], false),
+    ];
+    for (name, items, started) in inputs {
+        let mut input = boot::fuzz::input::of_import_with_items(&items, Mark { term: Term(1), index: Index(1) });
+        input[0] |= 1 << 5; // --force-new-cluster
+        check_seed(&format!("import-forced-{name}"), &input, started);
+        if let boot::fuzz::Outcome::Failed(cause) = boot::fuzz::start(&input) {
+            let is_before_anything = cause.starts_with("d/member/snap/db: ") && cause.contains("cannot go on alone");
+            assert!(is_before_anything, "{cause}");
+        }
+    }
+}
+
 /// A second member joins the first; one that has served before does not, and nor does one of which nobody knows.
 #[test]
 fn and_members_that_join() {

@@ -100,7 +100,8 @@ pub(crate) fn found(bytes: Vec<u8>) -> Result<Found, Fault> {
     })
 }
 
-fn written(found: &Found) -> Vec<u8> {
+/// The file of these buckets.
+pub(crate) fn written(found: &Found) -> Vec<u8> {
     let mut writer = Writer::new();
     for (name, rows) in found {
         writer.bucket(name);

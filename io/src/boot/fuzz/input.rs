@@ -15,6 +15,7 @@ use detcd_core::mvcc::index::Gathering;
 use detcd_core::raft::{Config, Mark};
 
 use super::World;
+use crate::bbolt;
 use crate::boot::asked::{Asked, ClusterState, Others, Recovery, cluster_of_one};
 use crate::boot::execute::Start;
 use crate::boot::identity::{ClusterId, cluster_id, member_id};
@@ -147,6 +148,19 @@ pub fn of_items(items: &[&[u8]], applied: Mark) -> Vec<u8> {
     input
 }
 
+/// The bytes that [`start`](super::start) reads as a directory of etcd's whose log says this, and whose database has applied so much.
+#[must_use]
+pub fn of_import_with_items(items: &[&[u8]], applied: Mark) -> Vec<u8> {
+    let [own, ..] = members_of(&what_is_asked(0).asked);
+    let mut found: BTreeMap<Bytes, Vec<(Bytes, Bytes)>> = BTreeMap::new();
+    for (bucket, key, value) in store_of(own.id, applied) {
+        found.entry(bucket.name().into()).or_default().push((key, value));
+    }
+    let mut input = of_items(items, Mark::ZERO);
+    put_item(&mut input, DATABASE_PLACE, &bbolt::fuzz::written(&found.into_iter().collect()));
+    input
+}
+
 /// The same, with a file where a claim's write test puts one.
 #[must_use]
 pub fn with_touch(mut input: Vec<u8>) -> Vec<u8> {
@@ -173,6 +187,13 @@ fn put_segments(input: &mut Vec<u8>, segments: &[(Name, Vec<u8>)]) {
 fn put_store(input: &mut Vec<u8>, member: MemberId, applied: Mark) {
     // The rows lie in memory; this file says that there is a store.
     put_item(input, STORE_PLACE, b"store");
+    for (bucket, key, value) in store_of(member, applied) {
+        put_stored(input, bucket, &key, &value);
+    }
+}
+
+/// Its rows.
+fn store_of(member: MemberId, applied: Mark) -> [(Bucket, Bytes, Bytes); 3] {
     let row = format!("{{\"id\":{},\"peerURLs\":[\"http://h:1\"]}}", member.0);
     let (index, term) = (applied.index.0.to_be_bytes(), applied.term.0.to_be_bytes());
     let rows: [(Bucket, &[u8], &[u8]); 3] = [
@@ -180,9 +201,8 @@ fn put_store(input: &mut Vec<u8>, member: MemberId, applied: Mark) {
         (Bucket::Meta, buckets::APPLIED_INDEX, &index),
         (Bucket::Meta, buckets::APPLIED_TERM, &term),
     ];
-    for (bucket, key, value) in rows {
-        put_stored(input, bucket, key, value);
-    }
+    let bytes = Bytes::copy_from_slice;
+    rows.map(|(bucket, key, value)| (bucket, bytes(key), bytes(value)))
 }
 
 /// A row of the store.
