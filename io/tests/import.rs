@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use detcd_core::ids::MemberId;
 use detcd_core::mvcc::View as _;
 use detcd_io::bbolt::read::Reader;
 use detcd_io::bbolt::write::Writer;
@@ -279,6 +280,25 @@ fn a_member_of_several_is_one_of_several_and_a_removed_one_is_none() {
     assert!(matches!(&error, BootError::Refused(_)), "{error}");
     assert!(error.to_string().starts_with("the member has been permanently removed from the cluster"), "{error}");
     assert_untouched(&case, &disk);
+}
+
+/// A cluster whose machines are replaced all the time has removed many.
+#[test]
+fn a_cluster_that_removed_thousands_is_imported() {
+    let removed = |count: u64| {
+        move |tables: &mut Tables| {
+            let rows = (1..=count).map(|id| (MemberId(id).to_string().into_bytes(), b"removed".to_vec()));
+            tables.entry(b"members_removed".to_vec()).or_default().extend(rows);
+        }
+    };
+    let mut case = Case::named("restored");
+    let database = case.files.get_mut(Path::new("member/snap/db")).unwrap();
+    *database = rewritten(std::mem::take(database), removed(5_000));
+    let booted = boot_in_memory(&case.in_memory(), &MemoryStores::default()).unwrap();
+    assert_eq!(booted.store.membership().removed().len(), 5_000);
+    check(&case, &booted.store);
+    let text = failure_with_rows(removed(100_001));
+    assert_eq!(text, "d/member/snap/db: more than 100000 rows in table members_removed");
 }
 
 #[test]

@@ -17,8 +17,8 @@ use crate::store::batch::Applied;
 use crate::store::buckets::{self, Bucket, RevisionKey};
 use crate::store::layout_of;
 
-/// Rows of the tables `meta`, `cluster`, `auth` and `members`; etcd has a handful.
-const SMALL_ROWS_MAX: usize = 1_000;
+/// Rows of the tables `meta`, `cluster`, `auth`, `members` and `members_removed`. etcd has a handful, but for the last one: it never forgets whom it removed.
+const SMALL_ROWS_MAX: usize = 100_000;
 /// What our tables take as a key.
 const KEY_BYTES_MAX: usize = 511;
 
