@@ -299,6 +299,11 @@ fn a_cluster_that_removed_thousands_is_imported() {
     check(&case, &booted.store);
     let text = failure_with_rows(removed(100_001));
     assert_eq!(text, "d/member/snap/db: more than 100000 rows in table members_removed");
+    let text = failure_with_rows(|tables| {
+        let rows = (1..=1_000_u32).map(|key| (key.to_be_bytes().to_vec(), Vec::new()));
+        tables.get_mut(&b"meta"[..]).unwrap().extend(rows);
+    });
+    assert_eq!(text, "d/member/snap/db: more than 1000 rows in table meta");
 }
 
 #[test]

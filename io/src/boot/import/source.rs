@@ -17,8 +17,10 @@ use crate::store::batch::Applied;
 use crate::store::buckets::{self, Bucket, RevisionKey};
 use crate::store::layout_of;
 
-/// Rows of the tables `meta`, `cluster`, `auth`, `members` and `members_removed`. etcd has a handful, but for the last one: it never forgets whom it removed.
-const SMALL_ROWS_MAX: usize = 100_000;
+/// Rows of the tables `meta`, `cluster`, `auth` and `members`; etcd has a handful.
+const SMALL_ROWS_MAX: usize = 1_000;
+/// Rows of `members_removed`: etcd never forgets whom it removed.
+const REMOVED_ROWS_MAX: usize = 100_000;
 /// What our tables take as a key.
 const KEY_BYTES_MAX: usize = 511;
 
@@ -145,10 +147,11 @@ impl<F: File> Source<F> {
     async fn small(&self, bucket: Bucket) -> Result<Small, Fault> {
         let mut rows = Small::new();
         let Some(tree) = self.trees.get(&bucket) else { return Ok(rows) };
+        let rows_max = if bucket == Bucket::MembersRemoved { REMOVED_ROWS_MAX } else { SMALL_ROWS_MAX };
         let mut cursor = self.reader.rows(tree);
         while let Some((key, value)) = cursor.next().await? {
-            if rows.len() == SMALL_ROWS_MAX {
-                return Err(self.unfit(format!("more than {SMALL_ROWS_MAX} rows in table {}", bucket.name())));
+            if rows.len() == rows_max {
+                return Err(self.unfit(format!("more than {rows_max} rows in table {}", bucket.name())));
             }
             rows.insert(key, value);
         }
