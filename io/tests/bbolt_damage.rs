@@ -1,4 +1,4 @@
-//! What is wrong with a database is told in words: each check of the reader, by a file that fails it and no other.
+//! What is wrong with a database is told in words: the checks that a small file can fail, each by one that fails no other.
 
 use detcd_io::bbolt::Meta;
 use detcd_io::bbolt::fuzz::{Outcome, read};
@@ -10,7 +10,7 @@ const ROOT: u64 = 2;
 const TOP: u64 = 3;
 const ROWS: u64 = 4;
 
-/// A page with these elements: the word before the position, the keys, and for leaves the values.
+/// A page with these elements as a leaf has them: what each is, its key and its value.
 fn page(pgid: u64, flags: u16, elements: &[(u32, &[u8], &[u8])]) -> Vec<u8> {
     let (mut heads, mut parts) = (Vec::new(), Vec::new());
     for (at, (word, key, value)) in elements.iter().enumerate() {
@@ -83,6 +83,16 @@ fn a_sound_file_is_read() {
         told(&file(&[leaf(ROOT, &[(BUCKET, b"key", &small), (BUCKET, b"lease", &small)])])),
         "2 buckets, 2 rows"
     );
+}
+
+#[test]
+fn a_file_that_says_that_it_is_longer_is_told() {
+    let mut file = file_of_rows(&[leaf(TOP, &[])]);
+    for high_water in [5, u64::MAX] {
+        let meta = Meta { page_bytes: PAGE_BYTES as u32, root: ROOT, high_water, txid: 7 };
+        file[PAGE_BYTES..2 * PAGE_BYTES].copy_from_slice(&meta.page(1));
+        assert_eq!(told(&file), format!("the file ends before its page {high_water}"));
+    }
 }
 
 #[test]
