@@ -31,10 +31,11 @@ TIMEFORMAT='%U %S'
 { time run; } 2> "$spent"
 status=$?
 took=$((SECONDS - began))
-core=$(awk '{ printf "%d", $1 + $2 }' "$spent") # less than it took where others ran
+core=$(awk 'END { printf "%d", $1 + $2 }' "$spent") # less than it took where others ran
+sed '$d' "$spent" >&2                               # what else was said there
 
 inputs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log" | tail -1)
 edges=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -1)
-printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$(date -u +%F)" "$target" "$commit" "$took" "$core" "${inputs:-?}" "${edges:-?}" \
+printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$(date -u +%F)" "$target" "$commit" "$took" "${core:-?}" "${inputs:-?}" "${edges:-?}" \
   $(($(findings) - before)) >> ../docs/fuzz-ledger.tsv
 exit "$status"
