@@ -15,10 +15,11 @@ use detcd_core::membership::Membership;
 use detcd_core::raft::{Configuration, Effect, Effects, Input, Mark, Raft, Timer};
 
 use self::input::{DATA_DIR, WAL_APART};
-use super::asked::{ClusterState, Recovery};
+use super::asked::{Asked, ClusterState, Recovery, parse_members};
 use super::execute::{BootError, Booted, Start, boot};
 use super::inspect::MARKER;
 use super::refusal::Refusal;
+use super::url::Url;
 use crate::applier::{Applier, Budget, Harvest};
 use crate::disk::{Disk, Kind, MemoryDisk};
 use crate::fault::Fault;
@@ -95,6 +96,7 @@ pub fn start(input: &[u8]) -> Outcome {
     if world.start.asked.state == ClusterState::Existing && !world.has_log_in(&before) {
         world.check_joined(first.metadata);
     }
+    let whose = first.metadata;
     if is_forced && !world.has_log_in(&before) {
         // Without a log a forced start founds or joins like any other, as etcd's does. The next one cuts its member loose, unless
         // it has joined and heard nothing of its cluster yet.
@@ -126,6 +128,7 @@ pub fn start(input: &[u8]) -> Outcome {
         }
         Err(error) => panic!("a member that lived starts again: {error}"),
     };
+    assert_eq!((first.metadata, third.metadata), (whose, whose), "whose log it is never changes");
     assert_eq!(third.applied, applied);
     assert_eq!(third.membership, *store.membership());
     assert_eq!(third.current, store.current());
@@ -169,11 +172,15 @@ impl World {
         tree.keys().any(|path| path.parent() == Some(&self.start.places.wal_dir) && is_segment(path))
     }
 
-    /// Whoever joins is the member, and of the cluster, that those who run told of; and it has not served.
+    /// Whoever joins is the one of its URLs, in the cluster, that those who run told of; and it has not served.
     fn check_joined(&self, metadata: Metadata) {
-        let others = self.start.asked.others.as_ref().expect("nobody joins a cluster that is not there");
+        let Asked { name, initial_cluster, others, .. } = &self.start.asked;
+        let others = others.as_ref().expect("nobody joins a cluster that is not there");
         assert_eq!(metadata.cluster, others.cluster.0, "it joined another cluster");
         let own = others.members.iter().find(|member| member.id == metadata.member).expect("the cluster knows it");
+        let named = parse_members(initial_cluster).expect("it was read before");
+        let named: BTreeSet<&str> = named[name].iter().map(Url::as_str).collect();
+        assert_eq!(own.peer_urls.iter().map(String::as_str).collect::<BTreeSet<_>>(), named, "it joined as another");
         assert!(own.client_urls.is_empty(), "a member that has served joined again");
     }
 

@@ -73,12 +73,10 @@ const SEGMENT_PLACES: usize = 2;
 const STORE_PLACE: u8 = 13;
 /// The database of etcd.
 const DATABASE_PLACE: u8 = 9;
-
 /// The directory of the database.
 const SNAP_PLACE: u8 = 8;
 /// What an import leaves until it is finished.
 const MARKER_PLACE: u8 = 26;
-
 /// Where a claim's write test puts a file.
 const TOUCH_PLACE: u8 = 17;
 
