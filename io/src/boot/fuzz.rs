@@ -2,10 +2,12 @@
 //!
 //! The invariants it checks, whatever the bytes: a start ends in a member, a refusal or a typed failure, and never in a panic; a refused
 //! start leaves the tree as it was, but for the directory and the lock that a claim makes; no file that was there is lost, at least a copy of
-//! it stays; a store starts only when its import is done; whoever joins is one that the cluster knows and that has not served; a start that was
-//! accepted is accepted again and comes to the same; and a member that was started lives, ends and starts once more, unless its log told of its
+//! it stays; a store starts only when its import is done; whoever joins is the one of its URLs that the cluster knows, and has not served; a start
+//! that was accepted is accepted again and comes to the same; and a member that was started lives, ends and starts once more, unless its log told of its
 //! own removal. A forced start without a log is like any other; the next one is the first that counts, and leaves its member alone. How the
 //! bytes are read is said in [`input`].
+
+pub mod input;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -28,8 +30,6 @@ use crate::store::memory::{MemoryBackend, MemoryStores};
 use crate::wal::Name;
 use crate::wal::entry::Metadata;
 use crate::wal::fuzz::ready;
-
-pub mod input;
 
 /// What became of the tree.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -104,7 +104,7 @@ fn fitting(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Where a store stands, by the way that a start would find it out.
-fn described(database: &[u8]) -> Option<Snapshot> {
+pub(crate) fn described(database: &[u8]) -> Option<Snapshot> {
     let store = ready(Store::load(MemoryBackend::holding(tables(database)?), rules())).ok()?;
     let (applied, configuration) = (store.applied(), Configuration::of(&store.membership()));
     Some(Snapshot { mark: Mark::new(applied.index, applied.term), configuration })

@@ -1,7 +1,6 @@
 //! A copy that is not what was read is refused, and so is a store that is not what its sender says.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bytes::Bytes;
 use detcd_core::ids::{Index, MemberId, Term};
@@ -14,20 +13,14 @@ use crate::boot::fuzz::input::what_is_asked;
 use crate::boot::import::source::Source;
 use crate::disk::MemoryDisk;
 use crate::fault::Fault;
-use crate::store::Store;
+use crate::peer::snapshot_fuzz::described;
 use crate::store::backend::{Backend, Committed, RawRow, Size, Slice, Visit};
 use crate::store::batch::Batch;
 use crate::store::buckets::Bucket;
-use crate::store::leases::LeaseRules;
 use crate::store::memory::{MemoryBackend, MemoryFrozen};
 use crate::wal::fuzz::ready;
 
 const DATABASE: &str = "db";
-
-/// Any rules do.
-fn rules() -> LeaseRules {
-    LeaseRules::new(Duration::from_millis(100), 10)
-}
 
 /// What becomes of the last row of a transaction.
 #[derive(Clone, Copy, Debug)]
@@ -106,16 +99,6 @@ fn disk() -> MemoryDisk {
     disk
 }
 
-/// What the sender of that database says of it.
-fn said(disk: &MemoryDisk) -> Snapshot {
-    let store = MemoryBackend::default();
-    let source = ready(Source::open(disk, DATABASE.into())).expect("a database");
-    ready(super::copy(&source, &store, Path::new(DATABASE))).expect("memory takes every row");
-    let store = ready(Store::load(store, rules())).expect("a store");
-    let (applied, configuration) = (store.applied(), Configuration::of(&store.membership()));
-    Snapshot { mark: Mark::new(applied.index, applied.term), configuration }
-}
-
 #[test]
 fn an_import_that_loses_something_is_refused() {
     let import = |loss: Loss| {
@@ -135,13 +118,13 @@ fn an_import_that_loses_something_is_refused() {
 fn a_store_that_was_sent_is_what_its_sender_says_or_is_refused() {
     let disk = disk();
     let told = |loss: Loss, snapshot: &Snapshot| {
-        let taken = ready(receive(&disk, Path::new(DATABASE), &Losing::new(loss), rules(), snapshot));
+        let taken = ready(receive(&disk, Path::new(DATABASE), &Losing::new(loss), what_is_asked(0).leases, snapshot));
         taken.map_err(|fault| match fault {
             Fault::Unfit { cause, .. } => cause,
             fault => panic!("{fault}"),
         })
     };
-    let said = said(&disk);
+    let said = described(&disk.bytes(Path::new(DATABASE)).expect("it is there")).expect("a store");
     let Snapshot { mark, configuration } = said.clone();
     assert!(told(Loss::Nothing, &said).is_ok_and(|membership| Configuration::of(&membership) == configuration));
     for mark in [Mark::new(Index(mark.index.0 + 1), mark.term), Mark::new(mark.index, Term(mark.term.0 + 1))] {
