@@ -84,12 +84,12 @@ impl Url {
                 Scheme::Http | Scheme::Https => Err(UrlFault::Address(input.to_owned())),
             };
         };
-        if matches!(scheme, Scheme::Unix | Scheme::Unixs) {
-            return Ok(Self { text, scheme, authority: after.to_owned() });
-        }
         let (authority, tail) = after.split_at(after.find(['/', '?', '#']).unwrap_or(after.len()));
         let authority = authority.rsplit_once('@').map_or(authority, |(_user, host)| host);
         check_authority(authority).map_err(|cause| syntax(&cause))?;
+        if matches!(scheme, Scheme::Unix | Scheme::Unixs) {
+            return Ok(Self { text, scheme, authority: after.to_owned() });
+        }
         if split_host_port(authority).is_err() {
             return Err(UrlFault::Address(input.to_owned()));
         }
@@ -185,9 +185,6 @@ pub fn split_host_port(address: &str) -> Result<(&str, &str), String> {
             return fault("missing ']' in address");
         };
         let after = end + 2;
-        if after == address.len() {
-            return fault("missing port in address");
-        }
         if after != colon {
             let too_many = address[after..].starts_with(':');
             return fault(if too_many { "too many colons in address" } else { "missing port in address" });
@@ -256,6 +253,8 @@ mod tests {
             ("https://[::1]:2379", "https://[::1]:2379"),
             ("unix:/run/etcd.sock", "unix:/run/etcd.sock"),
             ("unix://localhost:2379", "unix://localhost:2379"),
+            ("unix:///run/etcd.sock", "unix:///run/etcd.sock"),
+            ("unix://a b/c", "! parse \"unix://a b/c\": invalid character \" \" in host name"),
             ("localhost:2380", "! URL scheme must be http, https, unix, or unixs: localhost:2380"),
             ("127.0.0.1:2380", "! parse \"127.0.0.1:2380\": first path segment in URL cannot contain colon"),
             ("", "! URL scheme must be http, https, unix, or unixs: "),
@@ -265,6 +264,8 @@ mod tests {
             ("http://a:1/", "! URL must not contain a path: http://a:1/"),
             ("http://a:b", "! parse \"http://a:b\": invalid port \":b\" after host"),
             ("http://a b:1", "! parse \"http://a b:1\": invalid character \" \" in host name"),
+            ("http://[::1", "! parse \"http://[::1\": missing ']' in host"),
+            ("http://[::1]x:1", "! parse \"http://[::1]x:1\": invalid port \"x:1\" after host"),
             (":1", "! parse \":1\": missing protocol scheme"),
             ("http://a:1\u{1}x", "! parse \"http://a:1\\u{1}x\": net/url: invalid control character in URL"),
         ];
@@ -287,6 +288,12 @@ mod tests {
             ("[::1]", Err("address [::1]: missing port in address")),
             ("::1", Err("address ::1: too many colons in address")),
             ("[::1", Err("address [::1: missing ']' in address")),
+            ("[::1]:1:2", Err("address [::1]:1:2: too many colons in address")),
+            ("[::1]x:1", Err("address [::1]x:1: missing port in address")),
+            ("[a[b]:1", Err("address [a[b]:1: unexpected '[' in address")),
+            ("a:[1", Err("address a:[1: unexpected '[' in address")),
+            ("a]:1", Err("address a]:1: unexpected ']' in address")),
+            ("a:1]", Err("address a:1]: unexpected ']' in address")),
         ];
         for (input, expected) in rows {
             assert_eq!(split_host_port(input), expected.map_err(str::to_owned), "{input}");
