@@ -204,6 +204,15 @@ fn no_length_and_no_count_is_believed_before_the_bytes_are_there() {
 }
 
 #[test]
+fn only_appends_come_on_their_stream() {
+    let message = Message::TimeoutNow { term: Term(5) };
+    let bytes = prost::Message::encode_to_vec(&wire(MemberId(2), MemberId(1), &message));
+    let frame = [&[2][..], &(bytes.len() as u64).to_be_bytes(), &bytes].concat();
+    assert_eq!(hear(Kind::Appends, &frame, frame.len()), (vec![], Err(Malformed::NotAnAppend(14))));
+    assert_eq!(hear(Kind::Messages, &frame[1..], frame.len()).1, Ok(()));
+}
+
+#[test]
 fn what_no_member_says_is_malformed_and_what_is_local_is_dropped() {
     use detcd_proto::raftpb::{self, ConfState, Entry, Message as Wire};
     let entry = |kind, term, index, data: &'static [u8]| Entry {

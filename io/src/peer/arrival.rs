@@ -123,3 +123,41 @@ pub fn accept(directory: &Directory, wire: raftpb::Message) -> Result<Announced,
     let snapshot = snapshot.clone();
     Ok(Announced { from, message, snapshot })
 }
+
+#[cfg(test)]
+mod tests {
+    use detcd_core::ids::{Index, Term};
+    use detcd_core::raft::{Configuration, Mark};
+    use raftpb::MessageType;
+
+    use super::*;
+
+    fn sent(from: u64, to: u64) -> raftpb::Message {
+        let configuration = Configuration { voters: [MemberId(1), MemberId(2)].into(), ..Configuration::default() };
+        let snapshot = Snapshot { mark: Mark::new(Index(7), Term(3)), configuration };
+        codec::wire(MemberId(from), MemberId(to), &Message::Snapshot { term: Term(3), snapshot })
+    }
+
+    #[test]
+    fn a_store_is_taken_of_a_member_that_is_one_and_for_this_one() {
+        let directory = Directory::new(1, MemberId(1));
+        directory.set([MemberId(1), MemberId(2)], [MemberId(4)]);
+        let refused = |wire| accept(&directory, wire).err();
+        assert_eq!(refused(sent(2, 1)), None);
+        assert_eq!(refused(raftpb::Message { snapshot: None, ..sent(2, 1) }), Some(NotTaken::Nothing));
+        assert_eq!(refused(sent(2, 3)), Some(NotTaken::ForAnother));
+        assert_eq!(refused(sent(4, 1)), Some(NotTaken::Member(SnapshotRefused::Removed)));
+        assert_eq!(refused(sent(4, 3)), Some(NotTaken::Member(SnapshotRefused::Removed)), "it is told first");
+    }
+
+    #[test]
+    fn of_another_kind_nothing_else_is_asked() {
+        let directory = Directory::new(1, MemberId(1));
+        let vote = MessageType::MsgVote.into();
+        assert_eq!(accept(&directory, raftpb::Message { r#type: Some(vote), ..sent(2, 1) }), Err(NotTaken::Kind));
+        let nonsense = raftpb::Message { r#type: Some(vote), term: None, snapshot: None, ..sent(2, 1) };
+        assert_eq!(accept(&directory, nonsense), Err(NotTaken::Kind));
+        let nonsense = raftpb::Message { term: None, ..sent(2, 1) };
+        assert!(matches!(accept(&directory, nonsense), Err(NotTaken::Head(_))));
+    }
+}

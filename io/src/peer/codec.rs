@@ -115,7 +115,7 @@ pub enum Malformed {
 }
 
 /// Terms and places beyond this come from no cluster that ever ran; refusing them keeps the next one countable.
-pub(super) const NUMBER_MAX: u64 = u64::MAX / 2;
+const NUMBER_MAX: u64 = u64::MAX / 2;
 /// What a candidate says whose leader asked it to stand.
 const TRANSFER: &[u8] = b"CampaignTransfer";
 
