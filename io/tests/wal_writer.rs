@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use detcd_core::ids::{Index, MemberId, Term};
 use detcd_core::raft::{Entry, EntryKind, HardState, Mark, Sync, Write};
 use detcd_io::Fault;
-use detcd_io::disk::MemoryDisk;
+use detcd_io::disk::{Disk, MemoryDisk};
 use detcd_io::wal::fuzz::ready;
 use detcd_io::wal::{Batch, Marked, Metadata, NOTHING, Options, Report, Room, Wal, Writer, read};
 
@@ -82,6 +82,16 @@ fn a_failed_sync_is_the_last_thing_the_log_does() {
     let before = disk.syncs();
     assert_eq!(run(wal, vec![batch(1..=3), batch(4..=4)]), ["failed sync"]);
     assert_eq!(disk.syncs(), before + 1);
+}
+
+#[test]
+fn a_failure_before_the_first_batch_is_the_last_thing_too() {
+    let disk = MemoryDisk::new();
+    let wal = new_log(&disk);
+    // In the place of the file that is made ahead of need.
+    ready(disk.create_dir_all(&dir().join("0.tmp"))).unwrap();
+    assert_eq!(run(wal, vec![batch(1..=3)]), ["failed create"]);
+    assert!(ready(read(&disk, dir(), Mark::ZERO)).unwrap().entries.is_empty());
 }
 
 #[test]

@@ -269,6 +269,10 @@ mod tests {
         assert_eq!(mark(Bytes::new()), Ok(Marked { mark: Mark { index: Index(0), term: Term(0) }, conf_state: None }));
         assert_eq!(entry(Bytes::from_static(&[0x08, 9])), Err("unknown entry type 9".to_owned()));
         assert!(entry(Bytes::from_static(&[0x22, 200, 1])).is_err());
+        let nowhere = Err("an entry without a term or an index".to_owned());
+        assert_eq!(entry(Bytes::from_static(&[0x10, 1, 0x18, 0])), nowhere);
+        assert_eq!(entry(Bytes::from_static(&[0x10, 0, 0x18, 1])), nowhere);
+        assert!(entry(Bytes::from_static(&[0x10, 1, 0x18, 1])).is_ok());
         assert!(mark(Bytes::from_static(&[0x08])).is_err());
         assert!(metadata(Bytes::from_static(&[0xff])).is_err());
     }

@@ -429,6 +429,14 @@ fn a_repair_cuts_nothing_that_rotted() {
 }
 
 #[test]
+fn where_there_is_no_file_there_is_no_mark() {
+    let disk = MemoryDisk::new();
+    ready(disk.create_dir_all(Path::new("member/wal"))).unwrap();
+    let found = ready(marks(&disk, Path::new("member/wal")));
+    assert!(matches!(found, Err(WalError::FileNotFound { index: 0, .. })));
+}
+
+#[test]
 fn a_vote_and_what_asks_for_it_is_synced() {
     let (disk, mut wal) = new_log(4096);
     wal.append(&write(Vec::new(), Some(state(1, 0))));
@@ -447,6 +455,20 @@ fn a_vote_and_what_asks_for_it_is_synced() {
         ready(wal.sync()).unwrap();
         assert_eq!(disk.syncs() - before, syncs, "{changed:?}");
     }
+}
+
+#[test]
+fn what_needs_no_sync_waits_in_memory_only_so_long() {
+    let (disk, mut wal) = new_log(1 << 20);
+    wal.append(&write(Vec::new(), Some(state(1, 1))));
+    ready(wal.sync()).unwrap();
+    let syncs = disk.syncs();
+    for commit in 2..20_000 {
+        wal.append(&Write { sync: Sync::NotNeeded, ..write(Vec::new(), Some(state(1, commit))) });
+        ready(wal.sync()).unwrap();
+        assert!(wal.end.pending.len() < LAZY_BYTES_MAX);
+    }
+    assert_eq!(disk.syncs(), syncs);
 }
 
 #[test]
@@ -515,6 +537,15 @@ fn without_room_the_file_grows_and_the_next_begins_when_there_is_room_again() {
     assert_eq!(wal.segments.len(), 2);
     ready(wal.close()).unwrap();
     assert_eq!(reopen(&disk, 512, Mark::ZERO).unwrap().entries.len(), 30);
+}
+
+#[test]
+fn a_spare_file_that_is_ready_stays_the_only_one() {
+    let (disk, mut wal) = new_log(512);
+    for _ in 0..2 {
+        assert_eq!(ready(wal.prepare()).unwrap(), Room::Enough);
+        assert_eq!(ready(disk.list(Path::new("member/wal"))).unwrap(), ["0.tmp", FIRST]);
+    }
 }
 
 #[test]
