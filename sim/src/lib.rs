@@ -55,14 +55,13 @@ pub(crate) mod pauses;
 pub mod record;
 #[cfg(madsim)]
 pub mod report;
-
+#[cfg(madsim)]
 pub mod rot;
 #[cfg(madsim)]
 pub mod run;
-#[cfg(madsim)]
-#[cfg(mutants)]
+#[cfg(all(madsim, mutants))]
 pub(crate) mod scoreboard;
-
+#[cfg(madsim)]
 pub mod shrink;
 #[cfg(madsim)]
 pub(crate) mod sketch;
