@@ -49,7 +49,7 @@ check:
 	cargo test -p detcd-tests --test tidy
 
 # The simulator: N runs of a KIND (engine, server, cluster or services) from SEED on. One seed repeats a run. LESS takes something away from what the seed draws,
-# REPORT=1 draws every run (target/sim/<seed>.html), TRACE=1 prints it, HISTORY=directory keeps what clients saw, MUTANT puts a known bug into it.
+# REPORT=1 draws every run (target/sim/<kind>-<seed>.html), TRACE=1 prints it, HISTORY=directory keeps what clients saw, MUTANT puts a known bug into it.
 sim:
 	$(if $(MUTANT),$(SIM_MUTANTS) --mutant $(MUTANT),$(SIM)) --kind $(KIND) --seed $(SEED) --count $(N) --commit "$(COMMIT)" $(if $(LESS),--less $(LESS)) $(if $(REPORT),--report) $(if $(TRACE),--trace) $(if $(HISTORY),--history $(HISTORY))
 

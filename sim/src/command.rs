@@ -40,7 +40,7 @@ const HELP: &str = "detcd-sim [--kind engine|server|cluster|services | --engine]
           [--less WORDS] [--report] [--history DIRECTORY [--only-broken]] [--ledger FILE] [--commit HASH] [--mutant NAME] [--scoreboard FILE]
 
 Runs N simulations from seed S on: of the whole server, of everything below gRPC (several times as fast), of a cluster, or of a cluster of whole servers. --trace prints everything that happens.
-The first failures are shrunk and drawn: target/sim/<seed>.html. --less takes something away from what the seed draws (crashes,clients=2,trouble=12), --report draws every run,
+The first failures are shrunk and drawn: target/sim/<kind>-<seed>.html. --less takes something away from what the seed draws (crashes,clients=2,trouble=12), --report draws every run,
 --history writes what clients saw, as JSON lines (docs/format/history.md), --only-broken only where a promise broke. --mutant and --scoreboard need a build
 with --cfg mutants; the latter looks for every known bug, or for the one that is named besides, and writes the table.";
 

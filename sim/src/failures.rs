@@ -46,6 +46,12 @@ impl Subject {
         self.mutant.as_ref().map(|(mutant, _)| *mutant)
     }
 
+    /// Where the page of a seed goes. Kinds share seeds, and their pages must not.
+    #[must_use]
+    pub fn page(&self, seed: u64) -> PathBuf {
+        Path::new(PAGES).join(format!("{}-{seed}.html", self.kind.word()))
+    }
+
     /// Runs a seed, and makes of it what is wanted. Says where, one line each.
     ///
     /// # Errors
@@ -68,7 +74,7 @@ impl Subject {
                 shots: &film.shots(),
                 history: &history,
             };
-            let path = Path::new(PAGES).join(format!("{seed}.html"));
+            let path = self.page(seed);
             std::fs::create_dir_all(PAGES)?;
             std::fs::write(&path, page(&source))?;
             made.push(format!("diagram of seed {seed}: {}", path.display()));
@@ -113,10 +119,11 @@ impl Subject {
         let wanted = Wanted { report: true, ..Wanted::default() };
         let (_, made) = quietly(|| smaller.play(seed, Lines::Forget, &wanted))?;
         Ok(format!(
-            "SHRUNK seed {seed} in {attempts} runs of {seconds} virtual seconds: {}\n  repeat: {}\n  diagram: {} REPORT=1, then look at {PAGES}/{seed}.html\n  {}",
+            "SHRUNK seed {seed} in {attempts} runs of {seconds} virtual seconds: {}\n  repeat: {}\n  diagram: {} REPORT=1, then look at {}\n  {}",
             broken.violation,
             smaller.command(seed),
             smaller.command(seed),
+            smaller.page(seed).display(),
             made.join("\n  ")
         ))
     }

@@ -26,5 +26,5 @@ check() {
 
 for kind in cluster engine; do
   make --no-print-directory sim KIND=$kind SEED=1 N=1 LESS=trouble=12 REPORT=1
-  check target/sim/1.html
+  check "target/sim/$kind-1.html"
 done

@@ -1,6 +1,8 @@
 //! Failures that people can read: a filmed run is the same run, its page is whole and bounded, and what is shrunk can be repeated.
 #![cfg(madsim)]
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use detcd_sim::check::{Promise, Violation};
@@ -193,6 +195,14 @@ fn a_page_has_a_bound_and_keeps_what_is_near() {
     assert!(page.contains("append 40000#"), "what is near stays");
     assert!(!page.contains("append 1#") && !page.contains("append 79999#"), "what is far goes");
     assert!(page.contains(" messages, ") && page.contains("left out of this page"));
+}
+
+#[test]
+fn kinds_do_not_share_pages() {
+    let subject = |kind| Subject { kind, less: Less::nothing(), mutant: None, commit: String::new() };
+    let pages: BTreeSet<_> = Kind::ALL.into_iter().map(|kind| subject(kind).page(9)).collect();
+    assert_eq!(pages.len(), Kind::ALL.len());
+    assert!(pages.contains(Path::new("target/sim/cluster-9.html")), "as docs/simulation.md says: {pages:?}");
 }
 
 #[test]
