@@ -1,20 +1,16 @@
-//! The command line of the simulator: which seeds, how many at a time, what to print.
+//! What the simulator's command does: campaigns of seeds, so many at a time, and what it prints of them.
 //!
 //! A failure prints the one line that repeats it. The last line is the count that a campaign's ledger gets.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use crate::asked::{Asked, asks_for_help, help, parse};
 use crate::check::{Promise, Violation};
-use crate::failures::{Subject, Wanted};
-use crate::less::Less;
-use crate::mutants::Mutant;
-use crate::options::Kind;
-use crate::record::Lines;
+use crate::failures::Wanted;
 use crate::run::Verdict;
 
 /// One run in so many is repeated to see whether its trace repeats, too.
@@ -22,35 +18,17 @@ const REPEAT_EVERY: u64 = 20;
 /// Failures of a campaign that are shrunk and drawn.
 const EXPLAINED_MAX: usize = 2;
 
-/// What was asked for.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Asked {
-    seed: u64,
-    count: u64,
-    jobs: u64,
-    lines: Lines,
-    check_determinism: bool,
-    scoreboard: Option<PathBuf>,
-    ledger: Option<PathBuf>,
-    subject: Subject,
-    wanted: Wanted,
-}
-
-const HELP: &str = "detcd-sim [--kind engine|server|cluster|services | --engine] [--seed S] [--count N] [--jobs J] [--check-determinism] [--trace]
-          [--less WORDS] [--report] [--history DIRECTORY [--only-broken]] [--ledger FILE] [--commit HASH] [--mutant NAME] [--scoreboard FILE]
-
-Runs N simulations from seed S on: of the whole server, of everything below gRPC (several times as fast), of a cluster, or of a cluster of whole servers. --trace prints everything that happens.
-The first failures are shrunk and drawn: target/sim/<kind>-<seed>.html. --less takes something away from what the seed draws (crashes,clients=2,trouble=12), --report draws every run,
---history writes what clients saw, as JSON lines (docs/format/history.md), --only-broken only where a promise broke. --mutant and --scoreboard need a build
-with --cfg mutants; the latter looks for every known bug, or for the one that is named besides, and writes the table.";
-
 /// Runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
+    if asks_for_help(&words) {
+        say(&help());
+        return ExitCode::SUCCESS;
+    }
     match parse(&words) {
         Err(why) => {
-            say(&format!("{why}\n\n{HELP}"));
+            say(&format!("{why}\n--help tells all words"));
             ExitCode::from(2)
         }
         Ok(asked) => match &asked.scoreboard {
@@ -61,52 +39,6 @@ pub fn main() -> ExitCode {
             None => campaign(&asked),
         },
     }
-}
-
-fn parse(words: &[String]) -> Result<Asked, String> {
-    let mut asked = Asked {
-        seed: 1,
-        count: 1,
-        jobs: 1,
-        lines: Lines::Forget,
-        check_determinism: false,
-        scoreboard: None,
-        ledger: None,
-        subject: Subject { kind: Kind::Server, less: Less::nothing(), mutant: None, commit: String::new() },
-        wanted: Wanted::default(),
-    };
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
-        let number = |text: &str| text.parse().map_err(|_| format!("{word}: {text:?} is no number"));
-        match word.as_str() {
-            "--seed" => asked.seed = number(value()?)?,
-            "--count" => asked.count = number(value()?)?,
-            "--jobs" => asked.jobs = number(value()?)?.max(1),
-            "--trace" => asked.lines = Lines::Print,
-            "--check-determinism" => asked.check_determinism = true,
-            "--mutant" => {
-                let name = value()?;
-                let mutant = Mutant::parse(name).ok_or_else(|| format!("no mutant {name:?} in this build"))?;
-                asked.subject.mutant = Some((mutant, name.clone()));
-            }
-            "--scoreboard" => asked.scoreboard = Some(PathBuf::from(value()?)),
-            "--ledger" => asked.ledger = Some(PathBuf::from(value()?)),
-            "--commit" => value()?.clone_into(&mut asked.subject.commit),
-            "--less" => asked.subject.less = Less::parse(value()?)?,
-            "--report" => asked.wanted.report = true,
-            "--history" => asked.wanted.history = Some(PathBuf::from(value()?)),
-            "--only-broken" => asked.wanted.only_broken = true,
-            "--engine" => asked.subject.kind = Kind::Engine,
-            "--kind" => {
-                let word = value()?;
-                asked.subject.kind = Kind::parse(word)
-                    .ok_or_else(|| format!("no kind {word:?}: engine, server, cluster or services"))?;
-            }
-            _ => return Err(format!("unknown word {word:?}")),
-        }
-    }
-    Ok(asked)
 }
 
 /// Runs `work` on every seed, on so many threads, until it says enough. The results come in no order.

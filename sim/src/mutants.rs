@@ -37,6 +37,11 @@ mod without {
         }
     }
 
+    /// The names of all bugs, or of those that a kind hunts.
+    pub(crate) const fn names(_kind: Option<Kind>) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Gives a member the bug.
     #[must_use]
     pub fn infect(start: Start, _mutant: Option<Mutant>) -> Start {
@@ -212,6 +217,18 @@ mod with {
             Kind::Engine | Kind::Server => &ALL,
             Kind::Cluster | Kind::Services => &BETWEEN_MEMBERS,
         }
+    }
+
+    /// The names of all bugs, or of those that a kind hunts.
+    pub(crate) fn names(kind: Option<Kind>) -> Vec<String> {
+        let kinds = kind.map_or_else(|| vec![Kind::Engine, Kind::Cluster], |kind| vec![kind]);
+        let mut names = Vec::new();
+        for name in kinds.into_iter().flat_map(hunted).map(|(mutant, _)| mutant.name()) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     }
 
     const fn indexing(mutant: Indexing) -> Mutant {
