@@ -3,6 +3,7 @@
 //! A failure prints the one line that repeats it. The last line is the count that a campaign's ledger gets.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +11,8 @@ use std::time::Instant;
 
 use crate::asked::{Asked, asks_for_help, help, parse};
 use crate::check::{Promise, Violation};
-use crate::failures::Wanted;
+use crate::failures::{Wanted, cannot_write};
+use crate::ledger::{self, Entry};
 use crate::run::Verdict;
 
 /// One run in so many is repeated to see whether its trace repeats, too.
@@ -31,13 +33,22 @@ pub fn main() -> ExitCode {
             say(&format!("{why}\n--help tells all words"));
             ExitCode::from(2)
         }
-        Ok(asked) => match &asked.scoreboard {
-            Some(path) => {
-                let only = asked.subject.mutant.as_ref().map(|(mutant, _)| *mutant);
-                crate::mutants::score((asked.subject.kind, only), (asked.seed, asked.count), asked.jobs, path)
+        Ok(asked) => match work(&asked) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                say(&error.to_string());
+                ExitCode::from(2)
             }
-            None => campaign(&asked),
         },
+    }
+}
+
+/// Says whether everything is as it must be.
+fn work(asked: &Asked) -> io::Result<bool> {
+    match &asked.scoreboard {
+        Some(path) => crate::mutants::score(asked, path),
+        None => campaign(asked),
     }
 }
 
@@ -59,56 +70,76 @@ pub(crate) fn on_threads(jobs: u64, first: u64, count: u64, work: &(dyn Fn(u64) 
     });
 }
 
-fn campaign(asked: &Asked) -> ExitCode {
+/// What runs have come to.
+#[derive(Default)]
+struct Tally {
+    seconds: u64,
+    operations: usize,
+    failed: BTreeMap<u64, Violation>,
+    /// What was asked for cannot be written: no seed is to blame, and none is begun any more.
+    error: Option<io::Error>,
+}
+
+fn campaign(asked: &Asked) -> io::Result<bool> {
+    let ledger = asked.ledger.as_deref();
+    let mut ledger = ledger.map(|path| ledger::open(path).map_err(cannot_write(path))).transpose()?;
     let begin = Instant::now();
-    let failed: Mutex<BTreeMap<u64, Violation>> = Mutex::default();
-    let (seconds, operations) = (AtomicU64::new(0), AtomicU64::new(0));
+    let tally: Mutex<Tally> = Mutex::default();
     on_threads(asked.jobs, asked.seed, asked.count, &|seed| {
-        let verdict = one(asked, seed);
-        seconds.fetch_add(verdict.seconds, Ordering::Relaxed);
-        operations.fetch_add(verdict.operations as u64, Ordering::Relaxed);
-        if let Some(violation) = verdict.violation {
-            say(&format!("FAILED seed {seed}: {violation}\n  repeat: {}", asked.subject.command(seed)));
-            failed.lock().expect("runs catch their panics").insert(seed, violation);
+        let played = one(asked, seed);
+        let mut tally = tally.lock().expect("runs catch their panics");
+        match played {
+            Ok(verdict) => tally.add(asked, seed, verdict),
+            Err(error) => tally.error = Some(error),
         }
-        true
+        tally.error.is_none()
     });
-    let failed = failed.into_inner().expect("runs catch their panics");
+    let Tally { seconds, operations, failed, error } = tally.into_inner().expect("runs catch their panics");
+    error.map_or(Ok(()), Err)?;
+    let real = begin.elapsed().as_secs_f64();
     for (seed, violation) in failed.iter().take(EXPLAINED_MAX) {
         match asked.subject.explain(*seed, violation) {
             Ok(text) => say(&text),
             Err(error) => say(&format!("no diagram of seed {seed}: {error}")),
         }
     }
-    let real = begin.elapsed().as_secs_f64();
-    let (seconds, operations) = (seconds.into_inner(), operations.into_inner());
     say(&format!("{seconds} virtual seconds and {operations} operations in {real:.1} s"));
     if let Some(busy) = busy_seconds() {
         say(&format!("{:.0} virtual seconds per second of one core", seconds as f64 / busy));
     }
     say(&format!("{} passed, {} failed", asked.count - failed.len() as u64, failed.len()));
-    if let Some(ledger) = &asked.ledger
-        && let Err(error) = enter(asked, ledger, &failed)
-    {
-        say(&format!("cannot write {}: {error}", ledger.display()));
-        return ExitCode::FAILURE;
+    if let (Some(file), Some(path)) = (&mut ledger, &asked.ledger) {
+        let failed: Vec<u64> = failed.keys().copied().collect();
+        let (commit, kind) = (asked.subject.commit.as_str(), asked.subject.kind.word());
+        let entry = Entry { commit, kind, first: asked.seed, count: asked.count, failed: &failed };
+        entry.write(file).map_err(cannot_write(path))?;
     }
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    Ok(failed.is_empty())
 }
 
-fn one(asked: &Asked, seed: u64) -> Verdict {
+impl Tally {
+    fn add(&mut self, asked: &Asked, seed: u64, verdict: Verdict) {
+        self.seconds += verdict.seconds;
+        self.operations += verdict.operations;
+        if let Some(violation) = verdict.violation {
+            say(&format!("FAILED seed {seed}: {violation}\n  repeat: {}", asked.subject.command(seed)));
+            self.failed.insert(seed, violation);
+        }
+    }
+}
+
+fn one(asked: &Asked, seed: u64) -> io::Result<Verdict> {
     let Asked { subject, lines, wanted, .. } = asked;
-    let played = subject.play(seed, *lines, wanted);
-    let (mut verdict, made) = played.expect("what was asked for can be written");
+    let (mut verdict, made) = subject.play(seed, *lines, wanted)?;
     made.iter().for_each(|line| say(line));
     if asked.check_determinism && (seed.wrapping_sub(asked.seed)).is_multiple_of(REPEAT_EVERY) {
-        let again = subject.play(seed, *lines, &Wanted::default()).expect("nothing is written").0;
+        let (again, _) = subject.play(seed, *lines, &Wanted::default())?;
         if again.hash != verdict.hash {
             let what = format!("trace {:016x}, then {:016x}", verdict.hash, again.hash);
             verdict.violation = verdict.violation.or_else(|| Some(Violation::new(Promise::Determinism, what)));
         }
     }
-    verdict
+    Ok(verdict)
 }
 
 /// Seconds of processor time that this process has used, where the system tells: hundredths, as Linux counts them.
@@ -118,22 +149,6 @@ fn busy_seconds() -> Option<f64> {
     let mut words = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut ticks = || words.next()?.parse::<f64>().ok();
     Some((ticks()? + ticks()?) / 100.0)
-}
-
-/// Adds a line to the ledger: commit, kind, seeds, verdict.
-fn enter(asked: &Asked, ledger: &std::path::Path, failed: &BTreeMap<u64, Violation>) -> std::io::Result<()> {
-    use std::io::Write as _;
-    let is_new = !ledger.exists();
-    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(ledger)?;
-    if is_new {
-        writeln!(file, "commit\tkind\tseeds\tverdict")?;
-    }
-    let last = asked.seed.wrapping_add(asked.count - 1);
-    let verdict = match failed.keys().next() {
-        None => format!("{} passed", asked.count),
-        Some(first) => format!("{} failed, first {first}", failed.len()),
-    };
-    writeln!(file, "{}\t{}\t{}..={last}\t{verdict}", asked.subject.commit, asked.subject.kind.word(), asked.seed)
 }
 
 #[expect(clippy::print_stdout, reason = "a command speaks to its caller")]

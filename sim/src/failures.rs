@@ -75,15 +75,16 @@ impl Subject {
                 history: &history,
             };
             let path = self.page(seed);
-            std::fs::create_dir_all(PAGES)?;
-            std::fs::write(&path, page(&source))?;
+            std::fs::create_dir_all(PAGES).map_err(cannot_write(Path::new(PAGES)))?;
+            std::fs::write(&path, page(&source)).map_err(cannot_write(&path))?;
             made.push(format!("diagram of seed {seed}: {}", path.display()));
         }
         let is_kept = !wanted.only_broken || verdict.violation.is_some();
         if let Some(directory) = wanted.history.as_ref().filter(|_| is_kept) {
-            std::fs::create_dir_all(directory)?;
+            std::fs::create_dir_all(directory).map_err(cannot_write(directory))?;
             let path = directory.join(format!("{}-{seed}.jsonl", self.kind.word()));
-            history::write(&path, &history::Head { subject: self, seed, options: &options }, &recorder.history())?;
+            let head = history::Head { subject: self, seed, options: &options };
+            history::write(&path, &head, &recorder.history()).map_err(cannot_write(&path))?;
             made.push(format!("history of seed {seed}: {}", path.display()));
         }
         Ok((verdict, made))
@@ -127,6 +128,12 @@ impl Subject {
             made.join("\n  ")
         ))
     }
+}
+
+/// Names the file in its error.
+pub(crate) fn cannot_write(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
+    let path = path.display().to_string();
+    move |error| io::Error::new(error.kind(), format!("cannot write {path}: {error}"))
 }
 
 /// Does this without a word about panics: they are findings, told once.

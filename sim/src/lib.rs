@@ -7,7 +7,7 @@
 //! Needs `--cfg madsim`, under which `tokio` and `tonic` are their simulated twins; without it this package is an empty library.
 //!
 //! Reading order: [`options`] (a run from a seed), [`machine`] (numbered calls, crashes, faults), [`disk`] and [`store`] (what a power cut leaves),
-//! [`world`] (a member and who looks after it), `life` (the second composition root), [`cluster`] (several members), `orders` (what an operator does with its machine), [`gate`] (slow readers), [`door`] (runs without a network), [`gauges`] (how full things are), [`clients`], [`record`] (history and trace), [`leases`] (with time), [`check`] (the promises), [`run`], [`less`] and [`shrink`] (smaller runs), [`film`], `sketch` and [`report`] (a run as a page), [`history`] (a run as a file), [`failures`], [`sweep`], [`mutants`], `asked` (the command line), [`command`].
+//! [`world`] (a member and who looks after it), `life` (the second composition root), [`cluster`] (several members), `orders` (what an operator does with its machine), [`gate`] (slow readers), [`door`] (runs without a network), [`gauges`] (how full things are), [`clients`], [`record`] (history and trace), [`leases`] (with time), [`check`] (the promises), [`run`], [`less`] and [`shrink`] (smaller runs), [`film`], `sketch` and [`report`] (a run as a page), [`history`] (a run as a file), [`failures`], [`sweep`], [`mutants`], `asked` (the command line), `ledger`, [`command`].
 
 #[cfg(madsim)]
 pub(crate) mod asked;
@@ -39,6 +39,8 @@ pub mod import;
 pub(crate) mod json;
 #[cfg(madsim)]
 pub mod leases;
+#[cfg(madsim)]
+pub(crate) mod ledger;
 #[cfg(madsim)]
 pub mod less;
 #[cfg(madsim)]

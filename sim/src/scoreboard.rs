@@ -1,11 +1,14 @@
 //! The scoreboard: how many seeds each known bug takes until an oracle sees it (`docs/scoreboard.md`). Only in builds that hold the bugs.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::Mutex;
 
+use crate::asked::Asked;
 use crate::command::{on_threads, say};
+use crate::failures::cannot_write;
 use crate::mutants::{Mutant, hunted};
 use crate::options::{Kind, Options};
 use crate::record::Lines;
@@ -74,32 +77,33 @@ impl Hunts {
 }
 
 /// Looks for every bug, or for one, from the first seed on and with at most so many seeds each, and writes the table, after each bug. Rows of bugs that it does not look for stay.
-pub(crate) fn score(
-    (kind, only): (Kind, Option<Mutant>),
-    (first, count): (u64, u64),
-    jobs: u64,
-    scoreboard: &Path,
-) -> ExitCode {
+pub(crate) fn score(hunt: &Asked, scoreboard: &Path) -> io::Result<bool> {
     // The runs of a bug panic on purpose.
     std::panic::set_hook(Box::new(|_| {}));
-    let count = if count <= 1 { SEEDS_MAX } else { count };
-    let before = std::fs::read_to_string(scoreboard).unwrap_or_default();
-    let mut board = Board::read(&before, kind);
+    let kind = hunt.subject.kind;
+    let count = if hunt.count <= 1 { SEEDS_MAX } else { hunt.count };
+    let only = hunt.subject.mutant.as_ref().map(|(mutant, _)| *mutant);
+    let mut board = Board::read(&before(scoreboard).map_err(cannot_write(scoreboard))?, kind);
     let (mut found_some, mut missed) = (0, 0);
     for (mutant, what) in hunted(kind).iter().filter(|(mutant, _)| only.is_none_or(|only| only == *mutant)) {
-        let hunts = Hunts::of(*mutant, kind, first, count, jobs);
+        let hunts = Hunts::of(*mutant, kind, hunt.seed, count, hunt.jobs);
         missed += u64::from(!hunts.is_found());
         found_some += u64::from(hunts.is_found());
         let row = format!("| `{}` | {what} | {} |", mutant.name(), hunts.row());
         say(&row);
         board.rows.insert(mutant.name(), row);
-        if let Err(error) = std::fs::write(scoreboard, board.page(kind)) {
-            say(&format!("cannot write {}: {error}", scoreboard.display()));
-            return ExitCode::FAILURE;
-        }
+        std::fs::write(scoreboard, board.page(kind)).map_err(cannot_write(scoreboard))?;
     }
     say(&format!("{found_some} found, {missed} missed"));
-    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    Ok(missed == 0)
+}
+
+/// The page as it is. Whether it can be read and written shows here, and not after the first hunt.
+fn before(scoreboard: &Path) -> io::Result<String> {
+    let mut file = File::options().read(true).append(true).create(true).open(scoreboard)?;
+    let mut page = String::new();
+    file.read_to_string(&mut page)?;
+    Ok(page)
 }
 
 /// The page: the half that is hunted for, and the other one as it was.

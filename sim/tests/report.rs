@@ -294,3 +294,12 @@ fn shrinking_has_an_end() {
     });
     assert!(shrunk.attempts <= ATTEMPTS_MAX && seconds < SECONDS_MAX + 400, "{seconds} virtual seconds");
 }
+
+#[test]
+fn what_cannot_be_written_is_an_error_that_names_the_file() {
+    let subject =
+        Subject { kind: Kind::Engine, less: Less::parse(SHORT).unwrap(), mutant: None, commit: String::new() };
+    let wanted = Wanted { history: Some("/proc/nope".into()), ..Wanted::default() };
+    let error = subject.play(5, Lines::Forget, &wanted).unwrap_err();
+    assert!(error.to_string().starts_with("cannot write /proc/nope: "), "{error}");
+}
