@@ -96,15 +96,16 @@ fn campaign(asked: &Asked) -> io::Result<bool> {
     });
     let Tally { seconds, operations, failed, error } = tally.into_inner().expect("runs catch their panics");
     error.map_or(Ok(()), Err)?;
-    let real = begin.elapsed().as_secs_f64();
+    // Before failures are shrunk: their further runs are in neither sum.
+    let (real, busy) = (begin.elapsed().as_secs_f64(), busy_seconds());
     for (seed, violation) in failed.iter().take(EXPLAINED_MAX) {
-        match asked.subject.explain(*seed, violation) {
-            Ok(text) => say(&text),
+        match asked.subject.explain(*seed, violation, &asked.wanted) {
+            Ok(lines) => lines.iter().for_each(|line| say(line)),
             Err(error) => say(&format!("no diagram of seed {seed}: {error}")),
         }
     }
     say(&format!("{seconds} virtual seconds and {operations} operations in {real:.1} s"));
-    if let Some(busy) = busy_seconds() {
+    if let Some(busy) = busy.filter(|busy| *busy > 0.0) {
         say(&format!("{:.0} virtual seconds per second of one core", seconds as f64 / busy));
     }
     say(&format!("{} passed, {} failed", asked.count - failed.len() as u64, failed.len()));
@@ -134,6 +135,7 @@ fn one(asked: &Asked, seed: u64) -> io::Result<Verdict> {
     made.iter().for_each(|line| say(line));
     if asked.check_determinism && (seed.wrapping_sub(asked.seed)).is_multiple_of(REPEAT_EVERY) {
         let (again, _) = subject.play(seed, *lines, &Wanted::default())?;
+        verdict.seconds += again.seconds;
         if again.hash != verdict.hash {
             let what = format!("trace {:016x}, then {:016x}", verdict.hash, again.hash);
             verdict.violation = verdict.violation.or_else(|| Some(Violation::new(Promise::Determinism, what)));

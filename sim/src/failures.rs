@@ -98,11 +98,14 @@ impl Subject {
         format!("make sim KIND={} SEED={seed} N=1{less}{mutant}", self.kind.word())
     }
 
-    /// Makes a failure one that a person can read. A run that is less already is taken as it is.
+    /// Makes a failure one that a person can read, and says how, in lines. A run that is less already is taken as it is, and drawn unless it was.
     ///
     /// # Errors
     /// A page cannot be written.
-    pub fn explain(&self, seed: u64, violation: &Violation) -> io::Result<String> {
+    pub fn explain(&self, seed: u64, violation: &Violation, made: &Wanted) -> io::Result<Vec<String>> {
+        if !self.less.is_nothing() {
+            return if made.report { Ok(Vec::new()) } else { self.draw(seed) };
+        }
         let broken = Broken {
             kind: self.kind,
             seed,
@@ -110,23 +113,23 @@ impl Subject {
             mutant: self.mutant(),
             violation: violation.clone(),
         };
-        let shrunk = if self.less.is_nothing() {
-            quietly(|| shrink(&broken))
-        } else {
-            Shrunk { broken, attempts: 0, seconds: 0 }
-        };
-        let Shrunk { broken, attempts, seconds } = shrunk;
+        let Shrunk { broken, attempts, seconds } = quietly(|| shrink(&broken));
         let smaller = Self { less: broken.less, ..self.clone() };
+        let command = smaller.command(seed);
+        let mut lines = vec![
+            format!("SHRUNK seed {seed} in {attempts} runs of {seconds} virtual seconds: {}", broken.violation),
+            format!("  repeat: {command}"),
+            format!("  diagram: {command} REPORT=1, then look at {}", smaller.page(seed).display()),
+        ];
+        lines.extend(smaller.draw(seed)?);
+        Ok(lines)
+    }
+
+    /// Plays a seed once more, for its page.
+    fn draw(&self, seed: u64) -> io::Result<Vec<String>> {
         let wanted = Wanted { report: true, ..Wanted::default() };
-        let (_, made) = quietly(|| smaller.play(seed, Lines::Forget, &wanted))?;
-        Ok(format!(
-            "SHRUNK seed {seed} in {attempts} runs of {seconds} virtual seconds: {}\n  repeat: {}\n  diagram: {} REPORT=1, then look at {}\n  {}",
-            broken.violation,
-            smaller.command(seed),
-            smaller.command(seed),
-            smaller.page(seed).display(),
-            made.join("\n  ")
-        ))
+        let (_, made) = quietly(|| self.play(seed, Lines::Forget, &wanted))?;
+        Ok(made.iter().map(|line| format!("  {line}")).collect())
     }
 }
 
