@@ -49,9 +49,10 @@ check:
 	cargo test -p detcd-tests --test tidy
 
 # The simulator: N runs of a KIND (engine, server, cluster or services) from SEED on. One seed repeats a run. LESS takes something away from what the seed draws,
-# REPORT=1 draws every run (target/sim/<kind>-<seed>.html), TRACE=1 prints it, HISTORY=directory keeps what clients saw, MUTANT puts a known bug into it.
+# REPORT=1 draws every run (target/sim/<kind>-<seed>.html), TRACE=1 prints it, HISTORY=directory keeps what clients saw, MUTANT puts a known bug into it,
+# TWICE=1 plays it twice and compares (of many runs, one in twenty).
 sim:
-	$(if $(MUTANT),$(SIM_MUTANTS) --mutant $(MUTANT),$(SIM)) --kind $(KIND) --seed $(SEED) --count $(N) --commit "$(COMMIT)" $(if $(LESS),--less $(LESS)) $(if $(REPORT),--report) $(if $(TRACE),--trace) $(if $(HISTORY),--history $(HISTORY))
+	$(if $(MUTANT),$(SIM_MUTANTS) --mutant $(MUTANT),$(SIM)) --kind $(KIND) --seed $(SEED) --count $(N) --commit "$(COMMIT)" $(if $(LESS),--less $(LESS)) $(if $(REPORT),--report) $(if $(TRACE),--trace) $(if $(TWICE),--check-determinism) $(if $(HISTORY),--history $(HISTORY))
 
 # The diagram of a run in a headless browser: it must be drawn, all its buttons pressed, without an error (needs Chromium).
 report-check:

@@ -123,7 +123,7 @@ impl Tally {
         self.seconds += verdict.seconds;
         self.operations += verdict.operations;
         if let Some(violation) = verdict.violation {
-            say(&format!("FAILED seed {seed}: {violation}\n  repeat: {}", asked.subject.command(seed)));
+            say(&format!("FAILED seed {seed}: {violation}\n  repeat: {}", asked.subject.repeat(seed, &violation)));
             self.failed.insert(seed, violation);
         }
     }

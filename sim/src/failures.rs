@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::check::Violation;
+use crate::check::{Promise, Violation};
 use crate::film::Film;
 use crate::history;
 use crate::less::Less;
@@ -37,7 +37,7 @@ pub struct Wanted {
     pub report: bool,
     /// Its history, in this directory.
     pub history: Option<PathBuf>,
-    /// No history of a run that keeps every promise.
+    /// Neither of a run that keeps every promise.
     pub only_broken: bool,
 }
 
@@ -62,7 +62,8 @@ impl Subject {
         let trace = if wanted.report { Trace::filmed(film.clone()) } else { Trace::new(lines) };
         let verdict = run_into(&options, self.mutant(), &trace, &recorder);
         let mut made = Vec::new();
-        if wanted.report {
+        let is_kept = !wanted.only_broken || verdict.violation.is_some();
+        if wanted.report && is_kept {
             let history = recorder.history();
             let source = Source {
                 options: &options,
@@ -79,7 +80,6 @@ impl Subject {
             std::fs::write(&path, page(&source)).map_err(cannot_write(&path))?;
             made.push(format!("diagram of seed {seed}: {}", path.display()));
         }
-        let is_kept = !wanted.only_broken || verdict.violation.is_some();
         if let Some(directory) = wanted.history.as_ref().filter(|_| is_kept) {
             std::fs::create_dir_all(directory).map_err(cannot_write(directory))?;
             let path = directory.join(format!("{}-{seed}.jsonl", self.kind.word()));
@@ -98,11 +98,22 @@ impl Subject {
         format!("make sim KIND={} SEED={seed} N=1{less}{mutant}", self.kind.word())
     }
 
+    /// The line that repeats a failure: some show only in a run that is played twice.
+    #[must_use]
+    pub fn repeat(&self, seed: u64, violation: &Violation) -> String {
+        let is_of_two = violation.promise == Promise::Determinism;
+        format!("{}{}", self.command(seed), if is_of_two { " TWICE=1" } else { "" })
+    }
+
     /// Makes a failure one that a person can read, and says how, in lines. A run that is less already is taken as it is, and drawn unless it was.
     ///
     /// # Errors
     /// A page cannot be written.
     pub fn explain(&self, seed: u64, violation: &Violation, made: &Wanted) -> io::Result<Vec<String>> {
+        if violation.promise == Promise::Determinism {
+            // Each of the two plays by itself may keep every promise: there is nothing to shrink and nothing to draw.
+            return Ok(vec![format!("  compare: {} TRACE=1 prints both plays", self.repeat(seed, violation))]);
+        }
         if !self.less.is_nothing() {
             return if made.report { Ok(Vec::new()) } else { self.draw(seed) };
         }
@@ -125,10 +136,14 @@ impl Subject {
         Ok(lines)
     }
 
-    /// Plays a seed once more, for its page.
+    /// Plays a seed that broke a promise once more, for its page.
     fn draw(&self, seed: u64) -> io::Result<Vec<String>> {
-        let wanted = Wanted { report: true, ..Wanted::default() };
-        let (_, made) = quietly(|| self.play(seed, Lines::Forget, &wanted))?;
+        let wanted = Wanted { report: true, only_broken: true, ..Wanted::default() };
+        let (verdict, made) = quietly(|| self.play(seed, Lines::Forget, &wanted))?;
+        if verdict.violation.is_none() {
+            let why = "keeps every promise when it is played again, and is not decided by its seed";
+            return Ok(vec![format!("  no diagram: seed {seed} {why}: {} TWICE=1", self.command(seed))]);
+        }
         Ok(made.iter().map(|line| format!("  {line}")).collect())
     }
 }

@@ -303,3 +303,33 @@ fn what_cannot_be_written_is_an_error_that_names_the_file() {
     let error = subject.play(5, Lines::Forget, &wanted).unwrap_err();
     assert!(error.to_string().starts_with("cannot write /proc/nope: "), "{error}");
 }
+
+#[test]
+fn the_line_of_two_plays_that_differ_plays_twice() {
+    let subject =
+        Subject { kind: Kind::Cluster, less: Less::parse(SHORT).unwrap(), mutant: None, commit: String::new() };
+    let violation = |promise| Violation::new(promise, "seen".to_owned());
+    let line = format!("make sim KIND=cluster SEED=9 N=1 LESS={SHORT}");
+    assert_eq!(subject.repeat(9, &violation(Promise::Determinism)), format!("{line} TWICE=1"));
+    assert_eq!(subject.repeat(9, &violation(Promise::Linear)), line);
+}
+
+#[test]
+fn a_failure_that_does_not_come_again_is_not_drawn() {
+    let subject =
+        Subject { kind: Kind::Engine, less: Less::parse(SHORT).unwrap(), mutant: None, commit: String::new() };
+    for (promise, what) in [(Promise::Determinism, "TWICE=1 TRACE=1"), (Promise::Linear, "keeps every promise")] {
+        let lines = subject.explain(5, &Violation::new(promise, "seen".to_owned()), &Wanted::default()).unwrap();
+        assert!(lines.len() == 1 && lines[0].contains(what), "{lines:?}");
+        assert!(!subject.page(5).exists(), "{promise}");
+    }
+}
+
+#[test]
+fn what_is_less_already_is_drawn_once_and_not_shrunk() {
+    let subject =
+        Subject { kind: Kind::Engine, less: Less::parse(SHORT).unwrap(), mutant: None, commit: String::new() };
+    let drawn = Wanted { report: true, ..Wanted::default() };
+    let violation = Violation::new(Promise::Linear, "seen".to_owned());
+    assert_eq!(subject.explain(5, &violation, &drawn).unwrap(), Vec::<String>::new());
+}
