@@ -158,7 +158,71 @@ fn a_page_is_whole_and_tells_what_broke() {
         assert!(data.contains("\"serving\"") && data.contains("\"operations\":[["));
         let is_one = matches!(kind, Kind::Engine | Kind::Server);
         assert_eq!(!is_one, data.contains("\"messages\":[[") && data.contains("\"roles\":[["));
-        assert!(!page.contains("http://") || !page.contains("src="), "nothing is fetched");
+        assert_eq!(fetched(&page), Vec::<String>::new(), "{kind:?}");
+    }
+}
+
+/// What a page would fetch from elsewhere: addresses, but for the names of namespaces, and whatever takes one. The data may hold any: they are texts.
+fn fetched(page: &str) -> Vec<String> {
+    const TAKERS: [&str; 19] = [
+        "src=",
+        ".src",
+        "'src",
+        "\"src",
+        "srcset",
+        "href=",
+        ".href",
+        "'href",
+        "\"href",
+        "<link",
+        "<base",
+        "url(",
+        "@import",
+        "import(",
+        "fetch(",
+        "XMLHttpRequest",
+        "WebSocket",
+        "EventSource",
+        "sendBeacon",
+    ];
+    const NAMES: [&str; 3] =
+        ["http://www.w3.org/2000/svg", "http://www.w3.org/1999/xhtml", "http://www.w3.org/1999/xlink"];
+    let own = page.replace(check_page(page), "");
+    let is_of_the_page =
+        |(at, taker): &(usize, &str)| own[at + taker.len()..].trim_start_matches(['"', '\'']).starts_with('#');
+    let takers = TAKERS.iter().flat_map(|taker| own.match_indices(taker)).filter(|found| !is_of_the_page(found));
+    let addresses = own.match_indices("://").filter(|(at, _)| {
+        let begin = own[..*at].rfind(|letter: char| !letter.is_ascii_alphanumeric()).map_or(0, |before| before + 1);
+        let end = own[*at..].find(['"', '\'', '<', ' ', ')']).map_or(own.len(), |length| at + length);
+        !NAMES.contains(&&own[begin..end])
+    });
+    let around = |(at, _): (usize, &str)| own[at..].chars().take(40).collect::<String>();
+    takers.chain(addresses).map(around).collect()
+}
+
+#[test]
+fn whatever_a_page_would_fetch_is_seen() {
+    let page = |head: &str, script: &str| {
+        let data = "<script type=\"application/json\" id=\"data\">[\"http://m0:2380\"]</script>";
+        format!("<!DOCTYPE html>\n<html><head>{head}</head><body>{data}<script>{script}</script></body></html>")
+    };
+    let drawn = page("<a href=\"#top\">up</a>", "draw(\"http://www.w3.org/2000/svg\", \"url(#hatch)\")");
+    assert_eq!(fetched(&drawn), Vec::<String>::new());
+    for head in [
+        "<base href=\"/\"></base>",
+        "<style>@import '//a'</style>",
+        "<style>p { background: url(//a) }</style>",
+        "<a href=\"//a\">a</a>",
+        "<p>https://a</p>",
+        "<p>http://www.w3.org/2000/svg/a.js</p>",
+        "<img src=\"//a\"></img>",
+    ] {
+        assert_ne!(fetched(&page(head, "")), Vec::<String>::new(), "{head}");
+    }
+    for script in
+        ["fetch('//a')", "image.src = '//a'", "new XMLHttpRequest()", "import('/a')", "tag.setAttribute('href', a)"]
+    {
+        assert_ne!(fetched(&page("", script)), Vec::<String>::new(), "{script}");
     }
 }
 
