@@ -11,6 +11,8 @@
 
 #[cfg(madsim)]
 pub(crate) mod asked;
+#[cfg(all(madsim, any(mutants, test)))]
+pub(crate) mod board;
 #[cfg(madsim)]
 pub mod check;
 #[cfg(madsim)]

@@ -1,15 +1,15 @@
 //! The scoreboard: how many seeds each known bug takes until an oracle sees it (`docs/scoreboard.md`). Only in builds that hold the bugs.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Mutex;
 
 use crate::asked::Asked;
+use crate::board::Board;
 use crate::command::{on_threads, say};
 use crate::failures::cannot_write;
-use crate::mutants::{Mutant, hunted};
+use crate::mutants::{self, Mutant, hunted};
 use crate::options::{Kind, Options};
 use crate::record::Lines;
 use crate::run::run;
@@ -92,7 +92,7 @@ pub(crate) fn score(hunt: &Asked, scoreboard: &Path) -> io::Result<bool> {
         let row = format!("| `{}` | {what} | {} |", mutant.name(), hunts.row());
         say(&row);
         board.rows.insert(mutant.name(), row);
-        std::fs::write(scoreboard, board.page(kind)).map_err(cannot_write(scoreboard))?;
+        std::fs::write(scoreboard, board.page(kind, &mutants::names(Some(kind)))).map_err(cannot_write(scoreboard))?;
     }
     say(&format!("{found_some} found, {missed} missed"));
     Ok(missed == 0)
@@ -105,60 +105,6 @@ fn before(scoreboard: &Path) -> io::Result<String> {
     file.read_to_string(&mut page)?;
     Ok(page)
 }
-
-/// The page: the half that is hunted for, and the other one as it was.
-struct Board {
-    /// The half of one member, or of several, that stays.
-    other: String,
-    /// Rows by the names of their bugs.
-    rows: BTreeMap<String, String>,
-    /// What stands behind them.
-    notes: String,
-}
-
-impl Board {
-    fn read(page: &str, kind: Kind) -> Self {
-        let (alone, together) = page.split_once(CLUSTERS).unwrap_or((page, ""));
-        let (mine, other) = if kind.is_of_several() { (together, alone) } else { (alone, together) };
-        let name =
-            |row: &str| row.strip_prefix("| `").and_then(|row| row.split_once('`')).map(|(name, _)| name.to_owned());
-        let rows = mine.lines().filter_map(|row| Some((name(row)?, row.to_owned()))).collect();
-        let lines: Vec<&str> = mine.lines().collect();
-        let behind = lines.iter().rposition(|line| line.starts_with('|')).map_or(lines.len(), |last| last + 1);
-        let notes = lines[behind..].join("\n").trim().to_owned();
-        Self { other: other.trim().to_owned(), rows, notes }
-    }
-
-    fn page(&self, kind: Kind) -> String {
-        let rows = hunted(kind).iter().filter_map(|(mutant, _)| self.rows.get(&mutant.name()));
-        let rows: String = rows.map(|row| format!("{row}\n")).collect();
-        let notes = if self.notes.is_empty() { String::new() } else { format!("\n{}\n", self.notes) };
-        let other = &self.other;
-        match (kind.is_of_several(), other.is_empty()) {
-            (true, true) => format!("{HEAD}\n{CLUSTERS}{CLUSTERS_HEAD}{rows}{notes}"),
-            (true, false) => format!("{other}\n\n{CLUSTERS}{CLUSTERS_HEAD}{rows}{notes}"),
-            (false, true) => format!("{HEAD}{rows}{notes}"),
-            (false, false) => format!("{HEAD}{rows}{notes}\n{CLUSTERS}\n{other}\n"),
-        }
-    }
-}
-
-const HEAD: &str = "# Scoreboard: known bugs and what finds them
-
-Written by `make mutants`. Each bug is put back into the member, in a build that holds them all, and engine runs of the simulator look for it, five times from different seeds on: how
-many seeds until the first broken promise – in the hunt in the middle, and in the quickest and the longest one –, which promises they were, the most frequent first, and the virtual time of the runs together, in the middle.
-
-| Bug | What it is | Seeds | Oracle | Virtual time |
-|---|---|---|---|---|
-";
-
-const CLUSTERS: &str = "## Between members\n";
-const CLUSTERS_HEAD: &str = "
-The same, looked for by cluster runs (`make mutants KIND=cluster`).
-
-| Bug | What it is | Seeds | Oracle | Virtual time |
-|---|---|---|---|---|
-";
 
 /// Runs seeds in their order until one of them breaks a promise.
 fn hunt(mutant: Mutant, kind: Kind, first: u64, count: u64, jobs: u64) -> Option<Found> {
