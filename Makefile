@@ -68,7 +68,7 @@ crash-images:
 
 # Known bugs, each of which runs of a KIND (engine or cluster) must find: docs/scoreboard.md.
 mutants:
-	$(SIM_MUTANTS) --kind $(KIND) --scoreboard docs/scoreboard.md
+	$(SIM_MUTANTS) --kind $(KIND) --commit "$(COMMIT)" --scoreboard docs/scoreboard.md
 
 # Stateright over the shipping Raft type, and its mutants.
 model:

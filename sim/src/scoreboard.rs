@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use crate::asked::Asked;
-use crate::board::Board;
+use crate::board::{Board, UNKNOWN};
 use crate::command::{on_threads, say};
 use crate::failures::cannot_write;
 use crate::mutants::{self, Mutant, hunted};
@@ -82,6 +82,7 @@ pub(crate) fn score(hunt: &Asked, scoreboard: &Path) -> io::Result<bool> {
     std::panic::set_hook(Box::new(|_| {}));
     let kind = hunt.subject.kind;
     let count = if hunt.count <= 1 { SEEDS_MAX } else { hunt.count };
+    let commit = if hunt.subject.commit.is_empty() { UNKNOWN } else { &hunt.subject.commit };
     let only = hunt.subject.mutant.as_ref().map(|(mutant, _)| *mutant);
     let mut board = Board::read(&before(scoreboard).map_err(cannot_write(scoreboard))?, kind);
     let (mut found_some, mut missed) = (0, 0);
@@ -89,7 +90,7 @@ pub(crate) fn score(hunt: &Asked, scoreboard: &Path) -> io::Result<bool> {
         let hunts = Hunts::of(*mutant, kind, hunt.seed, count, hunt.jobs);
         missed += u64::from(!hunts.is_found());
         found_some += u64::from(hunts.is_found());
-        let row = format!("| `{}` | {what} | {} |", mutant.name(), hunts.row());
+        let row = format!("| `{}` | {what} | {} | {commit} |", mutant.name(), hunts.row());
         say(&row);
         board.rows.insert(mutant.name(), row);
         std::fs::write(scoreboard, board.page(kind, &mutants::names(Some(kind)))).map_err(cannot_write(scoreboard))?;
