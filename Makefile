@@ -58,8 +58,10 @@ sim:
 report-check:
 	./sim/tests/report-check.sh
 
-# Crash points, one by one, and the simulator's own tests.
+# Crash points, one by one, and the simulator's own tests; before them what `check` asks of all other packages, which needs this build.
 sim-test:
+	RUSTFLAGS="--cfg madsim" cargo clippy --profile sim --target-dir target/sim -p detcd-sim --no-deps --all-targets -- -D warnings
+	RUSTFLAGS="--cfg madsim" RUSTDOCFLAGS="--cfg madsim -D warnings" cargo doc --profile sim --target-dir target/sim -p detcd-sim --no-deps --quiet
 	RUSTFLAGS="--cfg madsim" cargo test --profile sim --target-dir target/sim -p detcd-sim
 
 # Images of the disk under the production store and log, CUTS power cuts for each of their calls (Linux only): docs/simulation.md.

@@ -438,7 +438,7 @@ impl Trace {
     pub fn note(&self, facts: &[u64], text: impl FnOnce() -> String) {
         let nanos = nanos();
         let mut hash = self.hash.lock().expect("a panic ends the run");
-        let begun = self.member.map_or(mix(*hash, nanos), |place| mix(mix(*hash, nanos), place as u64));
+        let begun = self.member.map_or_else(|| mix(*hash, nanos), |place| mix(mix(*hash, nanos), place as u64));
         *hash = facts.iter().fold(begun, |hash, fact| mix(hash, *fact));
         if self.lines == Lines::Print {
             let text = text();

@@ -215,7 +215,7 @@ impl World {
     pub fn check(&self) -> Result<(), Violation> {
         // What members agree on comes first: the rest may follow from it.
         let agreed = self.given.seat.as_ref().map_or(Ok(()), Seat::check);
-        agreed.and(self.violation.clone().map_or(Ok(()), Err))
+        agreed.and_then(|()| self.violation.clone().map_or(Ok(()), Err))
     }
 
     /// The ways to the member.

@@ -1,5 +1,6 @@
 //! Failures that people can read: a filmed run is the same run, its page is whole and bounded, and what is shrunk can be repeated.
 #![cfg(madsim)]
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 use std::path::Path;

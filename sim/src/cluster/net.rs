@@ -472,7 +472,7 @@ impl Inner {
                 Ok(message) => Incoming::Message { from: from.id, message },
                 Err(why) => {
                     let what = format!("member {} said {why} to {}", from.place, to.place);
-                    self.violation.get_or_insert(Violation::new(Promise::Consensus, what));
+                    self.violation.get_or_insert_with(|| Violation::new(Promise::Consensus, what));
                     return;
                 }
             },

@@ -181,7 +181,7 @@ impl Operator {
         // Two at once: the leader must carry out one after the other.
         if chance(&mut self.dice, self.operations.at_once) {
             let id = voters[0].id;
-            let _ = self.ask(member.clone(), asked, Update, id, voters[0].peer_urls[0].clone());
+            drop(self.ask(member.clone(), asked, Update, id, voters[0].peer_urls[0].clone()));
         }
         let deed = pick(&mut self.dice, &deeds);
         // One more may be gone than is known here.

@@ -280,11 +280,11 @@ impl Cluster {
         let mut outcome = Ok(());
         for each in working {
             let (ended, world) = each.await.expect("a panic ends the run");
-            outcome = outcome.and(ended).and(world.check());
+            outcome = outcome.and(ended).and_then(|()| world.check());
             self.worlds.push(world);
         }
         // What members agree on comes first: the rest may follow from it.
-        self.ledger.check().and(self.net.check()).and(outcome)
+        self.ledger.check().and_then(|()| self.net.check()).and(outcome)
     }
 }
 

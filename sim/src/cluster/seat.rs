@@ -124,7 +124,7 @@ impl Seat {
     /// # Errors
     /// There is one.
     pub fn check(&self) -> Result<(), Violation> {
-        self.ledger.check().and(self.net.check())
+        self.ledger.check().and_then(|()| self.net.check())
     }
 
     /// It is gone.

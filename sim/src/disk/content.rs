@@ -1,7 +1,7 @@
 //! The bytes of one file: as they are read, and what a power cut would leave of them at worst.
 //!
 //! The invariant: taking the pending changes back, newest first, makes of what is read what the platters hold – until a sync fails. Then the pages count as
-//! clean although they may be lost, as on Linux: no later sync writes them, what the platters hold is kept apart ([`Deceived`]), and it shows when the
+//! clean although they may be lost, as on Linux: no later sync writes them, what the platters hold is kept apart (`Deceived`), and it shows when the
 //! process is gone. So that an honest sync costs nothing, a change is remembered by what was there before it.
 
 use detcd_io::entropy::Entropy;
