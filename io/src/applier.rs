@@ -194,14 +194,8 @@ impl<B: Backend> Applier<B> {
         harvest: &mut Harvest,
     ) {
         #[cfg(mutants)]
-        if let (Some((crate::mutants::Mutant::UpdateMakesVoter, _)), Counts::Change(None)) =
-            (self.mutant, &current.counts)
-        {
-            for write in &mut outcome.writes {
-                if let detcd_core::apply::Write::Member(member) = write {
-                    member.is_learner = false;
-                }
-            }
+        if let (Some((mutant, _)), Counts::Change(change)) = (self.mutant, &current.counts) {
+            crate::mutants::tamper(mutant, change.is_none(), &self.store.membership(), &mut outcome.writes);
         }
         match &current.counts {
             Counts::Request(Counted { op, ranges, began }) => {

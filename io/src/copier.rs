@@ -280,7 +280,13 @@ impl<B: Backend, D: Disk> Copier<B, D> {
             }
             match self.begin().await {
                 Ok((frozen, snapshot, file, path)) => {
-                    let (export, due) = (Export::default(), Instant::now());
+                    #[cfg_attr(not(mutants), expect(unused_mut, reason = "changed in builds with mutants"))]
+                    let mut export = Export::default();
+                    #[cfg(mutants)]
+                    {
+                        export.mutant = self.mutant;
+                    }
+                    let due = Instant::now();
                     self.making = Some(Making { frozen, snapshot, export, file, path, due, answer });
                 }
                 Err(fault) => drop(answer.send(Err(fault.into()))),

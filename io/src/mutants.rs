@@ -82,6 +82,14 @@ pub enum Mutant {
     NewestFileInstalled,
     /// The index is made without tombstones of keys that nothing else is known of (etcd issue 19179).
     TombstoneNotIndexed,
+    /// A promotion or a removal changes the configuration, and not the rows of members (etcd issues 19557 and 20967).
+    ChangeNotStored,
+    /// A snapshot has no leases.
+    LeasesNotExported,
+    /// A serializable read does not see the last revision.
+    SerializableBehind,
+    /// Whoever looks at a lease is not told of its last key.
+    LastKeyUntold,
     /// One of compacting the index.
     Index(detcd_core::mvcc::index::Mutant),
     /// One of watching.
@@ -116,6 +124,34 @@ pub(crate) fn without_ranges(command: &mut detcd_core::command::Command) {
     if let Command::Txn(request) = command {
         strip(&mut request.success);
         strip(&mut request.failure);
+    }
+}
+
+/// Changes what a change of the membership writes.
+#[cfg(mutants)]
+pub(crate) fn tamper(
+    mutant: Mutant,
+    is_update: bool,
+    membership: &detcd_core::membership::Membership,
+    writes: &mut Vec<detcd_core::apply::Write>,
+) {
+    use detcd_core::apply::Write;
+    match mutant {
+        Mutant::UpdateMakesVoter if is_update => {
+            for write in writes {
+                if let Write::Member(member) = write {
+                    member.is_learner = false;
+                }
+            }
+        }
+        Mutant::ChangeNotStored => writes.retain(|write| match write {
+            Write::Member(member) => {
+                membership.get(member.id).is_none_or(|known| known.is_learner == member.is_learner)
+            }
+            Write::MemberRemoved(_) => false,
+            _ => true,
+        }),
+        _ => {}
     }
 }
 

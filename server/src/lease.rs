@@ -17,6 +17,7 @@ use tonic::Status;
 
 use crate::forward::Asking;
 use crate::member::Member;
+use crate::mutants::mutated;
 use crate::room::{Held, NoRoom};
 use crate::status::{self, Refused};
 
@@ -155,7 +156,10 @@ impl<B: Backend> Member<B> {
         is_current.map_err(|why| status::status(status::unanswered(why)))?;
         let Some(row) = self.store().lease(id) else { return Ok(None) };
         let mut held = self.room().enter();
-        let keys = if wants_keys { self.lease_keys(id, &mut held).await? } else { Vec::new() };
+        let mut keys = if wants_keys { self.lease_keys(id, &mut held).await? } else { Vec::new() };
+        if mutated!(self.limits(), LastKeyUntold) {
+            keys.pop();
+        }
         match self.store().lease_left(id) {
             Some(left) => Ok(Some(LeaseSeen { left: whole_seconds(left), ttl: row.ttl, keys })),
             None if self.store().keeps_leases() => Ok(None),

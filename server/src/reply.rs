@@ -17,6 +17,7 @@ use detcd_proto::mvccpb;
 use tonic::{Response, Status};
 
 use crate::member::Member;
+use crate::mutants::mutated;
 use crate::room::{Held, NoRoom};
 use crate::status;
 
@@ -178,7 +179,12 @@ impl<B: Backend> Member<B> {
         }
         let began = Instant::now();
         let mut replier = Replier::new(self);
-        let read = match RangeRead::new(request, &ReadPoint::now(replier.view())) {
+        let mut point = ReadPoint::now(replier.view());
+        if request.serializable && mutated!(self.limits(), SerializableBehind) {
+            point.revision = point.compacted.max(point.revision - 1).max(1);
+            point.at = Revision::end_of(point.revision);
+        }
+        let read = match RangeRead::new(request, &point) {
             Ok(read) => replier.range(read).await,
             Err(why) => Err(status::status(status::rejected(why))),
         };

@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 /// What a client did with a lease.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Did {
@@ -51,6 +53,19 @@ pub struct LeaseOperation {
     pub saw: Saw,
 }
 
+/// What a look at a lease told besides the time that it has left.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// Which lease.
+    pub id: i64,
+    /// The seconds that it was granted for.
+    pub granted: i64,
+    /// The keys that hang on it.
+    pub keys: BTreeSet<Bytes>,
+    /// A revision that its client knew of when it asked, and the one that it was told.
+    pub revisions: (i64, i64),
+}
+
 /// A time from one moment to another.
 pub type Span = (Duration, Duration);
 
@@ -59,6 +74,8 @@ pub type Span = (Duration, Duration);
 pub struct LeaseHistory {
     /// What clients did, in the order of the ends.
     pub operations: Vec<LeaseOperation>,
+    /// What looks told.
+    pub looks: Vec<Look>,
     /// When the member served; of several, when one led.
     pub lives: Vec<Span>,
     /// Whether there are several.
@@ -89,6 +106,11 @@ impl LeaseRecorder {
     /// An operation that was sent at `sent` ended now.
     pub fn end(&self, id: i64, did: Did, sent: Duration, saw: Saw) {
         self.lock().operations.push(LeaseOperation { id, did, sent, ended: now(), saw });
+    }
+
+    /// A look was answered.
+    pub fn looked(&self, look: Look) {
+        self.lock().looks.push(look);
     }
 
     /// The member serves.

@@ -91,7 +91,7 @@ mod with {
     }
 
     /// Every bug that a single member can have, and what it is.
-    const ALL: [(Mutant, &str); 51] = [
+    const ALL: [(Mutant, &str); 55] = [
         (Mutant::Io(io::Mutant::ReportBeforeSync), "a write is acknowledged before its sync"),
         (Mutant::Raft(raft::Mutant::OwnMatchAtAppend), "an entry is applied before it is in the log (etcd 14370)"),
         (Mutant::Io(io::Mutant::SyncErrorIgnored), "the error of a sync is passed over"),
@@ -149,6 +149,10 @@ mod with {
         (watching(Watching::LiveKeepsCursor), "live delivery does not move the cursor (etcd 15271)"),
         (watching(Watching::RevisionTorn), "of a revision with several changes only the first is told"),
         (watching(Watching::LaggardUnfiltered), "filters are forgotten when a watcher lags"),
+        (watching(Watching::CompactionOneTooFar), "a laggard is told of a compaction further on than the one that was"),
+        (Mutant::Io(io::Mutant::LeasesNotExported), "a snapshot has no leases"),
+        (Mutant::Io(io::Mutant::SerializableBehind), "a serializable read does not see the last revision"),
+        (Mutant::Io(io::Mutant::LastKeyUntold), "whoever looks at a lease is not told of its last key"),
         (indexing(Indexing::TombstoneDropped), "a compaction drops tombstones of its very revision (etcd 18089)"),
         (
             Mutant::Io(io::Mutant::TombstoneNotIndexed),
@@ -161,7 +165,7 @@ mod with {
     ];
 
     /// Bugs that take several members to show, and some of the above that look different there.
-    const BETWEEN_MEMBERS: [(Mutant, &str); 30] = [
+    const BETWEEN_MEMBERS: [(Mutant, &str); 31] = [
         (Mutant::Raft(raft::Mutant::VoteBeforeDurable), "a vote leaves before it is on disk"),
         (Mutant::Raft(raft::Mutant::VoteTwice), "a second candidate gets a vote in the same term"),
         (Mutant::Raft(raft::Mutant::VoteWithoutLogCheck), "a vote is given without a look at the candidate's log"),
@@ -192,6 +196,10 @@ mod with {
             "ranges of a transaction are checked only where its caller waits (etcd 18667)",
         ),
         (Mutant::Io(io::Mutant::UpdateMakesVoter), "the update of a learner makes a voter of it (etcd 21694)"),
+        (
+            Mutant::Io(io::Mutant::ChangeNotStored),
+            "a promotion or a removal changes the configuration, and not the rows of members (etcd 19557, 20967)",
+        ),
         (
             Mutant::Io(io::Mutant::ReceivedNameNotSynced),
             "the directory is not synced when a received store gets its name (etcd 22340)",

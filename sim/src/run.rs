@@ -259,14 +259,15 @@ pub(crate) fn judge(
     (leases, fullest): (&LeaseHistory, &Fullest),
     healed: u64,
 ) -> Result<(), Violation> {
-    let replayed = replay::replay(machine, &log_dir(&options.member))?;
+    let snapshots = archive::read(&archive.taken())?;
+    let replayed = replay::replay(machine, &log_dir(&options.member), &snapshots)?;
     let (history, rows) = heard::check(options, recorder, &replayed, (1, healed))?;
     if options.member.quota_bytes > 0 {
         let quotas = Quotas { bytes: &[options.member.quota_bytes], place_of: &|_| Some(0) };
         quota::check(&history, &replayed.raised, &quotas)?;
     }
     replay::check(machine, &replayed)?;
-    archive::check(&archive.taken(), &replayed.history)?;
+    archive::check(&snapshots, &replayed.history)?;
     let end = leases.lives.last().map_or(Duration::ZERO, |life| life.1);
     lease::check(leases, machine.look().tables(), &rows, end)?;
     watch::check(watches, &rows, replayed.compactions(), options.watch.limits.fragment_bytes)?;

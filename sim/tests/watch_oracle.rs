@@ -139,6 +139,22 @@ fn each_wrong_thing_is_seen() {
 }
 
 #[test]
+fn only_a_compaction_that_was_ends_a_watcher() {
+    let ended = |compact_revision, told_before: usize| {
+        let end = pb::WatchResponse { canceled: true, compact_revision, ..told(4, Vec::new()) };
+        let watches = Watches::default();
+        let mut watched = Watched::new(0, all_keys(0), &told(1, Vec::new()));
+        watched.responses = [&lawful()[..told_before], &[end]].concat();
+        let _ = watches.begin(watched);
+        watch::check(&watches, &rows(), &[2, 4], None).err().map(|violation| violation.promise)
+    };
+    assert_eq!(ended(4, 1), None);
+    assert_eq!(ended(3, 1), Some(Promise::Watch), "there was none at 3");
+    assert_eq!(ended(5, 1), Some(Promise::Watch), "nor at 5");
+    assert_eq!(ended(4, 4), Some(Promise::Watch), "it has all of that");
+}
+
+#[test]
 fn nothing_is_told_below_the_start() {
     assert_eq!(judge(all_keys(3), lawful()), Some(Promise::Watch));
     assert_eq!(judge(all_keys(9), vec![told(4, Vec::new())]), Some(Promise::Watch));

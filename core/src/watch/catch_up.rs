@@ -40,6 +40,7 @@ impl Watchers {
     pub fn on_compacted(&mut self, compacted: i64, deliver: &mut impl FnMut(Delivery) -> Taken) {
         while let Some((next, id)) = self.laggards.first().copied().filter(|(next, _)| *next < compacted) {
             self.laggards.remove(&(next, id));
+            let compacted = if mutated!(self, CompactionOneTooFar) { compacted + 1 } else { compacted };
             if deliver(Delivery { to: id, what: What::Compacted { compacted } }) == Taken::Full {
                 self.stream(id.stream).stalled.insert(id.id);
                 continue;

@@ -189,6 +189,8 @@ pub enum Mutant {
     RevisionTorn,
     /// Filters are forgotten when a watcher lags.
     LaggardUnfiltered,
+    /// Whoever is behind a compaction is told of one that is further on.
+    CompactionOneTooFar,
 }
 
 /// Whether watchers carry the named bug. Always `false`, and free, in a normal build.

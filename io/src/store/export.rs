@@ -11,6 +11,7 @@ use super::buckets::Bucket;
 use super::copying::Chunk;
 use crate::bbolt::write::{Finished, Writer};
 use crate::fault::Fault;
+use crate::mutants::mutated;
 
 /// A file on its way.
 #[derive(Debug, Default)]
@@ -19,6 +20,9 @@ pub struct Export {
     /// The table under way, and the last key that was written of it, if some were.
     table: usize,
     last: Option<Bytes>,
+    /// The bug that it has.
+    #[cfg(mutants)]
+    pub mutant: Option<crate::mutants::Mutant>,
 }
 
 impl Export {
@@ -32,6 +36,10 @@ impl Export {
             let place = self.last.take();
             if place.is_none() {
                 self.writer.bucket(bucket.name().as_bytes());
+            }
+            if bucket == Bucket::Lease && mutated!(self, LeasesNotExported) {
+                self.table += 1;
+                continue;
             }
             let start = place.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
             let (writer, last, mut is_broken) = (&mut self.writer, &mut self.last, false);

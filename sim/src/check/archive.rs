@@ -15,18 +15,37 @@ use super::{Promise, Violation};
 use crate::clients::archivist::Taken;
 use crate::store::Tables;
 
-/// Checks every snapshot against the rows of all revisions.
+/// What a snapshot holds.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The newest revision that was known to be there when it was asked for.
+    known: i64,
+    /// Its rows.
+    pub tables: Tables,
+}
+
+/// Reads the files.
+///
+/// # Errors
+/// One that is none, or whose pieces or hash do not fit.
+pub fn read(taken: &[Taken]) -> Result<Vec<Snapshot>, Violation> {
+    let read = |taken: &Taken| {
+        let tables = now(tables(file(taken)?)).map_err(|fault| format!("it cannot be read: {fault}"))?;
+        Ok(Snapshot { known: taken.known, tables })
+    };
+    taken.iter().map(read).collect::<Result<_, _>>().map_err(wrong)
+}
+
+/// Checks the rows of keys in every snapshot against those of all revisions. The rest is the replay's to check, which goes past all of them.
 ///
 /// # Errors
 /// One that is not what was promised.
-pub fn check(taken: &[Taken], history: &Table) -> Result<(), Violation> {
-    taken.iter().try_for_each(|taken| {
-        let checked = file(taken).and_then(|file| {
-            let tables = now(tables(file)).map_err(|fault| format!("it cannot be read: {fault}"))?;
-            judge(&tables, history, taken.known)
-        });
-        checked.map_err(|what| Violation::new(Promise::Snapshot, what))
-    })
+pub fn check(snapshots: &[Snapshot], history: &Table) -> Result<(), Violation> {
+    snapshots.iter().try_for_each(|snapshot| judge(&snapshot.tables, history, snapshot.known)).map_err(wrong)
+}
+
+fn wrong(what: String) -> Violation {
+    Violation::new(Promise::Snapshot, what)
 }
 
 /// The file, once its pieces fit and the hash is theirs.

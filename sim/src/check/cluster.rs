@@ -46,7 +46,8 @@ pub fn judge(
     ledger.check()?;
     let committed = ledger.committed();
     let machines: Vec<&Machine> = members.iter().map(|left| left.machine).collect();
-    let replayed = replay::replay_all(&machines, &committed)?;
+    let snapshots = archive::read(&archive.taken())?;
+    let replayed = replay::replay_all(&machines, &committed, &snapshots)?;
     for Left { machine, options, .. } in members {
         replay::check_log(machine, &log_dir(&options.member), &committed)?;
     }
@@ -55,7 +56,7 @@ pub fn judge(
         let place_of = |id| ledger.place_of(id);
         quota::check(&history, &replayed.raised, &Quotas { bytes: quotas, place_of: &place_of })?;
     }
-    archive::check(&archive.taken(), &replayed.history)?;
+    archive::check(&snapshots, &replayed.history)?;
     let end = leases.lives.last().map_or(Duration::ZERO, |life| life.1);
     let foremost = machines.iter().max_by_key(|machine| replay::applied(machine)).expect("there is a member");
     lease::check(leases, foremost.look().tables(), &rows, end)?;

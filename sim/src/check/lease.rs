@@ -2,17 +2,20 @@
 //!
 //! Judged by what clients saw and when they asked, by virtual time: never gone before the last answered renewal's time to live is over; never turned away if
 //! the renewal was sent in time and reached whoever leads; never there long after, whatever crashed, paused or had no room in between. Keys that name a lease at the end name one
-//! that exists.
+//! that exists. Whoever looks at one is told the time that it was granted for, and the keys that hang on it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
+use bytes::Bytes;
 use detcd_proto::leasepb;
+use detcd_proto::mvccpb::KeyValue;
 use prost::Message as _;
 
-use super::rows::Rows;
+use super::rows::{Change, Rows};
 use super::{Promise, Violation};
-use crate::leases::{Did, LeaseHistory, LeaseOperation, Saw, Span};
+use crate::leases::{Did, LeaseHistory, LeaseOperation, Look, Saw, Span};
 use crate::store::Tables;
 use crate::world::{CHECKPOINT_MILLIS, LEASE_TTL_MIN};
 use detcd_io::store::buckets::Bucket;
@@ -43,12 +46,65 @@ pub fn check(history: &LeaseHistory, tables: &Tables, rows: &Rows, end: Duration
         life.never_early(history).map_err(|what| wrong(*id, &what))?;
         life.bounded_late(history, left.contains(id).then_some(end)).map_err(|what| wrong(*id, &what))?;
     }
+    let mut granted = BTreeMap::new();
+    for operation in &history.operations {
+        if let Did::Grant(ttl) = operation.did {
+            granted.insert(operation.id, ttl.max(LEASE_TTL_MIN));
+        }
+    }
+    for look in &history.looks {
+        let what = match granted.get(&look.id) {
+            Some(ttl) if *ttl != look.granted => Err(format!("was granted for {ttl} s, and {look:?}")),
+            None => Err(format!("was granted to nobody, and {look:?}")),
+            Some(_) if history.is_of_several => attached_ever(look, rows),
+            Some(_) => attached(look, rows),
+        };
+        what.map_err(|what| wrong(look.id, &what))?;
+    }
     for (key, kv) in rows.state(rows.current()) {
         if kv.lease != 0 && !left.contains(&kv.lease) {
             return Err(wrong(kv.lease, &format!("is gone, and its key {key:?} is not")));
         }
     }
     Ok(())
+}
+
+/// The keys of a look are those that hung on the lease at one of the revisions that it can have been at.
+fn attached(look: &Look, rows: &Rows) -> Result<(), String> {
+    let (from, upto) = look.revisions;
+    if upto < from {
+        return Err(format!("was looked at before {from}, which was told before: {look:?}"));
+    }
+    let hangs = |kv: &KeyValue| kv.lease == look.id;
+    let (mut touched, mut hung): (BTreeSet<&Bytes>, BTreeSet<&Bytes>) = Default::default();
+    let between = (Bound::Excluded(from), Bound::Included(upto));
+    for change in rows.changes.range(between).flat_map(|(_, changes)| changes) {
+        match change {
+            Change::Put(kv) if hangs(kv) => hung.insert(&kv.key),
+            Change::Put(KeyValue { key, .. }) | Change::Delete(key) => touched.insert(key),
+        };
+    }
+    let hung_before = |key: &Bytes| rows.at(key, from).is_some_and(hangs);
+    if let Some(key) = look.keys.iter().find(|key| !hung.contains(key) && !hung_before(key)) {
+        return Err(format!("has never had {key:?}: {look:?}"));
+    }
+    let is_left_out = |key: &&Bytes| !look.keys.contains(*key) && !touched.contains(key) && hung_before(key);
+    match rows.keys().find(is_left_out) {
+        Some(key) => Err(format!("has {key:?}: {look:?}")),
+        None => Ok(()),
+    }
+}
+
+/// Among several members who answers may be behind, or ahead of whom the revision is of.
+fn attached_ever(look: &Look, rows: &Rows) -> Result<(), String> {
+    let hung = |key: &Bytes| {
+        let mut changes = rows.changes.values().flatten();
+        changes.any(|change| matches!(change, Change::Put(kv) if kv.lease == look.id && kv.key == key))
+    };
+    match look.keys.iter().find(|key| !hung(key)) {
+        Some(key) => Err(format!("has never had {key:?}: {look:?}")),
+        None => Ok(()),
+    }
 }
 
 fn wrong(id: i64, what: &str) -> Violation {
@@ -58,7 +114,7 @@ fn wrong(id: i64, what: &str) -> Violation {
 /// The leases of the store's table.
 fn left(tables: &Tables) -> Result<BTreeSet<i64>, Violation> {
     let table = tables.get(&Bucket::Lease).cloned().unwrap_or_default();
-    let read = |value: bytes::Bytes| leasepb::Lease::decode(value).map(|lease| lease.id);
+    let read = |value: Bytes| leasepb::Lease::decode(value).map(|lease| lease.id);
     table.into_values().map(read).collect::<Result<_, _>>().map_err(|error| wrong(0, &error.to_string()))
 }
 
@@ -174,6 +230,8 @@ fn overlap(left: Span, right: Span) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use detcd_io::store::buckets::RevisionKey;
+
     use super::*;
 
     const fn at(millis: u64) -> Duration {
@@ -244,5 +302,57 @@ mod tests {
         let story =
             vec![granted(), operation(Did::Look, 7_000, Saw::Gone), operation(Did::Renew, 7_100, Saw::Alive(5))];
         assert!(judge(story, vec![], vec![]).is_err());
+    }
+
+    /// `a` hangs on lease 1 from 2 on, `b` from 3 on; at 4 `a` is written without it.
+    fn hung() -> Rows {
+        let mut table = super::super::rows::Table::new();
+        for (main, key, version, lease) in [(2, "a", 1, 1), (3, "b", 1, 1), (4, "a", 2, 0)] {
+            let created = main - 2 * (version - 1);
+            let kv = KeyValue {
+                key: key.into(),
+                create_revision: created,
+                mod_revision: main,
+                version,
+                value: Bytes::new(),
+                lease,
+            };
+            let place = RevisionKey::put(detcd_core::ids::Revision::new(main, 0));
+            table.insert(Bytes::copy_from_slice(place.as_slice()), kv.encode_to_vec().into());
+        }
+        Rows::read(&table).expect("a lawful table")
+    }
+
+    fn look_among(is_of_several: bool, granted: i64, keys: &[&'static str], revisions: (i64, i64)) -> Option<String> {
+        let keys = keys.iter().map(|key| Bytes::from_static(key.as_bytes())).collect();
+        let look = Look { id: 1, granted, keys, revisions };
+        let operations = vec![self::granted()];
+        let history = LeaseHistory { operations, looks: vec![look], is_of_several, ..LeaseHistory::default() };
+        let row = leasepb::Lease { id: 1, ttl: 5, ..Default::default() };
+        let tables = Tables::from([(Bucket::Lease, [(Bytes::new(), row.encode_to_vec().into())].into())]);
+        check(&history, &tables, &hung(), at(2_000)).err().map(|violation| violation.what)
+    }
+
+    #[test]
+    fn a_look_tells_what_was_granted_and_what_hangs_on_it() {
+        let look = |granted, keys: &[&'static str], revisions| look_among(false, granted, keys, revisions).is_some();
+        assert!(!look(5, &["a", "b"], (3, 3)));
+        assert!(look(6, &["a", "b"], (3, 3)), "it was granted for less");
+        assert!(look(5, &["a"], (3, 3)), "b hangs on it, too");
+        assert!(look(5, &["a", "b", "c"], (3, 3)), "c never was");
+        assert!(look(5, &["a", "b"], (4, 4)), "a does not any more");
+        assert!(look(5, &["a", "b"], (4, 3)), "4 was known");
+        // At one of these revisions each of them is right.
+        for keys in [&["a"][..], &["a", "b"], &["b"]] {
+            assert!(!look(5, keys, (2, 4)));
+        }
+    }
+
+    #[test]
+    fn among_several_a_look_may_be_behind() {
+        let look = |granted, keys: &[&'static str]| look_among(true, granted, keys, (4, 2)).is_some();
+        assert!(!look(5, &["a", "b"]) && !look(5, &[]));
+        assert!(look(5, &["c"]), "c never was");
+        assert!(look(6, &[]), "it was granted for less");
     }
 }

@@ -24,6 +24,7 @@ use detcd_io::store::layout_of;
 use detcd_io::store::leases;
 use detcd_io::wal::{self, Recovered, WalError};
 
+use super::archive::Snapshot;
 use super::quota::AlarmHistory;
 use super::rows::{Table, left_by};
 use super::{Promise, Violation};
@@ -101,35 +102,51 @@ pub fn applied(machine: &Machine) -> u64 {
     number(machine.look().tables(), buckets::APPLIED_INDEX)
 }
 
-/// At the end: everything that was committed, once more.
+/// At the end: everything that was committed, once more, with a look at each snapshot on the way.
 ///
 /// # Errors
-/// The log cannot be read, or the engine does not take it.
-pub fn replay(machine: &Machine, dir: &Path) -> Result<Replay, Violation> {
+/// The log cannot be read, the engine does not take it, or a snapshot is not what it makes.
+pub fn replay(machine: &Machine, dir: &Path, snapshots: &[Snapshot]) -> Result<Replay, Violation> {
     let broken = |what: String| Violation::new(Promise::Replay, what);
     let recovered = read_log(machine, dir, Files::Ever).map_err(|error| broken(format!("the log: {error}")))?;
     let recovered = recovered.ok_or_else(|| broken("there is no log".to_owned()))?;
-    let applied = applied(machine);
     let mut replay = Replay::new();
-    replay.advance(&recovered.entries, applied)?;
+    for (upto, snapshot) in in_order(snapshots) {
+        replay.pass(&recovered.entries, upto, snapshot)?;
+    }
+    replay.advance(&recovered.entries, applied(machine))?;
     Ok(replay)
+}
+
+/// Where snapshots stand in the log.
+fn in_order(snapshots: &[Snapshot]) -> Vec<(u64, &Snapshot)> {
+    let mut stops: Vec<_> =
+        snapshots.iter().map(|snapshot| (number(&snapshot.tables, buckets::APPLIED_INDEX), snapshot)).collect();
+    stops.sort_by_key(|(upto, _)| *upto);
+    stops
 }
 
 /// The same for several members, over the one log that they agree on: `check` each where its store stands. The log as far as the foremost of them.
 ///
 /// # Errors
-/// The engine does not take it, or a store is not what it makes.
-pub fn replay_all(machines: &[&Machine], committed: &[Entry]) -> Result<Replay, Violation> {
+/// The engine does not take it, or a store or a snapshot is not what it makes.
+pub fn replay_all(machines: &[&Machine], committed: &[Entry], snapshots: &[Snapshot]) -> Result<Replay, Violation> {
     let mut stops: Vec<(u64, &Machine)> = Vec::new();
     for machine in machines {
         stops.push((applied(machine), machine));
     }
     stops.sort_by_key(|stop| stop.0);
     let mut replay = Replay::new();
+    let mut snapshots = in_order(snapshots).into_iter().peekable();
     for (applied, machine) in stops {
+        while let Some((upto, snapshot)) = snapshots.next_if(|(upto, _)| *upto <= applied) {
+            replay.pass(committed, upto, snapshot)?;
+        }
         replay.advance(committed, applied)?;
         check(machine, &replay)?;
     }
+    // Of a store that was ahead of all that are left.
+    snapshots.try_for_each(|(upto, snapshot)| replay.pass(committed, upto, snapshot))?;
     Ok(replay)
 }
 
@@ -158,7 +175,10 @@ pub fn check_log(machine: &Machine, dir: &Path, committed: &[Entry]) -> Result<(
 /// # Errors
 /// They are not.
 pub fn check(machine: &Machine, replay: &Replay) -> Result<(), Violation> {
-    let stored = machine.look().tables().clone();
+    check_tables(machine.look().tables(), replay).map_err(|what| Violation::new(Promise::Replay, what))
+}
+
+fn check_tables(stored: &Tables, replay: &Replay) -> Result<(), String> {
     let mut expected = replay.tables.clone();
     let finished = stored.get(&Bucket::Meta).and_then(|meta| meta.get(buckets::FINISHED_COMPACTION));
     let finished = finished.and_then(|mark| RevisionKey::parse(mark)).map_or(-1, |(revision, _)| revision.main);
@@ -171,8 +191,7 @@ pub fn check(machine: &Machine, replay: &Replay) -> Result<(), Violation> {
         let is_between = rows.iter().all(|(place, value)| replay.history.get(place) == Some(value))
             && left.keys().all(|place| rows.contains_key(place));
         if !is_known || !is_between {
-            let what = format!("a compaction at {} left {finished} as its mark, or wrong rows", replay.compacted);
-            return Err(Violation::new(Promise::Replay, what));
+            return Err(format!("a compaction at {} left {finished} as its mark, or wrong rows", replay.compacted));
         }
         expected.insert(key, rows.clone());
     }
@@ -180,10 +199,10 @@ pub fn check(machine: &Machine, replay: &Replay) -> Result<(), Violation> {
         let mark = RevisionKey::put(Revision::new(finished, 0)).as_slice().to_vec();
         set(&mut expected, Bucket::Meta, buckets::FINISHED_COMPACTION, mark);
     }
-    compare(&expected, &stored)
+    compare(&expected, stored)
 }
 
-fn compare(replayed: &Tables, stored: &Tables) -> Result<(), Violation> {
+fn compare(replayed: &Tables, stored: &Tables) -> Result<(), String> {
     let empty = BTreeMap::new();
     for bucket in Bucket::ALL {
         let (replayed, stored) = (replayed.get(&bucket).unwrap_or(&empty), stored.get(&bucket).unwrap_or(&empty));
@@ -194,14 +213,11 @@ fn compare(replayed: &Tables, stored: &Tables) -> Result<(), Violation> {
         let odd = odd.or_else(|| stored.iter().find(|(key, value)| replayed.get(*key) != Some(value)));
         let key = odd.map(|(key, _)| key);
         let of = |table: &BTreeMap<Bytes, Bytes>| key.and_then(|key| table.get(key)).cloned();
-        return Err(Violation::new(
-            Promise::Replay,
-            format!(
-                "table {}, row {key:?}: the log makes {:?}, the store holds {:?}",
-                bucket.name(),
-                of(replayed),
-                of(stored)
-            ),
+        return Err(format!(
+            "table {}, row {key:?}: the log makes {:?}, the store holds {:?}",
+            bucket.name(),
+            of(replayed),
+            of(stored)
         ));
     }
     Ok(())
@@ -247,6 +263,13 @@ impl Replay {
             raised: AlarmHistory::default(),
             history: Table::new(),
         }
+    }
+
+    /// Goes on to where a snapshot stands, and looks whether all of its tables are what the log makes.
+    fn pass(&mut self, log: &[Entry], upto: u64, snapshot: &Snapshot) -> Result<(), Violation> {
+        self.advance(log, upto)?;
+        let wrong = |what| Violation::new(Promise::Snapshot, format!("at entry {upto}: {what}"));
+        check_tables(&snapshot.tables, self).map_err(wrong)
     }
 
     /// Applies what is not applied yet, up to `upto`.

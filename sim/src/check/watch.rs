@@ -73,7 +73,7 @@ pub fn well_cut(watched: &Watched, limit: usize) -> Result<(), Violation> {
 /// One watcher on one stream.
 struct Judge<'a> {
     watched: &'a Watched,
-    compacted: i64,
+    compactions: &'a [i64],
     /// Everything that it has to be told, in order.
     owed: std::iter::Peekable<Box<dyn Iterator<Item = Owed> + 'a>>,
     /// Everything up to here was told.
@@ -82,8 +82,8 @@ struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     fn new(watched: &'a Watched, rows: &'a Rows, compactions: &'a [i64]) -> Self {
-        let (owed, compacted) = (owed(watched, rows, compactions), compactions.last().copied().unwrap_or(-1));
-        Self { watched, compacted, owed: owed.peekable(), told: watched.first() - 1 }
+        let owed = owed(watched, rows, compactions);
+        Self { watched, compactions, owed: owed.peekable(), told: watched.first() - 1 }
     }
 
     /// What is owed next, up to this revision.
@@ -108,6 +108,10 @@ impl<'a> Judge<'a> {
             if response.canceled {
                 if response.compact_revision <= self.told {
                     return Err(self.broken(response, "was told of a compaction that it does not need"));
+                }
+                // It goes on from there: what lies between would be lost.
+                if self.compactions.binary_search(&response.compact_revision).is_err() {
+                    return Err(self.broken(response, "was told of a compaction that never was"));
                 }
                 break;
             }
@@ -159,7 +163,7 @@ impl<'a> Judge<'a> {
 
     /// Whether an event is the one that is owed. A previous value may be gone with a compaction, and only so.
     fn is_like(&self, event: &Event, owed: &Event) -> bool {
-        let is_compacted = modified(owed) - 1 < self.compacted;
+        let is_compacted = self.compactions.last().is_some_and(|compacted| modified(owed) - 1 < *compacted);
         let same_prev = event.prev_kv == owed.prev_kv || event.prev_kv.is_none() && is_compacted;
         event.r#type == owed.r#type && event.kv == owed.kv && same_prev
     }

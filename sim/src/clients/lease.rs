@@ -13,7 +13,7 @@ use super::keys::Keys;
 use super::link::Link;
 use super::{NO_ANSWER, PATIENCE, failed_under};
 use crate::film::Scene;
-use crate::leases::{Did, LeaseRecorder, Saw, now};
+use crate::leases::{Did, LeaseRecorder, Look, Saw, now};
 use crate::options::{Options, chance, pick};
 use crate::record::{Answer, Ask, Outcome, Recorder, Trace};
 
@@ -41,6 +41,8 @@ pub struct Holder {
     keys: Keys,
     has_quota: bool,
     values: u64,
+    /// The revision of its last put.
+    known: i64,
     recorder: Recorder,
     leases: LeaseRecorder,
     trace: Trace,
@@ -65,6 +67,7 @@ impl Holder {
             keys: Keys::of(&options.load),
             has_quota: options.member.quota_bytes > 0,
             values: 0,
+            known: 0,
             recorder,
             leases,
             trace,
@@ -174,7 +177,13 @@ impl Holder {
             Did::Look => {
                 let request = pb::LeaseTimeToLiveRequest { id, keys: true };
                 let response = self.link.lease_time_to_live(&request).await?;
-                if response.ttl < 0 { Saw::Gone } else { Saw::Alive(response.ttl) }
+                if response.ttl < 0 {
+                    return Ok(Saw::Gone);
+                }
+                let revision = response.header.map_or(0, |header| header.revision);
+                let keys = response.keys.into_iter().collect();
+                self.leases.looked(Look { id, granted: response.granted_ttl, keys, revisions: (self.known, revision) });
+                Saw::Alive(response.ttl)
             }
             Did::List => {
                 let response = self.link.lease_leases(&pb::LeaseLeasesRequest {}).await?;
@@ -208,7 +217,10 @@ impl Holder {
         let (ask, invoked, client) = (Ask::Put(request.clone()), self.recorder.begin(), self.id);
         self.trace.show(|| Scene::Asked { client, invoked, text: ask.sketch() });
         let outcome = match tokio::time::timeout(PATIENCE, self.link.put(&request)).await {
-            Ok(Ok(response)) => Outcome::Answered(Answer::Put(response)),
+            Ok(Ok(response)) => {
+                self.known = response.header.as_ref().map_or(0, |header| header.revision);
+                Outcome::Answered(Answer::Put(response))
+            }
             Ok(Err(status)) => failed_under(self.has_quota, &status),
             Err(_) => Outcome::Uncertain(NO_ANSWER.to_owned()),
         };
