@@ -236,6 +236,18 @@ fn documents_name_only_files_that_exist() {
 }
 
 #[test]
+fn every_known_bug_that_is_planted_is_on_the_scoreboard() {
+    let page = |name: &str| fs::read_to_string(root().join("docs").join(name)).unwrap();
+    let (bugs, scoreboard) = (page("known-bugs.md"), page("scoreboard.md"));
+    let is_name = |word: &&str| word.starts_with(char::is_uppercase) && word.chars().all(char::is_alphanumeric);
+    let rows = bugs.lines().filter_map(|line| line.rsplit_once(" | ")).map(|(_, here)| here);
+    let planted: Vec<&str> = rows.flat_map(|here| here.split('`').skip(1).step_by(2)).filter(is_name).collect();
+    assert!(planted.len() > 20, "{planted:?}");
+    let missing: Vec<_> = planted.iter().filter(|name| !scoreboard.contains(&format!("| `{name}` |"))).collect();
+    assert_eq!(missing, Vec::<&&str>::new());
+}
+
+#[test]
 fn every_link_of_the_readme_leads_somewhere() {
     let text = fs::read_to_string(root().join("README.md")).unwrap();
     let links = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
