@@ -8,7 +8,7 @@ use crate::machine::Crash;
 use crate::options::{Kind, Options, Steps};
 
 /// Words without a number, in the order in which a shrinker tries them: what fills most of a diagram goes first.
-pub const WORDS: [&str; 32] = [
+pub const WORDS: [&str; 33] = [
     "operations",
     "cuts",
     "weather",
@@ -25,6 +25,7 @@ pub const WORDS: [&str; 32] = [
     "slow-disks",
     "rot",
     "watchers",
+    "lists",
     "holders",
     "upkeep",
     "steps",
@@ -149,6 +150,7 @@ fn take_away(options: &mut Options, name: &str) {
         "slow-disks" => (faults.slow.millis, faults.disk_millis) = (0, 0),
         "rot" => faults.rot = 0,
         "watchers" => options.watch.clients = 0,
+        "lists" => options.watch.page = None,
         "holders" => load.holders = 0,
         "upkeep" => load.upkeep_millis = 0,
         "steps" => options.member.steps = Steps::USUAL,

@@ -72,6 +72,8 @@ pub const PATIENCE_MILLIS: u64 = 10_000;
 pub const ELECTION_MILLIS: u64 = 1_000;
 /// In a thousand runs without a quota, how many have thousands of keys: each takes as long as many others.
 const CROWDS: u64 = 40;
+/// No list has many more pages than this.
+const PAGES: i64 = 20;
 /// The longest pause of a client that counts as stuck, in milliseconds.
 const STUCK_MILLIS: u64 = 30_000;
 
@@ -228,6 +230,8 @@ pub struct WatchLoad {
     pub responses_max: u64,
     /// The time between two reports of progress, in milliseconds.
     pub progress_millis: u64,
+    /// Keys on a page, where every other client lists what it watches, as Kubernetes' do.
+    pub page: Option<i64>,
     /// What the member may use for it.
     pub limits: fanout::Limits,
 }
@@ -323,6 +327,8 @@ impl Options {
         if options.member.quota_bytes == 0 && chance(&mut dice_of_crowds, CROWDS) {
             Crowd::draw(&mut options, &mut dice_of_crowds);
         }
+        let page = pick(&mut Entropy::seeded(seed ^ 0x006c_6973_7473), &[None, None, Some(2), Some(7)]);
+        options.watch.page = page.map(|page: i64| page.max(options.load.keys.cast_signed() / PAGES));
         options
     }
 }
@@ -412,6 +418,7 @@ impl WatchLoad {
             pause_millis: pick(dice, &[50, 1_000, 5_000, STUCK_MILLIS]),
             responses_max: pick(dice, &[200, 1_000, 20_000]),
             progress_millis: pick(dice, &[100, 1_000, 10_000]),
+            page: None,
             limits,
         };
         if load.pause_millis == STUCK_MILLIS {

@@ -127,7 +127,7 @@ async fn play(options: &Options, mutant: Option<Mutant>, trace: &Trace, recorder
     clients.extend(start_steward(options, world.ways(), (trace, recorder), &is_over));
     clients.extend(start_holders(options, (world.ways(), &world.leases), (trace, recorder), &is_over));
     let (watches, finish) = (Watches::default(), Finish::default());
-    let watchers = start_watchers(options, world.ways(), (&watches, trace), &finish);
+    let watchers = start_watchers(options, world.ways(), (recorder, &watches, trace), &finish);
     Troubles::new(options.faults.clone(), options.seed, options.trouble_seconds, &world).reign(&mut world).await?;
     machine.look().trouble = Trouble::default();
     machine.crash_at(None);
@@ -239,13 +239,14 @@ pub(crate) fn start_holders(
 pub(crate) fn start_watchers(
     options: &Options,
     ways: &Ways,
-    (watches, trace): (&Watches, &Trace),
+    (recorder, watches, trace): (&Recorder, &Watches, &Trace),
     finish: &Finish,
 ) -> Vec<madsim::task::JoinHandle<()>> {
     let make = |id: u64| {
         let ip = format!("10.0.3.{}", id + 1).parse().expect("an address");
         let node = Handle::current().create_node().name(format!("watcher {id}")).ip(ip).build();
-        let watcher = Watcher::new(id, ways.link(options.kind), options, (watches.clone(), trace.clone()));
+        let records = (recorder.clone(), watches.clone(), trace.clone());
+        let watcher = Watcher::new(id, ways.link(options.kind), options, records);
         node.spawn(watcher.run(finish.clone()))
     };
     (0..options.watch.clients).map(make).collect()

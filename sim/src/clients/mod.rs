@@ -6,6 +6,7 @@ pub mod archivist;
 pub mod keys;
 pub mod lease;
 pub mod link;
+pub mod lister;
 pub mod steward;
 mod unlawful;
 pub mod watcher;

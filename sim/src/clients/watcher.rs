@@ -18,9 +18,10 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::keys::Keys;
 use super::link::{Link, Watching};
+use super::lister::Lister;
 use crate::film::Scene;
 use crate::options::{Options, WatchLoad, chance, pick};
-use crate::record::{Trace, Watched, Watches};
+use crate::record::{Recorder, Trace, Watched, Watches};
 
 /// The longest time that a stream is left alone.
 const SILENCE: Duration = Duration::from_millis(300);
@@ -58,6 +59,8 @@ pub struct Watcher {
     client: u64,
     link: Link,
     load: WatchLoad,
+    /// Its lists, if it lists what it watches.
+    lister: Option<Lister>,
     keys: Keys,
     dice: Entropy,
     watches: Watches,
@@ -114,13 +117,16 @@ struct Open {
 impl Watcher {
     /// Client `client` of a run.
     #[must_use]
-    pub fn new(client: u64, link: Link, options: &Options, record: (Watches, Trace)) -> Self {
+    pub fn new(client: u64, link: Link, options: &Options, record: (Recorder, Watches, Trace)) -> Self {
         let (seed, keys) = (options.seed, Keys::of(&options.load));
         let dice = Entropy::seeded(seed.wrapping_add(client.wrapping_mul(0x9e37_79b9_7f4a_7c15)) ^ 0x7761_7463_6865);
-        let (watches, trace) = record;
+        let (recorder, watches, trace) = record;
         let (load, wanted) = (options.watch.clone(), BTreeMap::new());
+        // Every other client of such a run.
+        let page = load.page.filter(|_| client.is_multiple_of(2));
+        let lister = page.map(|page| Lister::new(client, page, recorder, trace.clone()));
         let (asks, told) = (Asks::default(), Instant::now());
-        Self { client, link, load, keys, dice, watches, trace, wanted, last: 0, known: 1, asks, told }
+        Self { client, link, load, lister, keys, dice, watches, trace, wanted, last: 0, known: 1, asks, told }
     }
 
     /// Watches until everything is over and seen.
@@ -155,11 +161,16 @@ impl Watcher {
     }
 
     async fn open(&mut self) -> Option<Open> {
+        while self.lister.is_some() && self.lacks() {
+            // Who lost several watchers at once does not fill the run with lists.
+            tokio::time::sleep(Duration::from_millis(self.dice.draw(100, 1_000))).await;
+            self.list().await?;
+        }
         let (asks, requests) = mpsc::channel(ASKS_MAX);
         let responses = self.link.watch(requests, self.load.appetite).await.ok()?;
         let open = Open { asks, responses };
         self.asks = Asks::default();
-        while (self.wanted.len() as u64) < self.load.watchers {
+        while self.lacks() {
             self.want();
         }
         let all: Vec<i64> = self.wanted.keys().copied().collect();
@@ -167,6 +178,28 @@ impl Watcher {
             self.create(place);
         }
         Some(open)
+    }
+
+    /// Whether it wants fewer watchers than it should.
+    fn lacks(&self) -> bool {
+        (self.wanted.len() as u64) < self.load.watchers
+    }
+
+    /// Lists a range, and wants to watch it from there on.
+    async fn list(&mut self) -> Option<()> {
+        let (key, end) = (self.keys.draw(&mut self.dice), Bytes::from_static(b"l"));
+        let key = if chance(&mut self.dice, 500) { key } else { Bytes::from_static(b"k") };
+        let revision = self.lister.as_ref()?.list(&self.link, key.clone(), end.clone()).await?;
+        let request = pb::WatchCreateRequest {
+            key,
+            range_end: end,
+            start_revision: revision + 1,
+            progress_notify: true,
+            prev_kv: true,
+            ..pb::WatchCreateRequest::default()
+        };
+        self.add(request, false);
+        Some(())
     }
 
     /// Draws a new watcher.
@@ -266,6 +299,9 @@ impl Watcher {
             }
             self.meddle(finish);
             read += 1;
+            if self.lister.is_some() && self.lacks() && finish.revision().is_none() {
+                return true;
+            }
         }
         true
     }
@@ -307,8 +343,10 @@ impl Watcher {
         } else if !named.is_empty() && chance(&mut self.dice, 15) {
             let place = pick(&mut self.dice, &named);
             self.cancel(place);
-            self.want();
-            self.create(self.last);
+            if self.lister.is_none() {
+                self.want();
+                self.create(self.last);
+            }
         }
     }
 
@@ -368,12 +406,14 @@ impl Watcher {
             }
         }
         if response.canceled && response.compact_revision > 0 {
-            // What is gone is gone: it goes on at the compaction, as another watcher.
+            // What is gone is gone: it goes on at the compaction, as another watcher, or lists anew.
             let request = pb::WatchCreateRequest { start_revision: response.compact_revision, ..want.request.clone() };
             let is_nameless = want.is_nameless();
             self.cancel(place);
-            self.add(request, is_nameless);
-            self.create(self.last);
+            if self.lister.is_none() {
+                self.add(request, is_nameless);
+                self.create(self.last);
+            }
         }
     }
 

@@ -73,7 +73,7 @@ pub(crate) async fn play(
     let mover_node = Handle::current().create_node().name("mover").ip(ip).build();
     clients.push(mover_node.spawn(mover.run(Arc::clone(&is_healed))));
     let (watches, finish) = (Watches::default(), Finish::default());
-    let watchers = start_watchers(options, &ways, (&watches, trace), &finish);
+    let watchers = start_watchers(options, &ways, (recorder, &watches, trace), &finish);
     let archive = Archive::default();
     clients.extend(start_archivist(options, &ways, (trace, recorder), (&archive, &is_over)));
     clients.extend(start_steward(options, &ways, (trace, recorder), &is_over));
