@@ -14,7 +14,6 @@ pub(crate) mod asked;
 #[cfg(all(madsim, any(mutants, test)))]
 pub(crate) mod board;
 #[cfg(madsim)]
-#[allow(clippy::nonminimal_bool, reason = "rules are written as they are said")]
 pub mod check;
 #[cfg(madsim)]
 pub mod clients;

@@ -110,7 +110,8 @@ impl Rows {
         let mut crc = crc32c::crc32c(b"key");
         for (place, (key, value)) in places.iter().zip(&self.table).filter(|(place, _)| left(place)) {
             let is_dropped = place.main <= compacted && keeps_some && !is_kept(place);
-            if !is_dropped && !(place.main == compacted && place.is_tombstone) {
+            let is_own_delete = place.main == compacted && place.is_tombstone;
+            if !is_dropped && !is_own_delete {
                 crc = crc32c::crc32c_append(crc32c::crc32c_append(crc, key), value);
             }
         }
