@@ -70,10 +70,15 @@ pub struct Watcher {
     last: i64,
     /// What it asks on the stream at hand.
     asks: Asks,
-    /// The newest revision that it heard of.
-    known: i64,
-    /// When it was last told of changes.
-    told: Instant,
+    heard: Heard,
+}
+
+/// What it heard last.
+struct Heard {
+    /// The newest revision.
+    revision: i64,
+    /// When it was told of changes.
+    changes: Instant,
 }
 
 /// What is asked on one stream.
@@ -125,8 +130,8 @@ impl Watcher {
         // Every other client of such a run.
         let page = load.page.filter(|_| client.is_multiple_of(2));
         let lister = page.map(|page| Lister::new(client, page, recorder, trace.clone()));
-        let (asks, told) = (Asks::default(), Instant::now());
-        Self { client, link, load, lister, keys, dice, watches, trace, wanted, last: 0, known: 1, asks, told }
+        let (asks, heard) = (Asks::default(), Heard { revision: 1, changes: Instant::now() });
+        Self { client, link, load, lister, keys, dice, watches, trace, wanted, last: 0, asks, heard }
     }
 
     /// Watches until everything is over and seen.
@@ -135,7 +140,7 @@ impl Watcher {
         loop {
             if finish.revision().is_some() {
                 let since = *ending.get_or_insert_with(Instant::now);
-                let is_late = END_PATIENCE < since.max(self.told).elapsed() || END_MOST < since.elapsed();
+                let is_late = END_PATIENCE < since.max(self.heard.changes).elapsed() || END_MOST < since.elapsed();
                 let has_seen = self.has_seen(&finish);
                 if has_seen || is_late {
                     self.watches.end(self.client, has_seen);
@@ -214,8 +219,8 @@ impl Watcher {
         };
         let start_revision = match self.dice.draw(0, 9) {
             0..=3 => 0,
-            4..=7 => self.dice.draw(1, self.known.max(1).cast_unsigned()).cast_signed(),
-            _ => self.known + self.dice.draw(0, 30).cast_signed(),
+            4..=7 => self.dice.draw(1, self.heard.revision.max(1).cast_unsigned()).cast_signed(),
+            _ => self.heard.revision + self.dice.draw(0, 30).cast_signed(),
         };
         let filters = match self.dice.draw(0, 7) {
             0 => vec![0],
@@ -379,7 +384,7 @@ impl Watcher {
             format!("watcher {client}, {id} got {revision} {created} {canceled}, {} changes up to {last}", events.len())
         });
         self.film(response);
-        self.known = self.known.max(revision);
+        self.heard.revision = self.heard.revision.max(revision);
         if *created && *canceled {
             assert!(id == -1 && !response.cancel_reason.is_empty(), "who is turned away is told why");
             self.asks.unlawful = self.asks.unlawful.checked_sub(1).expect("nothing else is turned away");
@@ -402,7 +407,7 @@ impl Watcher {
             None => {}
             Some(record) => {
                 self.watches.add(record, response);
-                self.told = if events.is_empty() { self.told } else { Instant::now() };
+                self.heard.changes = if events.is_empty() { self.heard.changes } else { Instant::now() };
             }
         }
         if response.canceled && response.compact_revision > 0 {
