@@ -25,7 +25,7 @@ KV_BUGS = ReadBeforeReplay ReportBeforeSync RowsBeforeIndex OwnMatchAtAppend
 KV_BUGS_BETWEEN = ReadWithoutQuorum
 KV_BUG = $(SIM_MUTANTS) --kind $(1) --mutant $(2) --seed 1 --count $(3) --jobs 2 --less trouble=50 --history target/sim/mutants/$(2) --only-broken | grep -E '^[0-9]+ passed' || true
 
-.PHONY: build run cluster check test sim report-check sim-test crash-images mutants model explore fuzz fuzz-coverage corpus conformance second-opinion second-opinion-mutants bench bench-smoke fix
+.PHONY: build run cluster check test sim report-check sim-test crash-images mutants model model-larger explore fuzz fuzz-coverage corpus conformance second-opinion second-opinion-mutants bench bench-smoke fix
 
 build:
 	cargo build --release -p detcd-server -p detcd-ctl
@@ -75,6 +75,10 @@ mutants:
 # Stateright over the shipping Raft type, and its mutants.
 model:
 	RUSTFLAGS="--cfg mutants --cfg verify" cargo test --target-dir target/model -p detcd-tests --test raft_model
+
+# Models too large for CI: minutes of two cores each.
+model-larger:
+	RUSTFLAGS="--cfg mutants --cfg verify" cargo test --target-dir target/model -p detcd-tests --test raft_model -- --ignored --nocapture --test-threads 1
 
 # One of the models in a browser, at ADDRESS: docs/model.md.
 explore:

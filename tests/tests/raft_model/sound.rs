@@ -75,6 +75,13 @@ fn thesis_section_6_4_reads_are_fresh() {
 }
 
 #[test]
+#[ignore = "larger bounds: make model-larger"]
+fn reads_are_fresh_whoever_crashes_and_writes() {
+    let bounds = Bounds { elections: 1, proposals: 1, crashes: 1, reads: 1, ..Bounds::default() };
+    keeps_its_promises(starts::led(3, bounds).without_hurry(), &[CLIENT_ENTRY, LATER_LEADER]);
+}
+
+#[test]
 fn thesis_section_9_6_pre_vote_changes_no_promise() {
     let bounds = Bounds { elections: 3, crashes: 1, doubts: 2, ..Bounds::default() };
     keeps_its_promises(starts::empty(2, bounds).with_pre_vote().without_hurry(), &[LATER_LEADER]);
@@ -86,6 +93,9 @@ fn thesis_section_9_6_pre_vote_changes_no_promise() {
 fn thesis_section_4_1_one_change_at_a_time() {
     let bounds = Bounds { elections: 1, changes: 2, ..Bounds::default() };
     let plan = [Change::Remove(id_of(2)), Change::Remove(id_of(1))];
+    let cluster = starts::led(3, bounds).with_plan(&plan).without_hurry().apart(0, 2);
+    keeps_its_promises(cluster, &[CHANGED, LATER_LEADER]);
+    let bounds = Bounds { crashes: 1, ..bounds };
     let cluster = starts::led(3, bounds).with_plan(&plan).without_hurry().apart(0, 2);
     keeps_its_promises(cluster, &[CHANGED, LATER_LEADER]);
 }
@@ -101,6 +111,8 @@ fn thesis_section_4_2_1_a_learner_is_promoted() {
     let plan = [Change::AddVoter(id_of(2))];
     let bounds = Bounds { elections: 1, changes: 1, beats: 1, ..Bounds::default() };
     keeps_its_promises(starts::with_learner(bounds).with_plan(&plan).without_hurry(), &[CHANGED, LATER_LEADER]);
+    let bounds = Bounds { elections: 1, changes: 1, crashes: 1, ..Bounds::default() };
+    keeps_its_promises(starts::with_learner(bounds).with_plan(&plan).without_hurry(), &[CHANGED, LATER_LEADER]);
     let bounds = Bounds { proposals: 1, changes: 1, ..Bounds::default() };
     keeps_its_promises(starts::with_learner(bounds).with_plan(&plan).without_hurry(), &[CHANGED, CLIENT_ENTRY]);
 }
@@ -108,6 +120,17 @@ fn thesis_section_4_2_1_a_learner_is_promoted() {
 #[test]
 fn thesis_section_4_2_2_a_leader_removes_itself() {
     let bounds = Bounds { elections: 1, changes: 1, ..Bounds::default() };
+    let plan = [Change::Remove(id_of(0))];
+    let reached = [CHANGED, INHERITED, LATER_LEADER];
+    keeps_its_promises(starts::led(3, bounds).with_plan(&plan).without_hurry(), &reached);
+    let bounds = Bounds { elections: 0, crashes: 1, ..bounds };
+    keeps_its_promises(starts::led(3, bounds).with_plan(&plan).without_hurry(), &reached);
+}
+
+#[test]
+#[ignore = "larger bounds: make model-larger"]
+fn a_leader_removes_itself_while_somebody_crashes_and_another_campaigns() {
+    let bounds = Bounds { elections: 1, changes: 1, crashes: 1, ..Bounds::default() };
     let cluster = starts::led(3, bounds).with_plan(&[Change::Remove(id_of(0))]).without_hurry();
     keeps_its_promises(cluster, &[CHANGED, INHERITED, LATER_LEADER]);
 }
@@ -115,6 +138,8 @@ fn thesis_section_4_2_2_a_leader_removes_itself() {
 #[test]
 fn thesis_section_3_10_leadership_moves() {
     let bounds = Bounds { proposals: 1, transfers: 1, ..Bounds::default() };
+    keeps_its_promises(starts::led(3, bounds).without_hurry(), &[CLIENT_ENTRY, INHERITED, LATER_LEADER]);
+    let bounds = Bounds { crashes: 1, ..bounds };
     keeps_its_promises(starts::led(3, bounds).without_hurry(), &[CLIENT_ENTRY, INHERITED, LATER_LEADER]);
 }
 
