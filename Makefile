@@ -10,6 +10,7 @@ TIME ?= 60
 T ?= wal
 ROUNDS ?= 5
 CUTS ?= 10
+KILLS ?= 1000
 MODEL ?= elections
 ADDRESS ?= 127.0.0.1:3000
 OUT ?= docs/benchmarks.md
@@ -25,7 +26,7 @@ KV_BUGS = ReadBeforeReplay ReportBeforeSync RowsBeforeIndex OwnMatchAtAppend
 KV_BUGS_BETWEEN = ReadWithoutQuorum
 KV_BUG = $(SIM_MUTANTS) --kind $(1) --mutant $(2) --seed 1 --count $(3) --jobs 2 --less trouble=50 --history target/sim/mutants/$(2) --only-broken | grep -E '^[0-9]+ passed' || true
 
-.PHONY: build run cluster check test sim report-check sim-test crash-images mutants model model-larger explore fuzz fuzz-coverage corpus conformance second-opinion second-opinion-mutants bench bench-smoke fix
+.PHONY: build run cluster check test sim report-check sim-test crash-images mutants model model-larger kills explore fuzz fuzz-coverage corpus conformance second-opinion second-opinion-mutants bench bench-smoke fix
 
 build:
 	cargo build --release -p detcd-server -p detcd-ctl
@@ -63,6 +64,10 @@ sim-test:
 	RUSTFLAGS="--cfg madsim" cargo clippy --profile sim --target-dir target/sim -p detcd-sim --no-deps --all-targets -- -D warnings
 	RUSTFLAGS="--cfg madsim" RUSTDOCFLAGS="--cfg madsim -D warnings" cargo doc --profile sim --target-dir target/sim -p detcd-sim --no-deps --quiet
 	RUSTFLAGS="--cfg madsim" cargo test --profile sim --target-dir target/sim -p detcd-sim
+
+# A loaded member, the real process, killed KILLS times; each life must have everything that was ever acknowledged.
+kills:
+	KILLS=$(KILLS) cargo test -p detcd-server --test process kills_under_load -- --nocapture
 
 # Images of the disk under the production store and log, CUTS power cuts for each of their calls (Linux only): docs/simulation.md.
 crash-images:
