@@ -60,6 +60,7 @@ impl Lister {
             Ok(Err(status)) => (failed(&status), None),
             Err(_) => (Outcome::Uncertain(NO_ANSWER.to_owned()), None),
         };
+        self.trace.note(&[client, invoked, outcome.digest()], || format!("lister {client} got {invoked}: {outcome:?}"));
         self.trace.show(|| Scene::Answered { invoked, text: outcome.sketch() });
         self.recorder.end((client, link.place()), ask, invoked, outcome);
         response
