@@ -249,15 +249,18 @@ proptest! {
     }
 }
 
-/// Compacts in steps of `visits_max`; answers the dead rows in order.
-fn compact(index: &mut KeyIndex, upto: i64, visits_max: usize) -> Vec<(Revision, RowKind)> {
-    let (mut dead, mut after) = (Vec::new(), None::<Bytes>);
+/// Compacts what `rows` made in steps of `work_max`; answers the dead rows in order. A start after any step finds the index that the step left.
+fn compact(index: &mut KeyIndex, rows: &Slow, upto: i64, work_max: usize) -> Vec<(Revision, RowKind)> {
+    let (mut dead, mut from) = (Vec::new(), None::<Bytes>);
     loop {
-        let swept = index.compact(upto, after.as_deref(), visits_max);
-        assert!(swept.visited <= visits_max);
+        let swept = index.compact(upto, from.as_deref(), work_max);
+        assert!(swept.visited <= work_max && swept.dead.len() <= work_max);
         dead.extend(swept.dead);
-        after = swept.resume;
-        if after.is_none() {
+        let mut left = rows.clone();
+        left.0.retain(|row| !dead.iter().any(|(at, _)| *at == row.at));
+        assert_eq!(restore(&left), *index);
+        from = swept.resume;
+        if from.is_none() {
             dead.sort_by_key(|(at, _)| *at);
             return dead;
         }
@@ -275,7 +278,7 @@ proptest! {
     fn compacts_in_steps_to_what_a_restart_would_find(
         history in any_history(),
         upto in prop::collection::vec(0..16i64, 1..4),
-        visits_max in 1..5usize,
+        work_max in 1..5usize,
     ) {
         let (mut index, mut slow) = build(&history);
         let whole = slow.clone();
@@ -286,7 +289,7 @@ proptest! {
             slow.compact(floor);
             let kept = |row: &&Row| slow.0.iter().any(|other| other.at == row.at);
             let expected: Vec<_> = before.0.iter().filter(|row| !kept(row)).map(|row| (row.at, kind(row))).collect();
-            prop_assert_eq!(compact(&mut index, floor, visits_max), expected);
+            prop_assert_eq!(compact(&mut index, &before, floor, work_max), expected);
             prop_assert_eq!(&restore(&slow), &index);
             agrees(&index, &whole, floor);
         }
@@ -295,13 +298,16 @@ proptest! {
 
 #[test]
 fn a_compaction_keeps_a_delete_and_the_put_after_it_in_its_revision() {
-    let mut index = KeyIndex::default();
-    index.put(b"k", Revision::new(2, 0));
-    index.delete(b"k", Revision::new(3, 0));
-    index.put(b"k", Revision::new(3, 1));
-    assert_eq!(compact(&mut index, 3, 1), [(Revision::new(2, 0), RowKind::Put)]);
+    let (mut index, mut slow) = (KeyIndex::default(), Slow::default());
+    for (at, is_put) in [((2, 0), true), ((3, 0), false), ((3, 1), true)] {
+        let at = Revision::new(at.0, at.1);
+        slow.change(at, &Bytes::from_static(b"k"), is_put);
+        if is_put { index.put(b"k", at) } else { index.delete(b"k", at) }
+    }
+    assert_eq!(compact(&mut index, &slow, 3, 1), [(Revision::new(2, 0), RowKind::Put)]);
     assert_eq!((index.live(), index.known()), (1, 1));
-    assert_eq!(compact(&mut index, 4, 1), [(Revision::new(3, 0), RowKind::Tombstone)]);
+    slow.compact(3);
+    assert_eq!(compact(&mut index, &slow, 4, 1), [(Revision::new(3, 0), RowKind::Tombstone)]);
     assert_eq!(index.get(b"k", Revision::end_of(4)).map(|facts| facts.version), Some(1));
 }
 

@@ -23,8 +23,8 @@ use crate::store::hash::{HashKeys, Hashed, KeysHash};
 const READERS_PATIENCE: Duration = Duration::from_secs(5);
 /// The pause between two looks at those readers.
 const READERS_PAUSE: Duration = Duration::from_millis(10);
-/// Index entries per step: the index is locked that long.
-const ENTRIES_PER_STEP: usize = 500;
+/// Keys looked at, or rows dropped, per step: the index is locked that long.
+const WORK_PER_STEP: usize = 500;
 
 /// How fast a sweep goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -114,20 +114,20 @@ impl<B: Backend> Sweeper<B> {
         };
         let revision = due.revision;
         self.store.begin_sweep(revision);
-        let (mut after, mut rows, mut rows_in_all) = (None::<Bytes>, 0, 0);
+        let (mut from, mut rows, mut rows_in_all) = (None::<Bytes>, 0, 0);
         let stats = &self.store.stats().sweeps;
         let (mut step, mut in_index) = (Instant::now(), Duration::ZERO);
         loop {
             let floor = if mutated!(self, SweepOneTooFar) { revision + 1 } else { revision };
             // Who asks for small steps gets them.
-            let entries = ENTRIES_PER_STEP.min(self.pace.rows);
+            let work = WORK_PER_STEP.min(self.pace.rows - rows);
             let visit = Instant::now();
-            let (dead, resume) = self.store.sweep(floor, after.as_deref(), entries);
+            let (dead, resume) = self.store.sweep(floor, from.as_deref(), work);
             in_index += visit.elapsed();
             rows += dead;
             rows_in_all += dead;
-            after = resume;
-            if after.is_none() {
+            from = resume;
+            if from.is_none() {
                 break;
             }
             if rows < self.pace.rows {

@@ -172,11 +172,11 @@ impl<B: Backend> Store<B> {
         compactions.swept = revision;
     }
 
-    /// Sweeps the index from the key after `after` on, for up to `visits` entries; dead rows go with the batch being filled. Answers how
+    /// Sweeps the index from the key `from` on, for up to `work_max` keys or rows; dead rows go with the batch being filled. Answers how
     /// many those were, and where to go on.
-    pub(crate) fn sweep(&self, revision: i64, after: Option<&[u8]>, visits: usize) -> (usize, Option<Bytes>) {
+    pub(crate) fn sweep(&self, revision: i64, from: Option<&[u8]>, work_max: usize) -> (usize, Option<Bytes>) {
         let state = &mut *self.write();
-        let swept = state.index.compact(revision, after, visits);
+        let swept = state.index.compact(revision, from, work_max);
         let batch = state.overlay.open();
         for (at, kind) in &swept.dead {
             batch.dead.push(match kind {

@@ -198,12 +198,12 @@ impl Twins {
                 hash
             });
             self.store.begin_sweep(due.revision);
-            let (mut after, mut dead) = (None::<Bytes>, 0);
+            let (mut from, mut dead) = (None::<Bytes>, 0);
             loop {
-                let (rows, resume) = self.store.sweep(due.revision, after.as_deref(), visits);
+                let (rows, resume) = self.store.sweep(due.revision, from.as_deref(), visits);
                 dead += rows;
-                after = resume;
-                if after.is_none() {
+                from = resume;
+                if from.is_none() {
                     break;
                 }
             }

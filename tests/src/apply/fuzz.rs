@@ -190,9 +190,9 @@ impl Pair {
     /// Drops what a compaction leaves behind, in slices.
     fn sweep(&mut self, revision: i64) {
         let mut slices = Slices::new(&self.slices);
-        let mut after = None;
+        let mut from = None;
         loop {
-            let swept = self.store.index.compact(revision, after.as_deref(), slices.step());
+            let swept = self.store.index.compact(revision, from.as_deref(), slices.step());
             for (at, kind) in swept.dead {
                 let (row, tombstone) = (self.store.rows.remove(&at), self.tombstones.remove(&at));
                 assert_eq!(
@@ -201,8 +201,8 @@ impl Pair {
                     "{at:?}"
                 );
             }
-            after = swept.resume;
-            if after.is_none() {
+            from = swept.resume;
+            if from.is_none() {
                 return;
             }
         }

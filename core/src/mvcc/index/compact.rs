@@ -22,34 +22,38 @@ pub struct Swept {
     pub dead: Vec<(Revision, RowKind)>,
     /// How many index entries the step looked at.
     pub visited: usize,
-    /// Where the next step goes on; `None` if the index is done.
+    /// The key with which the next step goes on; `None` if the index is done.
     pub resume: Option<Bytes>,
 }
 
 impl KeyIndex {
-    /// Drops what a compaction at `revision` leaves behind, from the key after `after` on, for up to `visits_max` entries.
+    /// Drops what a compaction at `revision` leaves behind, from the key `from` on, until it has looked at `work_max` keys or dropped as many rows.
+    /// A key with more rows than that takes several steps.
     #[must_use]
-    pub fn compact(&mut self, revision: i64, after: Option<&[u8]>, visits_max: usize) -> Swept {
-        assert!(0 < visits_max, "a step without budget would never end");
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+    pub fn compact(&mut self, revision: i64, from: Option<&[u8]>, work_max: usize) -> Swept {
+        assert!(0 < work_max, "a step without budget would never end");
+        let start = from.map_or(Bound::Unbounded, Bound::Included);
         let mut swept = Swept::default();
-        let (mut gone, mut last) = (Vec::new(), None);
+        let mut gone = Vec::new();
         let cut = Cut {
             revision,
             #[cfg(mutants)]
             mutant: self.mutant,
         };
         self.keys.walk_mut(start, |key, slot| {
-            if last.is_some() {
-                swept.resume = last.take();
+            let room = work_max.saturating_sub(swept.dead.len());
+            if room == 0 || swept.visited == work_max {
+                swept.resume = Some(key.to_bytes());
                 return ControlFlow::Break(());
             }
             swept.visited += 1;
-            if slot.compact(cut, &mut swept.dead) == Left::Nothing {
-                gone.push(key.to_vec());
-            }
-            if swept.visited == visits_max {
-                last = Some(key.to_bytes());
+            match slot.compact(cut, room, &mut swept.dead) {
+                Left::Something => {}
+                Left::Nothing => gone.push(key.to_vec()),
+                Left::More => {
+                    swept.resume = Some(key.to_bytes());
+                    return ControlFlow::Break(());
+                }
             }
             ControlFlow::Continue(())
         });
@@ -105,29 +109,34 @@ macro_rules! mutated {
 enum Left {
     Something,
     Nothing,
+    /// Rows that the next step drops.
+    More,
 }
 
 impl Slot {
-    fn compact(&mut self, cut: Cut, dead: &mut Vec<(Revision, RowKind)>) -> Left {
+    fn compact(&mut self, cut: Cut, rows_max: usize, dead: &mut Vec<(Revision, RowKind)>) -> Left {
         // A single put is the newest change of a live key.
         let Self::Often(history) = self else { return Left::Something };
-        if history.compact(cut, dead) == Left::Nothing {
-            return Left::Nothing;
-        }
-        if let Some(once) = history.as_once() {
+        let left = history.compact(cut, rows_max, dead);
+        if let Some(once) = history.as_once().filter(|_| left == Left::Something) {
             *self = once;
         }
-        Left::Something
+        left
     }
 }
 
 impl History {
-    fn compact(&mut self, cut: Cut, dead: &mut Vec<(Revision, RowKind)>) -> Left {
+    fn compact(&mut self, cut: Cut, rows_max: usize, dead: &mut Vec<(Revision, RowKind)>) -> Left {
         let Some(newest) = self.changes.partition_point(|change| change.main <= cut.revision).checked_sub(1) else {
             return Left::Something;
         };
         let first = self.first_kept(newest, cut);
-        dead.extend(self.changes[..first].iter().map(|change| (change.at(), change.kind.row_kind())));
+        let goes = first.min(rows_max);
+        dead.extend(self.changes[..goes].iter().map(|change| (change.at(), change.kind.row_kind())));
+        if goes < first {
+            self.drop_first(goes);
+            return Left::More;
+        }
         if mutated!(cut, RewrittenDropped) && first < newest {
             let change = self.changes[newest];
             dead.push((change.at(), change.kind.row_kind()));
@@ -136,6 +145,8 @@ impl History {
             return Left::Nothing;
         }
         self.drop_first(first);
+        self.changes.shrink_to_fit();
+        self.births.shrink_to_fit();
         Left::Something
     }
 
@@ -158,12 +169,10 @@ impl History {
         let facts = self.facts(self.changes[first].at());
         (self.created, self.version) = facts.map_or((0, 0), |facts| (facts.created, facts.version));
         self.changes.drain(..first);
-        self.changes.shrink_to_fit();
         self.births.retain(|birth| first < *birth as usize);
         for birth in &mut self.births {
             *birth -= u32::try_from(first).expect("births are places");
         }
-        self.births.shrink_to_fit();
     }
 
     /// The lean form, if this is no more than a first put.
