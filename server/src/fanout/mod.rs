@@ -114,6 +114,8 @@ struct Client {
     opened: Instant,
     interval: Duration,
     next_tick: Option<Instant>,
+    /// The watcher that was told of progress last.
+    reported: i64,
 }
 
 /// The look for a leader, while some stream wants one.
@@ -261,7 +263,7 @@ impl<B: Backend> Fanout<B> {
                 // What the client knows to be written is told first.
                 self.advance_to(self.store.current(), usize::MAX);
                 if let Some(revision) = self.watchers.progress(stream) {
-                    outbox.offer_progress(NO_ID, revision);
+                    let _ = outbox.offer_progress(NO_ID, revision);
                 }
                 drop(credit);
             }
@@ -283,7 +285,8 @@ impl<B: Backend> Fanout<B> {
         if wants_leader && self.leader.due.is_none() {
             self.leader.due = Some(opened + self.settings.election);
         }
-        self.streams.insert(stream, Client { outbox, wants_leader, opened, interval, next_tick: None });
+        self.streams
+            .insert(stream, Client { outbox, wants_leader, opened, interval, next_tick: None, reported: i64::MIN });
     }
 
     fn close(&mut self, stream: StreamId) {
@@ -342,7 +345,8 @@ impl<B: Backend> Fanout<B> {
             Some(reading) => reading,
             None => {
                 let Some(from) = self.watchers.wanted() else { return Ok(()) };
-                HistoryRead::new(&self.store, from, self.watchers.position(), self.settings.limits.chunk)
+                let chunk = self.settings.limits.chunk;
+                HistoryRead::new(&self.store, from, self.watchers.position(), chunk)
             }
         };
         match reading.advance()? {
@@ -373,9 +377,14 @@ impl<B: Backend> Fanout<B> {
             self.ticks.remove(&(due, stream));
             let Some(client) = self.streams.get_mut(&stream) else { continue };
             client.next_tick = None;
-            let outbox = Arc::clone(&client.outbox);
-            for id in self.watchers.tick(stream) {
-                outbox.offer_progress(id.id, self.watchers.position());
+            let (reports, revision) = (self.watchers.tick(stream), self.watchers.position());
+            // Where there is no room for all of them, the next tick begins with those who got nothing.
+            let (early, late) = reports.split_at(reports.partition_point(|watcher| watcher.id <= client.reported));
+            for watcher in late.iter().chain(early) {
+                if client.outbox.offer_progress(watcher.id, revision) == Taken::Full {
+                    break;
+                }
+                client.reported = watcher.id;
             }
             self.schedule(stream, now);
         }

@@ -165,11 +165,13 @@ impl Outbox {
     }
 
     /// Tells progress, if there is room: it is only a courtesy.
-    pub(super) fn offer_progress(&self, id: i64, revision: i64) {
+    pub(super) fn offer_progress(&self, id: i64, revision: i64) -> Taken {
         let state = self.lock();
-        if state.messages < self.size.messages {
-            self.push(state, Message::Progress { id, revision }, None);
+        if self.size.messages <= state.messages {
+            return Taken::Full;
         }
+        self.push(state, Message::Progress { id, revision }, None);
+        Taken::Yes
     }
 
     /// Answers a request.

@@ -35,6 +35,17 @@ impl Watcher {
         Self { asks: Some(asks), responses, kv: KvClient::new(channel) }
     }
 
+    /// The same of a member that is still starting.
+    async fn open_soon(home: &Home) -> Self {
+        loop {
+            let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{}", home.client_port)).unwrap();
+            if endpoint.connect().await.is_ok() {
+                return Self::open(home).await;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     async fn ask(&self, union: RequestUnion) {
         let request = pb::WatchRequest { request_union: Some(union) };
         self.asks.as_ref().unwrap().send(request).await.unwrap();
@@ -262,14 +273,7 @@ async fn progress_is_told_when_nothing_happens() {
     let directory = tempfile::tempdir().unwrap();
     let home = Home::new(directory.path());
     let mut child = home.command().arg("--watch-progress-notify-interval=200ms").spawn().unwrap();
-    let mut watcher = loop {
-        let connected =
-            Endpoint::from_shared(format!("http://127.0.0.1:{}", home.client_port)).unwrap().connect().await;
-        if connected.is_ok() {
-            break Watcher::open(&home).await;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
+    let mut watcher = Watcher::open_soon(&home).await;
     watcher.create(prefix("a")).await;
     watcher.create(pb::WatchCreateRequest { progress_notify: true, ..prefix("b") }).await;
     let mut told = Vec::new();
@@ -284,6 +288,35 @@ async fn progress_is_told_when_nothing_happens() {
     }
     assert_eq!((told[0], told[3]), (1, 2));
     assert!(Duration::from_millis(600) <= began.elapsed(), "{:?}", began.elapsed());
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// More than a stream's room holds: who finds none at one tick is told at the next.
+#[tokio::test]
+async fn progress_is_told_to_each_of_very_many_watchers() {
+    const WATCHERS: i64 = 1_500;
+    let directory = tempfile::tempdir().unwrap();
+    let home = Home::new(directory.path());
+    let mut child = home.command().arg("--watch-progress-notify-interval=100ms").spawn().unwrap();
+    let mut watcher = Watcher::open_soon(&home).await;
+    let mut told = std::collections::BTreeSet::new();
+    for id in 1..=WATCHERS {
+        let request = pb::WatchCreateRequest { progress_notify: true, watch_id: id, ..prefix("p") };
+        watcher.ask(RequestUnion::CreateRequest(request)).await;
+        loop {
+            let response = watcher.next().await;
+            if response.created {
+                break;
+            }
+            told.insert(response.watch_id);
+        }
+    }
+    let end = Instant::now() + PATIENCE;
+    while told.len() < WATCHERS as usize {
+        assert!(Instant::now() < end, "only {} were told", told.len());
+        told.insert(watcher.next().await.watch_id);
+    }
     child.kill().unwrap();
     child.wait().unwrap();
 }
