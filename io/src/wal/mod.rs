@@ -93,6 +93,8 @@ pub struct Wal<D: Disk> {
     state: HardState,
     /// The newest entry or mark, which names the next file.
     last: Index,
+    /// The newest mark.
+    newest_mark: Index,
     /// Whether an I/O call failed, or was given up half-way.
     failed: bool,
     stats: Arc<LogStats>,
@@ -161,7 +163,7 @@ impl<D: Disk> Wal<D> {
         assert!(!segments.is_empty());
         let (state, last) = (HardState::default(), Index::ZERO);
         let (spare, stats) = (Spare::new(), Arc::default());
-        Self { disk, options, metadata, segments, spare, end, state, last, failed: false, stats }
+        Self { disk, options, metadata, segments, spare, end, state, last, newest_mark: last, failed: false, stats }
     }
 
     /// The disk it is on.
@@ -195,7 +197,7 @@ impl<D: Disk> Wal<D> {
             let conf_state = Some(entry::conf_state(&snapshot.configuration));
             let marked = Marked { mark: snapshot.mark, conf_state };
             entry::put_mark(&mut self.end.pending, &mut self.end.crc, &marked);
-            self.last = snapshot.mark.index;
+            (self.last, self.newest_mark) = (snapshot.mark.index, snapshot.mark.index);
         }
         for entry in &write.entries {
             entry::put_entry(&mut self.end.pending, &mut self.end.crc, entry);
@@ -226,8 +228,14 @@ impl<D: Disk> Wal<D> {
 
     /// Records that the log may be read from this mark on, makes that durable with everything before it, and only then releases the
     /// files that no reader needs any more. The caller has made the store durable at the mark or beyond.
+    ///
+    /// While a store that a leader sent waits to be installed, the present one goes on and has marks made. Behind the newer mark they would say nothing, and to whoever takes the
+    /// last one for the newest something wrong.
     pub async fn save_mark(&mut self, marked: &Marked) -> Result<(), Fault> {
-        entry::put_mark(&mut self.end.pending, &mut self.end.crc, marked);
+        if self.newest_mark <= marked.mark.index {
+            entry::put_mark(&mut self.end.pending, &mut self.end.crc, marked);
+            self.newest_mark = marked.mark.index;
+        }
         self.last = self.last.max(marked.mark.index);
         self.sync_now().await?;
         self.release_to(marked.mark.index);

@@ -56,8 +56,8 @@ impl Floor {
     }
 }
 
-/// Reads the snapshot records that may be started from, oldest first: those whose entry is known to be committed. The newest is the
-/// one to start from.
+/// Reads the snapshot records that may be started from, oldest first, in whatever order they were written: those whose entry is known to be committed. The newest is
+/// the one to start from.
 ///
 /// A cut-off last write ends the scan without an error, as it does not concern the records before it.
 pub async fn marks<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<Marked>, WalError> {
@@ -93,6 +93,7 @@ async fn marks_in<D: Disk>(disk: &D, dir: &Path, names: &[Name]) -> Result<Vec<M
         }
     }
     found.retain(|marked| marked.mark.index <= commit);
+    found.sort_by_key(|marked| marked.mark.index);
     Ok(found)
 }
 
@@ -183,6 +184,7 @@ impl<D: Disk> Wal<D> {
         let mut wal = Self::new(disk, options, recovered.metadata, segments, end);
         wal.state = recovered.hard_state;
         wal.last = last;
+        wal.newest_mark = newest.map_or(start.index, |newest| newest.index.max(start.index));
         Ok((wal, recovered, newest))
     }
 
@@ -395,7 +397,8 @@ impl Replay {
 
     /// The newest mark that was read and whose entry is known to be committed.
     fn newest(&self) -> Option<Mark> {
-        self.marks.iter().rfind(|mark| mark.index <= self.hard_state.commit).copied()
+        let known = self.marks.iter().filter(|mark| mark.index <= self.hard_state.commit);
+        known.max_by_key(|mark| mark.index).copied()
     }
 
     /// What was read, and the index that names the next file.
