@@ -84,6 +84,10 @@ pub enum Mutant {
     TombstoneNotIndexed,
     /// A promotion or a removal changes the configuration, and not the rows of members (etcd issues 19557 and 20967).
     ChangeNotStored,
+    /// The messages of a step are sent in reverse (etcd 3.7.3, order).
+    MessagesReversed,
+    /// A sweep removes all rows at once.
+    SweepUnbounded,
     /// A snapshot has no leases.
     LeasesNotExported,
     /// A serializable read does not see the last revision.
@@ -124,6 +128,17 @@ pub(crate) fn without_ranges(command: &mut detcd_core::command::Command) {
     if let Command::Txn(request) = command {
         strip(&mut request.success);
         strip(&mut request.failure);
+    }
+}
+
+/// Puts the messages of a step in reverse, and leaves everything else where it stands.
+#[cfg(mutants)]
+pub(crate) fn reverse_messages(effects: &mut detcd_core::raft::Effects) {
+    use detcd_core::raft::Effect;
+    let is_message = |effect: &Effect| matches!(effect, Effect::Send { .. });
+    let mut messages: Vec<Effect> = effects.iter().filter(|effect| is_message(effect)).cloned().collect();
+    for effect in effects.iter_mut().filter(|effect| is_message(effect)) {
+        *effect = messages.pop().expect("there are as many");
     }
 }
 

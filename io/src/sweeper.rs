@@ -121,6 +121,7 @@ impl<B: Backend> Sweeper<B> {
             let floor = if mutated!(self, SweepOneTooFar) { revision + 1 } else { revision };
             // Who asks for small steps gets them.
             let work = WORK_PER_STEP.min(self.pace.rows - rows);
+            let work = if mutated!(self, SweepUnbounded) { usize::MAX } else { work };
             let visit = Instant::now();
             let (dead, resume) = self.store.sweep(floor, from.as_deref(), work);
             in_index += visit.elapsed();

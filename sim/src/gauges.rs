@@ -25,6 +25,8 @@ pub struct Fullest {
     pub outbox_bytes: u64,
     /// Messages that wait on one watch stream, answers apart.
     pub outbox_messages: u64,
+    /// Rows of the history that were read at once.
+    pub rows_at_once: usize,
 }
 
 /// A record that all lives share.

@@ -8,7 +8,7 @@ use crate::machine::Crash;
 use crate::options::{Kind, Options, Steps};
 
 /// Words without a number, in the order in which a shrinker tries them: what fills most of a diagram goes first.
-pub const WORDS: [&str; 33] = [
+pub const WORDS: [&str; 35] = [
     "operations",
     "cuts",
     "weather",
@@ -26,11 +26,13 @@ pub const WORDS: [&str; 33] = [
     "rot",
     "watchers",
     "lists",
+    "trust",
     "holders",
     "upkeep",
     "steps",
     "quota",
     "crowd",
+    "large-values",
     "impatience",
     "unlawful",
     "compactions",
@@ -151,6 +153,7 @@ fn take_away(options: &mut Options, name: &str) {
         "rot" => faults.rot = 0,
         "watchers" => options.watch.clients = 0,
         "lists" => options.watch.page = None,
+        "trust" => options.watch.trusts = false,
         "holders" => load.holders = 0,
         "upkeep" => load.upkeep_millis = 0,
         "steps" => options.member.steps = Steps::USUAL,
@@ -158,6 +161,7 @@ fn take_away(options: &mut Options, name: &str) {
         "crowd" => {
             load.keys = if load.crowd.take().is_some() { FEW_KEYS } else { load.keys };
         }
+        "large-values" => load.values.large = 0,
         "impatience" => load.impatience = 0,
         "unlawful" => load.unlawful = 0,
         "compactions" => weights.compact = 0,
@@ -190,7 +194,7 @@ fn set(options: &mut Options, name: &str, number: u64) {
         "clients" => load.clients = at_most(load.clients),
         "keys" => load.keys = at_most(load.keys),
         "rate" => load.rate = at_most(load.rate),
-        "value-bytes" => load.value_bytes_max = at_most(load.value_bytes_max),
+        "value-bytes" => load.values.bytes_max = at_most(load.values.bytes_max),
         "dice" => options.seed = number,
         _ => unreachable!("words are parsed"),
     }

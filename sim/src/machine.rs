@@ -113,6 +113,8 @@ pub struct Inner {
     pub trace: Trace,
     /// What clients saw, and how large the store was then.
     pub recorder: Recorder,
+    /// The most rows of the history that were read at once.
+    pub rows_at_once: usize,
     calls: u64,
     /// Counts the lives of the member; calls of an earlier one never return.
     life: u64,
@@ -149,6 +151,7 @@ impl Machine {
             dice: Dice { delays: Entropy::seeded(seed), fate: Entropy::seeded(fate) },
             trace,
             recorder: Recorder::default(),
+            rows_at_once: 0,
             calls: 0,
             life: 0,
             point: None,

@@ -91,7 +91,7 @@ mod with {
     }
 
     /// Every bug that a single member can have, and what it is.
-    const ALL: [(Mutant, &str); 55] = [
+    const ALL: [(Mutant, &str); 60] = [
         (Mutant::Io(io::Mutant::ReportBeforeSync), "a write is acknowledged before its sync"),
         (Mutant::Raft(raft::Mutant::OwnMatchAtAppend), "an entry is applied before it is in the log (etcd 14370)"),
         (Mutant::Io(io::Mutant::SyncErrorIgnored), "the error of a sync is passed over"),
@@ -151,6 +151,14 @@ mod with {
         (watching(Watching::LaggardUnfiltered), "filters are forgotten when a watcher lags"),
         (watching(Watching::CompactionOneTooFar), "a laggard is told of a compaction further on than the one that was"),
         (Mutant::Io(io::Mutant::LeasesNotExported), "a snapshot has no leases"),
+        (
+            watching(Watching::EndToldAgain),
+            "a watcher that a compaction overtook is told so again and again (etcd 22294)",
+        ),
+        (watching(Watching::FollowersWait), "watchers that keep up wait for those that do not"),
+        (watching(Watching::ReportedOnce), "progress is reported once, and never again"),
+        (Mutant::Io(io::Mutant::SweepUnbounded), "a compaction removes all rows at once"),
+        (watching(Watching::ChunkUnbounded), "a step for laggards reads all that the first of them lacks (etcd 22264)"),
         (Mutant::Io(io::Mutant::SerializableBehind), "a serializable read does not see the last revision"),
         (Mutant::Io(io::Mutant::LastKeyUntold), "whoever looks at a lease is not told of its last key"),
         (indexing(Indexing::TombstoneDropped), "a compaction drops tombstones of its very revision (etcd 18089)"),
@@ -165,7 +173,7 @@ mod with {
     ];
 
     /// Bugs that take several members to show, and some of the above that look different there.
-    const BETWEEN_MEMBERS: [(Mutant, &str); 31] = [
+    const BETWEEN_MEMBERS: [(Mutant, &str); 33] = [
         (Mutant::Raft(raft::Mutant::VoteBeforeDurable), "a vote leaves before it is on disk"),
         (Mutant::Raft(raft::Mutant::VoteTwice), "a second candidate gets a vote in the same term"),
         (Mutant::Raft(raft::Mutant::VoteWithoutLogCheck), "a vote is given without a look at the candidate's log"),
@@ -194,6 +202,11 @@ mod with {
         (
             Mutant::Io(io::Mutant::RangesOnlyForCallers),
             "ranges of a transaction are checked only where its caller waits (etcd 18667)",
+        ),
+        (Mutant::Io(io::Mutant::MessagesReversed), "the messages of a step are sent in reverse (etcd 3.7.3, order)"),
+        (
+            Mutant::Io(io::Mutant::SerializableBehind),
+            "a serializable read does not see the last revision, which the member has told before",
         ),
         (Mutant::Io(io::Mutant::UpdateMakesVoter), "the update of a learner makes a voter of it (etcd 21694)"),
         (

@@ -74,6 +74,8 @@ pub const ELECTION_MILLIS: u64 = 1_000;
 const CROWDS: u64 = 40;
 /// No list has many more pages than this.
 const PAGES: i64 = 20;
+/// The longest time between two reports of progress on which a client may rely, in milliseconds.
+const TRUSTED_MILLIS: u64 = 1_000;
 /// The longest pause of a client that counts as stuck, in milliseconds.
 const STUCK_MILLIS: u64 = 30_000;
 
@@ -176,8 +178,8 @@ pub struct Load {
     pub keys: u64,
     /// What they do with many at once, if there are many.
     pub crowd: Option<Crowd>,
-    /// The longest value.
-    pub value_bytes_max: u64,
+    /// How long values are.
+    pub values: Values,
     /// How often each kind of request comes, relative to the others.
     pub weights: Weights,
     /// In a thousand operations, how many are given up soon after they were sent.
@@ -192,6 +194,15 @@ pub struct Load {
     pub upkeep_millis: u64,
     /// In a thousand operations, how many no store would carry out.
     pub unlawful: u64,
+}
+
+/// How long values are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Values {
+    /// The longest that most are.
+    pub bytes_max: u64,
+    /// In a thousand puts, how many write one of the lengths that concern limits: of a chunk, of a message, of a request, and beyond.
+    pub large: u64,
 }
 
 /// How often each kind of request comes.
@@ -230,6 +241,10 @@ pub struct WatchLoad {
     pub responses_max: u64,
     /// The time between two reports of progress, in milliseconds.
     pub progress_millis: u64,
+    /// Whether the first client never pauses.
+    pub has_prompt: bool,
+    /// Whether clients never ask how far they are, and rely on being told.
+    pub trusts: bool,
     /// Keys on a page, where every other client lists what it watches, as Kubernetes' do.
     pub page: Option<i64>,
     /// What the member may use for it.
@@ -328,6 +343,14 @@ impl Options {
             Crowd::draw(&mut options, &mut dice_of_crowds);
         }
         let page = pick(&mut Entropy::seeded(seed ^ 0x006c_6973_7473), &[None, None, Some(2), Some(7)]);
+        options.watch.trusts = options.watch.progress_millis <= TRUSTED_MILLIS
+            && chance(&mut Entropy::seeded(seed ^ 0x0074_7275_7374), 400);
+        options.watch.has_prompt =
+            options.watch.clients > 1 && chance(&mut Entropy::seeded(seed ^ 0x7072_6f6d_7074), 500);
+        // Stores under a quota go by rows, and a crowd's lists are long as it is.
+        if options.member.quota_bytes == 0 && options.load.crowd.is_none() {
+            options.load.values.large = pick(&mut Entropy::seeded(seed ^ 0x6c61_7267_6500), &[0, 0, 0, 0, 0, 5]);
+        }
         options.watch.page = page.map(|page: i64| page.max(options.load.keys.cast_signed() / PAGES));
         options
     }
@@ -387,7 +410,7 @@ impl Load {
             rate: 200,
             keys: pick(dice, &[3, 10, 40]),
             crowd: None,
-            value_bytes_max: pick(dice, &[16, 200, 1_000, 5_000]),
+            values: Values { bytes_max: pick(dice, &[16, 200, 1_000, 5_000]), large: 0 },
             weights,
             impatience: pick(dice, &[0, 5, 50]),
             patience_millis: PATIENCE_MILLIS,
@@ -418,6 +441,8 @@ impl WatchLoad {
             pause_millis: pick(dice, &[50, 1_000, 5_000, STUCK_MILLIS]),
             responses_max: pick(dice, &[200, 1_000, 20_000]),
             progress_millis: pick(dice, &[100, 1_000, 10_000]),
+            has_prompt: false,
+            trusts: false,
             page: None,
             limits,
         };
@@ -431,6 +456,12 @@ impl WatchLoad {
         load.limits.chunk =
             ChunkSize { rows: chunk.rows.min(8 * outbox.messages), bytes: chunk.bytes.min(4 * outbox.bytes) };
         load
+    }
+
+    /// In a thousand messages, after how many this client pauses.
+    #[must_use]
+    pub const fn pauses_of(&self, client: u64) -> u64 {
+        if self.has_prompt && client == 0 { 0 } else { self.pauses }
     }
 
     /// Nobody watches.

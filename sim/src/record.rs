@@ -193,6 +193,24 @@ impl History {
         self.events
     }
 
+    /// When something began that has not ended, as the end of all trouble.
+    #[must_use]
+    pub fn sent_at(&self, event: u64) -> Duration {
+        self.sent.get(&event).copied().unwrap_or_default()
+    }
+
+    /// A life of the member at `place` begins, after so many events.
+    pub fn begin_life(&mut self, place: usize, events: u64) {
+        self.lives.push((place, events));
+    }
+
+    /// The life of the member at `place` in which something happened: when it began.
+    #[must_use]
+    pub fn life_at(&self, place: usize, event: u64) -> u64 {
+        let lives = self.lives.iter().filter(|life| life.0 == place && life.1 < event);
+        lives.map(|life| life.1).max().unwrap_or(0)
+    }
+
     /// When the newest life of the member at `place` began.
     #[must_use]
     pub fn begin_of_life(&self, place: usize) -> u64 {
@@ -255,7 +273,7 @@ impl Recorder {
     pub fn begin_life(&self) {
         let mut history = self.lock();
         let event = history.events;
-        history.lives.push((self.place, event));
+        history.begin_life(self.place, event);
     }
 
     /// The store measured itself.
@@ -311,6 +329,8 @@ pub struct Watched {
     pub created: i64,
     /// Everything after that, in order: changes, progress, its end.
     pub responses: Vec<pb::WatchResponse>,
+    /// When each of them came, by virtual time.
+    pub times: Vec<Duration>,
 }
 
 impl Watched {
@@ -318,7 +338,13 @@ impl Watched {
     #[must_use]
     pub fn new(client: u64, request: pb::WatchCreateRequest, response: &pb::WatchResponse) -> Self {
         let created = response.header.as_ref().map_or(0, |header| header.revision);
-        Self { client, request, created, responses: Vec::new() }
+        Self { client, request, created, responses: Vec::new(), times: Vec::new() }
+    }
+
+    /// It is told something.
+    pub fn add(&mut self, response: &pb::WatchResponse) {
+        self.responses.push(response.clone());
+        self.times.push(Duration::from_nanos(nanos()));
     }
 
     /// The first revision that concerns it.
@@ -370,7 +396,7 @@ impl Watches {
 
     /// It was told something.
     pub fn add(&self, number: usize, response: &pb::WatchResponse) {
-        self.record().all[number].responses.push(response.clone());
+        self.record().all[number].add(response);
     }
 
     /// Where it would go on.

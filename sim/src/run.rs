@@ -150,7 +150,7 @@ async fn play(options: &Options, mutant: Option<Mutant>, trace: &Trace, recorder
     world.stop().await?;
     world.check()?;
     note_end(&machine, trace);
-    judge(options, &machine, (recorder, &watches, &archive), (&leases, &world.gauges().fullest()), healed)
+    judge(options, &machine, (recorder, &watches, &archive), (&leases, &world.fullest()), healed)
 }
 
 /// What the machine holds in the end stands for every byte that was ever written.
@@ -274,5 +274,7 @@ pub(crate) fn judge(
     watch::check(watches, &rows, replayed.compactions(), options.watch.limits.fragment_bytes)?;
     bounds::check(options, fullest, &rows)?;
     progress::check(&history, healed)?;
-    latency::check(&history, healed)
+    latency::check(&history, healed)?;
+    latency::watchers(options, watches, &history, healed)?;
+    latency::holders(leases, history.sent_at(healed))
 }

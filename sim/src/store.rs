@@ -150,9 +150,16 @@ impl Backend for SimBackend {
     }
 
     fn scan(&self, slice: Slice<'_>, visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<(), Fault> {
-        let inner = self.life.peek();
+        let mut inner = self.life.peek();
+        let (mut rows, is_history) = (0, is_history(&slice));
         if let Some(tables) = inner.stores.get(&self.inode()) {
-            scan(tables, slice, visit);
+            scan(tables, slice, &mut |key, value| {
+                rows += 1;
+                visit(key, value)
+            });
+        }
+        if is_history {
+            inner.rows_at_once = inner.rows_at_once.max(rows);
         }
         Ok(())
     }
@@ -248,6 +255,11 @@ fn scan(tables: &Tables, slice: Slice<'_>, visit: &mut dyn FnMut(&[u8], &[u8]) -
             return;
         }
     }
+}
+
+/// Whether this is a part of the history, as watchers read it: from one revision to another. (Hashes and starts begin at the first row.)
+const fn is_history(slice: &Slice<'_>) -> bool {
+    matches!((slice.bucket, slice.start, slice.end), (Bucket::Key, Bound::Included(_), Bound::Excluded(_)))
 }
 
 /// A map takes no inverted range.

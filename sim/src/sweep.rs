@@ -17,8 +17,8 @@ use crate::cluster::options::ClusterOptions;
 use crate::machine::{At, Crash, CrashPoint, Machine, Side};
 use crate::mutants::Mutant;
 use crate::options::{
-    Batch, ELECTION_MILLIS, Faults, Kind, Load, MemberOptions, Options, PATIENCE_MILLIS, Slow, Steps, WatchLoad,
-    Weights,
+    Batch, ELECTION_MILLIS, Faults, Kind, Load, MemberOptions, Options, PATIENCE_MILLIS, Slow, Steps, Values,
+    WatchLoad, Weights,
 };
 use crate::record::{Lines, Recorder, Trace, Watches};
 use crate::run::{judge, on_thread};
@@ -57,7 +57,7 @@ pub fn scenario(log_apart: bool) -> Options {
             rate: 1,
             keys: 5,
             crowd: None,
-            value_bytes_max: 700,
+            values: Values { bytes_max: 700, large: 0 },
             weights: Weights { put: 6, range: 1, stream: 0, delete: 1, txn: 2, hash: 0, compact: 2 },
             impatience: 0,
             patience_millis: PATIENCE_MILLIS,
@@ -146,7 +146,7 @@ async fn acts(
         options,
         &machine,
         (&recorder, &Watches::default(), &archive),
-        (&world.leases.history(), &world.gauges().fullest()),
+        (&world.leases.history(), &world.fullest()),
         healed,
     )?;
     Ok(calls)

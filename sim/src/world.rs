@@ -25,7 +25,7 @@ use crate::check::{Promise, Violation};
 use crate::clients::link::Ways;
 use crate::cluster::seat::{Seat, ip};
 use crate::film::{Scene, Stage};
-use crate::gauges::Gauges;
+use crate::gauges::{Fullest, Gauges};
 use crate::leases::LeaseRecorder;
 use crate::life::{Given, News, Running, live};
 use crate::machine::{Crash, Machine};
@@ -226,8 +226,9 @@ impl World {
 
     /// How full everything has been.
     #[must_use]
-    pub const fn gauges(&self) -> &Gauges {
-        &self.given.gauges
+    pub fn fullest(&self) -> Fullest {
+        let rows_at_once = self.machine.look().rows_at_once;
+        Fullest { rows_at_once, ..self.given.gauges.fullest() }
     }
 
     /// What is under the member.

@@ -103,6 +103,7 @@ fn each_bound_is_seen() {
         recent_bytes: limits.recent_bytes,
         outbox_bytes: limits.outbox.bytes as u64,
         outbox_messages: limits.outbox.messages as u64,
+        rows_at_once: limits.chunk.rows,
     };
     let judge = |full: Fullest| bounds::check(&options, &full, &Rows::default()).err().map(|broken| broken.promise);
     assert_eq!(judge(full), None);
@@ -112,6 +113,7 @@ fn each_bound_is_seen() {
         Fullest { recent_bytes: full.recent_bytes + 1, ..full },
         Fullest { outbox_bytes: full.outbox_bytes + 1, ..full },
         Fullest { outbox_messages: full.outbox_messages + 17, ..full },
+        Fullest { rows_at_once: full.rows_at_once + 1, ..full },
     ];
     for wrong in wrongs {
         assert_eq!(judge(wrong), Some(Promise::Bounds), "{wrong:?}");

@@ -10,9 +10,12 @@ use detcd_core::mvcc::KeyValue;
 use detcd_io::store::buckets::{RevisionKey, encode_key_value, encode_tombstone};
 use detcd_proto::{etcdserverpb as pb, mvccpb};
 use detcd_sim::check::compactions::Compactions;
+use detcd_sim::check::lawful::REQUEST_BYTES_MAX;
 use detcd_sim::check::rows::Rows;
 use detcd_sim::check::{Promise, Violation, durability, latency, linear, progress};
-use detcd_sim::record::{Answer, Ask, History, Operation, Outcome};
+use detcd_sim::leases::{Did, LeaseHistory, LeaseOperation, Saw};
+use detcd_sim::options::{Kind, Options};
+use detcd_sim::record::{Answer, Ask, History, Operation, Outcome, Watched, Watches};
 
 type Table = BTreeMap<Bytes, Bytes>;
 
@@ -144,11 +147,31 @@ fn a_stale_read_breaks_the_order() {
     let mut told = lawful();
     told[3] = range(2, vec![kv(2, 1, "x")]);
     assert_eq!(broken(told.clone(), &table()), Some(Promise::Linear));
-    // A read that may be stale may be, where there is somebody to fall behind.
     let (Ask::Range(request), outcome) = told[3].clone() else { unreachable!() };
     told[3] = (Ask::Range(pb::RangeRequest { serializable: true, ..request }), outcome);
-    assert_eq!(judge_among(3, told.clone(), &table()), Ok(()));
     assert_eq!(broken(told, &table()), Some(Promise::Linear));
+}
+
+#[test]
+fn a_read_that_may_be_stale_is_not_staler_than_what_its_member_has_told() {
+    let mut told = lawful();
+    let (Ask::Range(request), _) = told[3].clone() else { unreachable!() };
+    let (_, outcome) = range(2, vec![kv(2, 1, "x")]);
+    told[3] = (Ask::Range(pb::RangeRequest { serializable: true, ..request }), outcome);
+    let rows = Rows::read(&table()).expect("a lawful table");
+    let judge = |history: &History| linear::check(history, &rows, &Compactions::of(history), 3).is_ok();
+    let mut history = story(told);
+    assert!(!judge(&history), "the member wrote 3 itself");
+    history.operations[3].place = 1;
+    assert!(judge(&history), "another one is behind");
+    history.operations[1].place = 1;
+    assert!(judge(&history), "it has told no more than 2");
+    history.operations[2].place = 1;
+    assert!(!judge(&history), "it has told 3");
+    history.begin_life(1, 6);
+    assert!(judge(&history), "it has started again since, and may have forgotten");
+    history.begin_life(1, 7);
+    assert!(judge(&history), "it is not known which life it was");
 }
 
 #[test]
@@ -226,6 +249,19 @@ fn a_lawful_request_that_is_turned_away_breaks_the_order() {
     let mut told = lawful();
     told.push((put("z", 0).0, Outcome::Rejected(tonic::Code::InvalidArgument, text.to_owned())));
     assert_eq!(broken(told, &table()), Some(Promise::Linear));
+}
+
+#[test]
+fn a_request_that_is_too_large_is_turned_away() {
+    let (Ask::Put(put), _) = put("", 0) else { unreachable!() };
+    let judge = |bytes: usize| {
+        let ask = Ask::Put(pb::PutRequest { value: vec![b'.'; bytes].into(), ..put.clone() });
+        let text = "etcdserver: request is too large".to_owned();
+        let told = [lawful(), vec![(ask, Outcome::Rejected(tonic::Code::InvalidArgument, text))]].concat();
+        broken(told, &table())
+    };
+    assert_eq!(judge(REQUEST_BYTES_MAX), None);
+    assert_eq!(judge(1_500_000), Some(Promise::Linear));
 }
 
 /// The lawful story at one operation a second, the last of them of `seconds`, with compactions by age at these revisions.
@@ -312,4 +348,51 @@ fn a_slow_answer_in_quiet_breaks_the_budget() {
     let compacted = Outcome::Rejected(tonic::Code::OutOfRange, "compacted".to_owned());
     (history.operations[2].ask, history.operations[2].outcome) = (Ask::Compact(request), compacted);
     assert_eq!(latency::check(&history, 1), Ok(()), "it waits until everything is swept");
+}
+
+#[test]
+fn a_watcher_that_keeps_up_is_told_soon() {
+    let millis = Duration::from_millis;
+    let mut history = story(lawful());
+    for operation in &mut history.operations {
+        operation.sent = millis(operation.invoked * 100);
+    }
+    let mut options = Options::draw(Kind::Engine, 1);
+    (options.watch.pauses, options.watch.has_prompt) = (0, false);
+    // Told of 2, 3 and 4 so long after somebody else: they were heard of at 100, 500 and 900 ms.
+    let judge = |options: &Options, late: [u64; 3], healed: u64| {
+        let mut watched = Watched::new(0, pb::WatchCreateRequest::default(), &pb::WatchResponse::default());
+        for (revision, late) in (2..).zip(late) {
+            let kv = Some(mvccpb::KeyValue { mod_revision: revision, ..mvccpb::KeyValue::default() });
+            let events = vec![mvccpb::Event { kv, ..mvccpb::Event::default() }];
+            watched.responses.push(pb::WatchResponse { events, ..pb::WatchResponse::default() });
+            watched.times.push(millis(100 + (revision as u64 - 2) * 400 + late));
+        }
+        let watches = Watches::default();
+        let _ = watches.begin(watched);
+        latency::watchers(options, &watches, &history, healed).err().map(|broken| broken.promise)
+    };
+    assert_eq!(judge(&options, [1, 2, 60], 1), None);
+    assert_eq!(judge(&options, [1, 2, 61], 1), Some(Promise::Latency));
+    assert_eq!(judge(&options, [300, 200, 100], 1), None, "it catches up");
+    assert_eq!(judge(&options, [1, 100, 1], 5), None, "and was told of nothing before, as far as that counts");
+    options.watch.pauses = 5;
+    assert_eq!(judge(&options, [1, 2, 61], 1), None, "it is slow itself");
+    options.watch.has_prompt = true;
+    assert_eq!(judge(&options, [1, 2, 61], 1), Some(Promise::Latency), "it is not, though others are");
+}
+
+#[test]
+fn holders_of_leases_are_answered_soon() {
+    let asked = |took: u64, saw: Saw| {
+        let sent = Duration::from_secs(1);
+        let operation = LeaseOperation { id: 7, did: Did::Renew, sent, ended: sent + Duration::from_millis(took), saw };
+        let mut leases = LeaseHistory::default();
+        leases.operations.push(operation);
+        let judge = |healed| latency::holders(&leases, Duration::from_secs(healed)).is_ok();
+        (judge(1), judge(2))
+    };
+    assert_eq!(asked(60, Saw::Alive(5)), (true, true));
+    assert_eq!(asked(61, Saw::Alive(5)), (false, true));
+    assert_eq!(asked(61, Saw::Unknown), (true, true));
 }

@@ -155,6 +155,34 @@ fn only_a_compaction_that_was_ends_a_watcher() {
 }
 
 #[test]
+fn nothing_is_told_after_the_end() {
+    let overtaken = |compact_revision| pb::WatchResponse { canceled: true, compact_revision, ..told(4, Vec::new()) };
+    let given_up = || overtaken(0);
+    let judge = |ends: &[pb::WatchResponse]| {
+        let mut watched = Watched::new(0, all_keys(0), &told(1, Vec::new()));
+        for response in [&lawful()[..1], ends].concat() {
+            watched.add(&response);
+        }
+        let watches = Watches::default();
+        let _ = watches.begin(watched);
+        watch::check(&watches, &rows(), &[4], None).err().map(|violation| violation.promise)
+    };
+    assert_eq!(judge(&[overtaken(4), given_up()]), None);
+    assert_eq!(judge(&[lawful()[1].clone(), given_up()]), None);
+    let wrongs = [
+        [overtaken(4), overtaken(4)].to_vec(),
+        [overtaken(4), told(4, Vec::new())].to_vec(),
+        [overtaken(4), given_up(), given_up()].to_vec(),
+        [given_up(), given_up()].to_vec(),
+        [given_up(), lawful()[1].clone()].to_vec(),
+        [given_up(), overtaken(4)].to_vec(),
+    ];
+    for wrong in wrongs {
+        assert_eq!(judge(&wrong), Some(Promise::Watch), "{wrong:?}");
+    }
+}
+
+#[test]
 fn nothing_is_told_below_the_start() {
     assert_eq!(judge(all_keys(3), lawful()), Some(Promise::Watch));
     assert_eq!(judge(all_keys(9), vec![told(4, Vec::new())]), Some(Promise::Watch));

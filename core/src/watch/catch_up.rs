@@ -38,6 +38,8 @@ impl Watchers {
 
     /// Everything below `compacted` is gone: ends the laggards that need it. One whose stream is full is told later.
     pub fn on_compacted(&mut self, compacted: i64, deliver: &mut impl FnMut(Delivery) -> Taken) {
+        #[cfg(mutants)]
+        let mut told = Vec::new();
         while let Some((next, id)) = self.laggards.first().copied().filter(|(next, _)| *next < compacted) {
             self.laggards.remove(&(next, id));
             let compacted = if mutated!(self, CompactionOneTooFar) { compacted + 1 } else { compacted };
@@ -45,9 +47,16 @@ impl Watchers {
                 self.stream(id.stream).stalled.insert(id.id);
                 continue;
             }
+            #[cfg(mutants)]
+            if mutated!(self, EndToldAgain) {
+                told.push((next, id));
+                continue;
+            }
             self.slow -= 1;
             self.watcher(id).state = State::Compacted;
         }
+        #[cfg(mutants)]
+        self.laggards.extend(told);
     }
 
     /// A chunk was read: everybody whose cursor lies in it gets its part.

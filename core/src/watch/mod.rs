@@ -191,6 +191,14 @@ pub enum Mutant {
     LaggardUnfiltered,
     /// Whoever is behind a compaction is told of one that is further on.
     CompactionOneTooFar,
+    /// Whoever is behind a compaction is told so again and again (etcd issue 22294).
+    EndToldAgain,
+    /// Followers are offered nothing while somebody lags.
+    FollowersWait,
+    /// Progress is reported once, and never again.
+    ReportedOnce,
+    /// A step for laggards reads all that the first one lacks (etcd issue 22264).
+    ChunkUnbounded,
 }
 
 /// Whether watchers carry the named bug. Always `false`, and free, in a normal build.

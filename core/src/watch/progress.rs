@@ -38,6 +38,9 @@ impl Watchers {
             let was_due = watcher.reporting.replace(Reporting::Due) == Some(Reporting::Due);
             if was_due && is_told_all {
                 reports.push(id);
+                if mutated!(self, ReportedOnce) {
+                    self.stream(stream).reporting.remove(&id.id);
+                }
             }
         }
         reports

@@ -129,6 +129,12 @@ impl<B: Backend> Durable<B> {
         self.settings.catch_up_entries
     }
 
+    /// The known bug that the member carries.
+    #[cfg(mutants)]
+    pub(super) const fn mutant(&self) -> Option<crate::mutants::Mutant> {
+        self.settings.mutant
+    }
+
     /// Whether the overlay may grow.
     pub(super) fn has_room_to_apply(&self) -> bool {
         let (operations, bytes) = self.store.pending();

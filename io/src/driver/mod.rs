@@ -425,6 +425,10 @@ impl<B: Backend> Driver<B> {
     fn carry_out_once(&mut self) -> Result<(), Fault> {
         let now = Instant::now();
         let mut effects = std::mem::take(&mut self.effects);
+        #[cfg(mutants)]
+        if self.durable.mutant() == Some(crate::mutants::Mutant::MessagesReversed) {
+            crate::mutants::reverse_messages(&mut effects);
+        }
         gather(&mut effects, Limits::DEFAULT.append_bytes_max);
         let mut lost = Vec::new();
         for effect in effects.drain(..) {

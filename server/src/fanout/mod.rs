@@ -308,6 +308,10 @@ impl<B: Backend> Fanout<B> {
         if now < self.steps.news_due {
             return;
         }
+        #[cfg(mutants)]
+        if self.settings.mutant == Some(detcd_core::watch::Mutant::FollowersWait) && self.watchers.slow() > 0 {
+            return;
+        }
         let upto = self.known().min(self.watchers.position() + bounds::WATCH_REVISIONS_PER_TURN as i64);
         let from = self.watchers.position();
         let offers = self.advance_to(upto, bounds::WATCH_OFFERS_PER_TURN);
@@ -346,6 +350,13 @@ impl<B: Backend> Fanout<B> {
             None => {
                 let Some(from) = self.watchers.wanted() else { return Ok(()) };
                 let chunk = self.settings.limits.chunk;
+                #[cfg(mutants)]
+                let chunk = match self.settings.mutant {
+                    Some(detcd_core::watch::Mutant::ChunkUnbounded) => {
+                        ChunkSize { rows: usize::MAX, bytes: usize::MAX }
+                    }
+                    _ => chunk,
+                };
                 HistoryRead::new(&self.store, from, self.watchers.position(), chunk)
             }
         };

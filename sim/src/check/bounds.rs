@@ -19,7 +19,8 @@ pub fn check(options: &Options, fullest: &Fullest, rows: &Rows) -> Result<(), Vi
     within("bytes in the overlay", fullest.overlay_bytes as u64, bytes_max)?;
     within("bytes of recent revisions", fullest.recent_bytes as u64, limits.recent_bytes as u64)?;
     within("bytes for one watch stream", fullest.outbox_bytes, limits.outbox.bytes as u64)?;
-    within("messages for one watch stream", fullest.outbox_messages, messages_max)
+    within("messages for one watch stream", fullest.outbox_messages, messages_max)?;
+    within("rows of the history at once", fullest.rows_at_once as u64, limits.chunk.rows as u64)
 }
 
 fn within(what: &str, found: u64, max: u64) -> Result<(), Violation> {
@@ -43,9 +44,9 @@ fn overlay_max(options: &Options, rows: &Rows) -> (u64, u64) {
     // A change is a row, and may be an attachment to a lease; a command without changes has a few rows of other tables.
     let operations = requests * (2 * changes + 4);
     let overlay = options.member.overlay_max;
-    // What a sweep removes waits there, too, and is bounded by its own pace.
-    let operations = if options.compacts() { u64::MAX } else { overlay.operations as u64 + operations };
-    (operations, overlay.bytes as u64 + requests * bytes)
+    // What a sweep removes between two pauses waits there, too, and its mark.
+    let swept = if options.compacts() { options.member.steps.sweep_rows + 1 } else { 0 };
+    (overlay.operations as u64 + operations + swept, overlay.bytes as u64 + requests * bytes)
 }
 
 fn bytes_of(change: &Change) -> u64 {

@@ -28,7 +28,7 @@ impl<'a> Left<'a> {
     #[must_use]
     pub fn of(world: &'a World) -> Self {
         let World { machine, options, .. } = world;
-        Self { machine, options, fullest: world.gauges().fullest() }
+        Self { machine, options, fullest: world.fullest() }
     }
 }
 
@@ -63,5 +63,7 @@ pub fn judge(
     watch::check(watches, &rows, replayed.compactions(), options.watch.limits.fragment_bytes)?;
     members.iter().try_for_each(|left| bounds::check(left.options, &left.fullest, &rows))?;
     progress::check(&history, healed)?;
-    latency::check(&history, healed)
+    latency::check(&history, healed)?;
+    latency::watchers(options, watches, &history, healed)?;
+    latency::holders(leases, history.sent_at(healed))
 }

@@ -10,7 +10,7 @@
 
 pub mod roster;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +44,9 @@ struct Inner {
     committed_digests: Vec<u64>,
     /// How far the log was committed in each term.
     commits: BTreeMap<Term, Index>,
+    /// Who has accepted what a leader appends since everything is healed, and in which term.
+    in_step: BTreeSet<(MemberId, Term)>,
+    is_healed: bool,
     trace: Trace,
     violation: Option<Violation>,
 }
@@ -116,10 +119,17 @@ impl Ledger {
             committed: Vec::new(),
             committed_digests: Vec::new(),
             commits: BTreeMap::new(),
+            in_step: BTreeSet::new(),
+            is_healed: false,
             trace,
             violation: None,
         };
         Self { inner: Arc::new(Mutex::new(inner)) }
+    }
+
+    /// From now on nothing is lost, and nothing overtaken.
+    pub fn heal(&self) {
+        self.lock().is_healed = true;
     }
 
     /// The first broken property.
@@ -178,6 +188,14 @@ impl Ledger {
             // What was written in an older term may have been overwritten since: nobody counts it any more.
             Message::AppendAccepted { term, index } if *term == seen.term && seen.persisted < *index => {
                 format!("says that it has {index}, and only {} is on its disk", seen.persisted)
+            }
+            Message::AppendAccepted { term, index } if inner.is_healed && Index::ZERO < *index => {
+                inner.in_step.insert((from, *term));
+                return;
+            }
+            // Whoever is in step stays so while messages arrive in order (etcd 3.7.3, where those of a step left in reverse).
+            Message::AppendRejected { term, index, .. } if inner.in_step.contains(&(from, *term)) => {
+                format!("has no {index}, and nothing was lost since it was in step with its leader")
             }
             // One that leads no more may have been in a hurry.
             Message::TimeoutNow { term } if seen.leading == Some(*term) && !inner.has_all_of(to, seen) => {

@@ -18,6 +18,9 @@ const TWICE: Rejection = "etcdserver: duplicate key given in txn request";
 const SORT: Rejection = "etcdserver: invalid sort option";
 const STREAM_SORT: Rejection = "RangeStream does not support custom sort orders";
 const STREAM_FILTER: Rejection = "RangeStream does not support revision filters";
+const TOO_LARGE: Rejection = "etcdserver: request is too large";
+/// Bytes of a request, by default. One with a value of this length has more.
+pub const REQUEST_BYTES_MAX: usize = 1_572_864;
 /// Operations of a transaction, by default.
 const OPERATIONS_MAX: usize = 128;
 
@@ -49,7 +52,10 @@ fn put(request: &pb::PutRequest) -> Result<(), Rejection> {
     if request.ignore_value && !request.value.is_empty() {
         return Err(VALUE);
     }
-    if request.ignore_lease && request.lease != 0 { Err(LEASE) } else { Ok(()) }
+    if request.ignore_lease && request.lease != 0 {
+        return Err(LEASE);
+    }
+    if REQUEST_BYTES_MAX <= request.value.len() { Err(TOO_LARGE) } else { Ok(()) }
 }
 
 fn range(request: &pb::RangeRequest) -> Result<(), Rejection> {

@@ -47,6 +47,7 @@ pub fn check(history: &History, rows: &Rows, compactions: &Compactions, members:
         }
     }
     check_terms(history, members)?;
+    check_members(history)?;
     explain_the_rest(history, &floors, rows, &owners)
 }
 
@@ -298,6 +299,32 @@ fn check_terms(history: &History, members: usize) -> Result<(), Violation> {
         if members < ends_of.len() {
             return Err(wrong(operation, format!("comes from member {:x}, one more than there are", header.member_id)));
         }
+    }
+    Ok(())
+}
+
+/// In one life no member goes back: what it has told once, it tells whoever asks it later, even those who take the past for an answer.
+fn check_members(history: &History) -> Result<(), Violation> {
+    // By member and life: the ends of answers, and the newest revision told by then.
+    let mut told_by: BTreeMap<(usize, u64), Vec<(u64, i64)>> = BTreeMap::new();
+    for operation in &history.operations {
+        let Outcome::Answered(answer) = &operation.outcome else { continue };
+        let &Operation { place, invoked, completed, .. } = operation;
+        let life = history.life_at(place, completed);
+        if life != history.life_at(place, invoked) {
+            continue;
+        }
+        let revision = answer.header().map_or(0, |header| header.revision);
+        // Operations come in the order of their ends.
+        let told = told_by.entry((place, life)).or_default();
+        let before = told.partition_point(|(end, _)| *end < invoked);
+        if let Some((_, newest)) = before.checked_sub(1).map(|last| told[last]).filter(|(_, newest)| revision < *newest)
+        {
+            let what = format!("is told revision {revision} by a member that has told {newest} before");
+            return Err(wrong(operation, what));
+        }
+        let newest = told.last().map_or(0, |(_, newest)| *newest).max(revision);
+        told.push((completed, newest));
     }
     Ok(())
 }

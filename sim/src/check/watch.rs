@@ -104,7 +104,12 @@ impl<'a> Judge<'a> {
 
     fn judge(mut self) -> Result<(), Violation> {
         let mut is_piece = false;
-        for response in &self.watched.responses {
+        let mut responses = self.watched.responses.iter();
+        for response in &mut responses {
+            if response.canceled && response.compact_revision == 0 {
+                // Its client gave it up.
+                return self.nothing_more(responses);
+            }
             if response.canceled {
                 if response.compact_revision <= self.told {
                     return Err(self.broken(response, "was told of a compaction that it does not need"));
@@ -113,7 +118,10 @@ impl<'a> Judge<'a> {
                 if self.compactions.binary_search(&response.compact_revision).is_err() {
                     return Err(self.broken(response, "was told of a compaction that never was"));
                 }
-                break;
+                // Its client gives it up then, which is confirmed.
+                let is_confirmed = |response: &&pb::WatchResponse| response.canceled && response.compact_revision == 0;
+                responses.as_slice().first().filter(is_confirmed).and_then(|_| responses.next());
+                return self.nothing_more(responses);
             }
             let revision = response.header.as_ref().map_or(0, |header| header.revision);
             if response.events.is_empty() {
@@ -124,6 +132,11 @@ impl<'a> Judge<'a> {
             is_piece = response.fragment;
         }
         Ok(())
+    }
+
+    /// Who was told that it ended is told nothing more (etcd issue 22294).
+    fn nothing_more(&self, mut responses: std::slice::Iter<'_, pb::WatchResponse>) -> Result<(), Violation> {
+        responses.next().map_or(Ok(()), |response| Err(self.broken(response, "is told something after its end")))
     }
 
     /// Progress: nothing up to it may be owed still, and it is not below the start.

@@ -90,6 +90,8 @@ struct Asks {
     nameless: VecDeque<i64>,
     /// How many unlawful requests have no answer yet.
     unlawful: u64,
+    /// The records of watchers that were given up, by their numbers: what is still said to them is judged, too.
+    given_up: BTreeMap<i64, usize>,
 }
 
 /// One watcher that the client keeps alive over many streams.
@@ -231,7 +233,7 @@ impl Watcher {
             key,
             range_end,
             start_revision,
-            progress_notify: chance(&mut self.dice, 500),
+            progress_notify: chance(&mut self.dice, 500) || self.load.trusts,
             filters,
             prev_kv: chance(&mut self.dice, 500),
             watch_id: 0,
@@ -274,9 +276,20 @@ impl Watcher {
         self.asks.pending.push(RequestUnion::CreateRequest(request));
     }
 
+    /// Asks for progress, unless it relies on being told.
+    fn ask_how_far(&mut self) {
+        if !self.load.trusts {
+            self.asks.pending.push(RequestUnion::ProgressRequest(pb::WatchProgressRequest {}));
+        }
+    }
+
     /// Gives a watcher up whose number is known.
     fn cancel(&mut self, place: i64) {
-        let id = self.wanted.remove(&place).and_then(|want| want.id).expect("who is given up has a number");
+        let want = self.wanted.remove(&place).expect("it was wanted");
+        let id = want.id.expect("who is given up has a number");
+        if let Some(record) = want.record {
+            self.asks.given_up.insert(id, record);
+        }
         self.asks.pending.push(RequestUnion::CancelRequest(pb::WatchCancelRequest { watch_id: id }));
     }
 
@@ -300,7 +313,7 @@ impl Watcher {
                     open.responses.done();
                 }
                 Ok(_) => return read > 0,
-                Err(_) => self.asks.pending.push(RequestUnion::ProgressRequest(pb::WatchProgressRequest {})),
+                Err(_) => self.ask_how_far(),
             }
             self.meddle(finish);
             read += 1;
@@ -325,7 +338,7 @@ impl Watcher {
 
     /// Reads slowly, if it is that kind of client.
     async fn pause(&mut self, finish: &Finish) {
-        if finish.revision().is_none() && chance(&mut self.dice, self.load.pauses) {
+        if finish.revision().is_none() && chance(&mut self.dice, self.load.pauses_of(self.client)) {
             tokio::time::sleep(Duration::from_millis(self.dice.draw(1, self.load.pause_millis))).await;
         }
     }
@@ -333,7 +346,7 @@ impl Watcher {
     /// Now and then: asks for progress, gives a watcher up, wants another one. In the end gives up what waits for a future that does not come.
     fn meddle(&mut self, finish: &Finish) {
         if chance(&mut self.dice, 60) {
-            self.asks.pending.push(RequestUnion::ProgressRequest(pb::WatchProgressRequest {}));
+            self.ask_how_far();
         }
         if finish.revision().is_none() && chance(&mut self.dice, 10) {
             self.ask_for_nothing();
@@ -396,8 +409,12 @@ impl Watcher {
             }
             return;
         }
-        // What is still on its way for a watcher that was given up is of no interest.
-        let Some(place) = self.place_of(response) else { return };
+        let Some(place) = self.place_of(response) else {
+            if let Some(record) = self.asks.given_up.get(&id) {
+                self.watches.add(*record, response);
+            }
+            return;
+        };
         let want = self.wanted.get_mut(&place).expect("it was just found");
         match want.record {
             None if response.created => {

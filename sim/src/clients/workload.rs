@@ -12,6 +12,7 @@ use detcd_proto::mvccpb;
 
 use super::keys::{Crowd, Keys};
 use super::unlawful;
+use crate::check::lawful::REQUEST_BYTES_MAX;
 use crate::options::{Load, Weights, chance, pick};
 use crate::record::{Answer, Ask, Outcome};
 
@@ -25,6 +26,8 @@ pub struct Workload {
     dice_of_laws: Entropy,
     /// For what is done with many keys.
     dice_of_crowds: Entropy,
+    /// For how long values are.
+    dice_of_sizes: Entropy,
     keys: Keys,
     load: Load,
     values: u64,
@@ -36,6 +39,8 @@ pub struct Workload {
     known: BTreeMap<Bytes, (i64, i64)>,
 }
 
+/// Large values: more than a log file, more than a message between members, nearly a request – and more than that.
+const LARGE: [usize; 4] = [100_000, 1_100_000, 1_500_000, REQUEST_BYTES_MAX];
 /// Of many keys, how many most requests are about.
 const SOME: u64 = 30;
 const ASCEND: i32 = 1;
@@ -51,6 +56,7 @@ impl Workload {
             dice_of_rewrites: Entropy::seeded(seed ^ 0x7265_7772),
             dice_of_laws: Entropy::seeded(seed ^ 0x6c61_7773),
             dice_of_crowds: Entropy::seeded(seed ^ 0x6372_6f77),
+            dice_of_sizes: Entropy::seeded(seed ^ 0x7369_7a65),
             keys: Keys::of(load),
             load: load.clone(),
             values: 0,
@@ -95,7 +101,19 @@ impl Workload {
             Ask::Compact(self.compact())
         } else {
             let key = self.key();
-            Ask::Put(self.put(key))
+            let mut put = self.put(key);
+            self.enlarge(&mut put);
+            Ask::Put(put)
+        }
+    }
+
+    /// Makes the value of a put a large one, now and then.
+    fn enlarge(&mut self, put: &mut pb::PutRequest) {
+        if !put.ignore_value && chance(&mut self.dice_of_sizes, self.load.values.large) {
+            let size = pick(&mut self.dice_of_sizes, &LARGE);
+            let mut value = Vec::from(std::mem::take(&mut put.value));
+            value.resize(size, b'.');
+            put.value = value.into();
         }
     }
 
@@ -132,7 +150,7 @@ impl Workload {
     fn value(&mut self) -> Bytes {
         self.values += 1;
         let mut value = format!("{}:{};", self.client, self.values).into_bytes();
-        let size = self.dice.draw(0, self.load.value_bytes_max) as usize;
+        let size = self.dice.draw(0, self.load.values.bytes_max) as usize;
         // Sector-sized runs of zeros are what a torn write looks like.
         let filler = if chance(&mut self.dice, 100) { 0 } else { b'.' };
         value.resize(value.len().max(size), filler);

@@ -82,6 +82,7 @@ pub(crate) async fn play(
     is_healed.store(true, Ordering::Relaxed);
     cluster.recover(&is_settled).await?;
     cluster.rest(options.faults.slowest_commit() + SETTLE).await?;
+    cluster.ledger.heal();
     let healed = recorder.begin();
     cluster.rest(Duration::from_secs(options.calm_seconds)).await?;
     is_over.store(true, Ordering::Relaxed);

@@ -1,5 +1,10 @@
 package opinion
 
+import (
+	"strconv"
+	"strings"
+)
+
 // What a request is turned away with that no store carries out, whatever is in
 // it.
 const (
@@ -11,7 +16,11 @@ const (
 	unknownSort   = "etcdserver: invalid sort option"
 	sortedStream  = "RangeStream does not support custom sort orders"
 	boundedStream = "RangeStream does not support revision filters"
+	tooLarge      = "etcdserver: request is too large"
 )
+
+// Bytes of a request, by default. One with a value of this length has more.
+const requestBytesMax = 1_572_864
 
 // The most operations on one way through a transaction, by default.
 const opsMax = 128
@@ -35,6 +44,7 @@ func unlawful(request *Request, reasons map[string]bool) {
 		add(noKey, request.Put.Key == "")
 		add(valueGiven, request.Put.IgnoreValue && request.Put.Value != "")
 		add(leaseGiven, request.Put.IgnoreLease && request.Put.Lease != 0)
+		add(tooLarge, lengthOf(request.Put.Value) >= requestBytesMax)
 	case request.Delete != nil:
 		add(noKey, request.Delete.Key == "")
 	case request.Range != nil:
@@ -50,6 +60,20 @@ func unlawful(request *Request, reasons map[string]bool) {
 		unlawfulTxn(request.Txn, opsMax, reasons)
 		add(duplicateKey, writesTwice(request.Txn.Success) || writesTwice(request.Txn.Failure))
 	}
+}
+
+// lengthOf is how many bytes a value has. Of a long one histories tell only how
+// it begins, its length and a sum.
+func lengthOf(value string) int {
+	parts := strings.Split(value, "~")
+	if len(parts) < 3 {
+		return len(value)
+	}
+	length, err := strconv.Atoi(parts[len(parts)-2])
+	if err != nil {
+		return len(value)
+	}
+	return length
 }
 
 func unlawfulRange(asked *Range, add func(reason string, is bool)) {

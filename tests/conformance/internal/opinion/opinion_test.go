@@ -222,6 +222,7 @@ func TestUnlawful(t *testing.T) {
 		"a key and a delete around it":   {txn(all("b"), all("b"), write), duplicateKey},
 		"too many":                       {txn(many...), tooManyOps},
 		"nothing":                        {txn(Request{}), keyNotFound},
+		"too large":                      {Request{Put: &Put{Key: "a", Value: "0:1;..~1572864~0123abcd"}}, tooLarge},
 	}
 	lawful := []told{put("a", "x", 2), get("a", 2, kv("a", "x", 2, 2, 1))}
 	for name, c := range cases {
@@ -234,8 +235,8 @@ func TestUnlawful(t *testing.T) {
 			}
 		}
 	}
-	for name, ask := range map[string]Request{"a delete of everything from the key on": txn(all("\x00"), write), "a stream by key": {Stream: &Range{Key: "a", SortOrder: 1}}, "as many as may be": txn(many[1:]...)} {
-		for _, text := range []string{noKey, duplicateKey, tooManyOps, sortedStream} {
+	for name, ask := range map[string]Request{"a delete of everything from the key on": txn(all("\x00"), write), "a stream by key": {Stream: &Range{Key: "a", SortOrder: 1}}, "as many as may be": txn(many[1:]...), "a large value": {Put: &Put{Key: "a", Value: "0:1;..~1500000~0123abcd"}}} {
+		for _, text := range []string{noKey, duplicateKey, tooManyOps, sortedStream, tooLarge} {
 			if got := Judge(story(append(lawful, asked(ask, text))...), patience); got != Contradicted {
 				t.Errorf("%s, turned away with %s: %s", name, text, got)
 			}
