@@ -79,6 +79,8 @@ struct Heard {
     revision: i64,
     /// When it was told of changes.
     changes: Instant,
+    /// When it saw that everything is over.
+    end: Option<Instant>,
 }
 
 /// What is asked on one stream.
@@ -132,22 +134,17 @@ impl Watcher {
         // Every other client of such a run.
         let page = load.page.filter(|_| client.is_multiple_of(2));
         let lister = page.map(|page| Lister::new(client, page, recorder, trace.clone()));
-        let (asks, heard) = (Asks::default(), Heard { revision: 1, changes: Instant::now() });
+        let (asks, heard) = (Asks::default(), Heard { revision: 1, changes: Instant::now(), end: None });
         Self { client, link, load, lister, keys, dice, watches, trace, wanted, last: 0, asks, heard }
     }
 
     /// Watches until everything is over and seen.
     pub async fn run(mut self, finish: Finish) {
-        let mut ending = None;
         loop {
-            if finish.revision().is_some() {
-                let since = *ending.get_or_insert_with(Instant::now);
-                let is_late = END_PATIENCE < since.max(self.heard.changes).elapsed() || END_MOST < since.elapsed();
-                let has_seen = self.has_seen(&finish);
-                if has_seen || is_late {
-                    self.watches.end(self.client, has_seen);
-                    return;
-                }
+            let has_seen = self.has_seen(&finish);
+            if has_seen || self.is_late(&finish) {
+                self.watches.end(self.client, has_seen);
+                return;
             }
             let was_served = match self.open().await {
                 Some(mut open) => self.read(&mut open, &finish).await,
@@ -165,6 +162,15 @@ impl Watcher {
         let Some(revision) = finish.revision() else { return false };
         let has_seen = |want: &Want| self.watches.next_of(want.record?).map(|next| revision < next);
         self.last > 0 && self.asks.unlawful == 0 && self.wanted.values().all(|want| has_seen(want).unwrap_or(false))
+    }
+
+    /// Whether everything is over, and has been for too long.
+    fn is_late(&mut self, finish: &Finish) -> bool {
+        if finish.revision().is_none() {
+            return false;
+        }
+        let since = *self.heard.end.get_or_insert_with(Instant::now);
+        END_PATIENCE < since.max(self.heard.changes).elapsed() || END_MOST < since.elapsed()
     }
 
     async fn open(&mut self) -> Option<Open> {
@@ -299,7 +305,7 @@ impl Watcher {
         // Who always left in the middle of a response that comes in pieces would never get beyond it.
         let (mut read, mut is_piece) = (0, false);
         while read < enough || is_piece {
-            if self.has_seen(finish) {
+            if self.has_seen(finish) || self.is_late(finish) {
                 return true;
             }
             if self.send(open).is_err() {
