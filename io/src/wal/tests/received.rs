@@ -51,13 +51,9 @@ fn after_a_store_that_a_leader_sent_the_log_goes_on_behind_it() {
 #[test]
 fn a_mark_of_the_store_before_does_not_hide_that_of_one_that_a_leader_sent() {
     let later = Entry { term: Term(2), ..entry(11, "new") };
-    let cases: [(fn(&mut Wal<MemoryDisk>), &[Entry]); 4] = [
-        (wal_goes_on, slice::from_ref(&later)),
-        (wal_goes_on, &[]),
-        (written_by_hand, slice::from_ref(&later)),
-        (written_by_hand, &[]),
-    ];
-    for (late, behind) in cases {
+    let lates: [fn(&mut Wal<MemoryDisk>); 2] = [wal_goes_on, written_by_hand];
+    let behinds: [&[Entry]; 2] = [slice::from_ref(&later), &[]];
+    for (late, behind) in lates.into_iter().flat_map(|late| behinds.map(|behind| (late, behind))) {
         let (disk, mut wal) = new_log(4096);
         wal.append(&write((1..=6).map(|index| entry(index, "old")).collect(), Some(state(1, 6))));
         wal.append(&installed(10));
