@@ -254,7 +254,7 @@ fn compact(index: &mut KeyIndex, rows: &Slow, upto: i64, work_max: usize) -> Vec
     let (mut dead, mut from) = (Vec::new(), None::<Bytes>);
     loop {
         let swept = index.compact(upto, from.as_deref(), work_max);
-        assert!(swept.visited <= work_max && swept.dead.len() <= work_max);
+        assert!(swept.visited <= work_max);
         dead.extend(swept.dead);
         let mut left = rows.clone();
         left.0.retain(|row| !dead.iter().any(|(at, _)| *at == row.at));

@@ -1,6 +1,6 @@
 //! The sweeper: removes the rows that a compaction has left behind, without getting into anybody's way.
 //!
-//! One sweep at a time, in steps of bounded work with a pause after each, so that neither the applier nor a client waits for it. On its way it takes the hash
+//! One sweep at a time, in steps: of keys that are looked at, with others' turns between, and of rows that are removed, with a pause after each. Neither the applier nor a client waits for it. On its way it takes the hash
 //! that etcd's compactions take, which members compare. A crash in between loses nothing: the decision is in the store, and the next start sweeps again.
 
 use std::sync::atomic::Ordering;
@@ -16,6 +16,7 @@ use crate::mutants::mutated;
 use crate::stats::add;
 use crate::store::Store;
 use crate::store::backend::Backend;
+use crate::store::buckets::RevisionKey;
 use crate::store::compaction::Due;
 use crate::store::hash::{HashKeys, Hashed, KeysHash};
 
@@ -23,8 +24,11 @@ use crate::store::hash::{HashKeys, Hashed, KeysHash};
 const READERS_PATIENCE: Duration = Duration::from_secs(5);
 /// The pause between two looks at those readers.
 const READERS_PAUSE: Duration = Duration::from_millis(10);
-/// Keys looked at, or rows dropped, per step: the index is locked that long.
+/// Keys looked at, or rows found, per step: the index is locked that long, and for one key to its end.
 const WORK_PER_STEP: usize = 500;
+/// So many steps' worth of rows are taken out of the index at once and put in order. The rows of a key that is written often lie all over the store, and each step would change as many
+/// pages as it has rows, over and over.
+const STEPS_AT_ONCE: usize = 256;
 
 /// How fast a sweep goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -114,49 +118,66 @@ impl<B: Backend> Sweeper<B> {
         };
         let revision = due.revision;
         self.store.begin_sweep(revision);
-        let (mut from, mut rows, mut rows_in_all) = (None::<Bytes>, 0, 0);
+        let (mut from, mut is_done, mut rows) = (None::<Bytes>, false, 0);
         let stats = &self.store.stats().sweeps;
-        let (mut step, mut in_index) = (Instant::now(), Duration::ZERO);
-        loop {
-            let floor = if mutated!(self, SweepOneTooFar) { revision + 1 } else { revision };
-            // Who asks for small steps gets them.
-            let work = WORK_PER_STEP.min(self.pace.rows - rows);
-            let work = if mutated!(self, SweepUnbounded) { usize::MAX } else { work };
-            let visit = Instant::now();
-            let (dead, resume) = self.store.sweep(floor, from.as_deref(), work);
-            in_index += visit.elapsed();
-            rows += dead;
-            rows_in_all += dead;
-            from = resume;
-            if from.is_none() {
-                break;
+        let mut in_index = Duration::ZERO;
+        while !is_done {
+            let mut dead = Vec::new();
+            (from, is_done) = self.gather(revision, from, &mut dead, &mut in_index).await;
+            // In the order in which they lie in the store: what is next to each other goes together.
+            dead.sort_unstable();
+            rows += dead.len();
+            for part in dead.chunks(if mutated!(self, SweepUnbounded) { usize::MAX } else { self.pace.rows }) {
+                let step = Instant::now();
+                self.store.remove(part);
+                self.asker.flush().await?;
+                stats.step.observe(step.elapsed());
+                tokio::time::sleep(self.pace.pause).await;
             }
-            if rows < self.pace.rows {
-                tokio::task::yield_now().await;
-                continue;
-            }
-            rows = 0;
-            self.asker.flush().await?;
-            stats.step.observe(step.elapsed());
-            tokio::time::sleep(self.pace.pause).await;
-            step = Instant::now();
         }
+        let step = Instant::now();
         let ended = self.store.end_sweep(revision, hash);
         self.asker.flush().await?;
         drop(ended);
         stats.step.observe(step.elapsed());
         stats.index.observe(in_index);
         stats.sweep.observe(began.elapsed());
-        add(&stats.rows, rows_in_all as u64);
+        add(&stats.rows, rows as u64);
         stats.last_seconds.store(wall_millis() / 1000, Ordering::Relaxed);
         tracing::info!(
             revision,
-            rows = rows_in_all,
+            rows,
             took = ?(Instant::now() - began),
             hash = hash.map(|hash| hash.hash),
             "finished scheduled compaction"
         );
         Ok(())
+    }
+
+    /// Takes dead rows out of the index, from the key `from` on, until there are enough of them for a while. Says where to go on, and whether that is all.
+    async fn gather(
+        &self,
+        revision: i64,
+        mut from: Option<Bytes>,
+        dead: &mut Vec<RevisionKey>,
+        in_index: &mut Duration,
+    ) -> (Option<Bytes>, bool) {
+        let floor = if mutated!(self, SweepOneTooFar) { revision + 1 } else { revision };
+        let most = self.pace.rows.saturating_mul(STEPS_AT_ONCE);
+        loop {
+            // Who asks for small steps gets them.
+            let work = WORK_PER_STEP.min(self.pace.rows);
+            let visit = Instant::now();
+            let (more, resume) = self.store.sweep(floor, from.as_deref(), work);
+            *in_index += visit.elapsed();
+            dead.extend(more);
+            if resume.is_none() || most <= dead.len() {
+                let is_done = resume.is_none();
+                return (resume, is_done);
+            }
+            from = resume;
+            tokio::task::yield_now().await;
+        }
     }
 
     async fn hash(&self, revision: i64, previous: i64) -> Result<KeysHash, Fault> {

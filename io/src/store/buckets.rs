@@ -93,8 +93,8 @@ pub const AUTH_ENABLED: &[u8] = b"authEnabled";
 pub const REVISION_BYTES: usize = 17;
 const TOMBSTONE_MARK: u8 = b't';
 
-/// A row key of bucket `key`, on the stack.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// A row key of bucket `key`, on the stack. Ordered as in the store.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct RevisionKey {
     bytes: [u8; REVISION_BYTES + 1],
     len: usize,

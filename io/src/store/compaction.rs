@@ -172,19 +172,24 @@ impl<B: Backend> Store<B> {
         compactions.swept = revision;
     }
 
-    /// Sweeps the index from the key `from` on, for up to `work_max` keys or rows; dead rows go with the batch being filled. Answers how
-    /// many those were, and where to go on.
-    pub(crate) fn sweep(&self, revision: i64, from: Option<&[u8]>, work_max: usize) -> (usize, Option<Bytes>) {
-        let state = &mut *self.write();
-        let swept = state.index.compact(revision, from, work_max);
-        let batch = state.overlay.open();
-        for (at, kind) in &swept.dead {
-            batch.dead.push(match kind {
-                HashedKind::Put => RevisionKey::put(*at),
-                HashedKind::Tombstone => RevisionKey::tombstone(*at),
-            });
-        }
-        (swept.dead.len(), swept.resume)
+    /// Sweeps the index from the key `from` on, for up to `work_max` keys or rows: the rows that nobody can read any more, and where to go on.
+    pub(crate) fn sweep(
+        &self,
+        revision: i64,
+        from: Option<&[u8]>,
+        work_max: usize,
+    ) -> (Vec<RevisionKey>, Option<Bytes>) {
+        let swept = self.write().index.compact(revision, from, work_max);
+        let dead = swept.dead.into_iter().map(|(at, kind)| match kind {
+            HashedKind::Put => RevisionKey::put(at),
+            HashedKind::Tombstone => RevisionKey::tombstone(at),
+        });
+        (dead.collect(), swept.resume)
+    }
+
+    /// Lets these rows go with the batch being filled.
+    pub(crate) fn remove(&self, dead: &[RevisionKey]) {
+        self.write().overlay.open().dead.extend_from_slice(dead);
     }
 
     /// Notes that the sweep of `revision` is done. The mark is durable with the batch being filled.

@@ -201,7 +201,8 @@ impl Twins {
             let (mut from, mut dead) = (None::<Bytes>, 0);
             loop {
                 let (rows, resume) = self.store.sweep(due.revision, from.as_deref(), visits);
-                dead += rows;
+                self.store.remove(&rows);
+                dead += rows.len();
                 from = resume;
                 if from.is_none() {
                     break;

@@ -27,8 +27,8 @@ pub struct Swept {
 }
 
 impl KeyIndex {
-    /// Drops what a compaction at `revision` leaves behind, from the key `from` on, until it has looked at `work_max` keys or dropped as many rows.
-    /// A key with more rows than that takes several steps.
+    /// Drops what a compaction at `revision` leaves behind, from the key `from` on, until it has looked at `work_max` keys or dropped as many rows. The
+    /// history of a key goes at once: that costs no more than its length.
     #[must_use]
     pub fn compact(&mut self, revision: i64, from: Option<&[u8]>, work_max: usize) -> Swept {
         assert!(0 < work_max, "a step without budget would never end");
@@ -41,19 +41,13 @@ impl KeyIndex {
             mutant: self.mutant,
         };
         self.keys.walk_mut(start, |key, slot| {
-            let room = work_max.saturating_sub(swept.dead.len());
-            if room == 0 || swept.visited == work_max {
+            if swept.visited == work_max || work_max <= swept.dead.len() {
                 swept.resume = Some(key.to_bytes());
                 return ControlFlow::Break(());
             }
             swept.visited += 1;
-            match slot.compact(cut, room, &mut swept.dead) {
-                Left::Something => {}
-                Left::Nothing => gone.push(key.to_vec()),
-                Left::More => {
-                    swept.resume = Some(key.to_bytes());
-                    return ControlFlow::Break(());
-                }
+            if slot.compact(cut, &mut swept.dead) == Left::Nothing {
+                gone.push(key.to_vec());
             }
             ControlFlow::Continue(())
         });
@@ -109,34 +103,29 @@ macro_rules! mutated {
 enum Left {
     Something,
     Nothing,
-    /// Rows that the next step drops.
-    More,
 }
 
 impl Slot {
-    fn compact(&mut self, cut: Cut, rows_max: usize, dead: &mut Vec<(Revision, RowKind)>) -> Left {
+    fn compact(&mut self, cut: Cut, dead: &mut Vec<(Revision, RowKind)>) -> Left {
         // A single put is the newest change of a live key.
         let Self::Often(history) = self else { return Left::Something };
-        let left = history.compact(cut, rows_max, dead);
-        if let Some(once) = history.as_once().filter(|_| left == Left::Something) {
+        if history.compact(cut, dead) == Left::Nothing {
+            return Left::Nothing;
+        }
+        if let Some(once) = history.as_once() {
             *self = once;
         }
-        left
+        Left::Something
     }
 }
 
 impl History {
-    fn compact(&mut self, cut: Cut, rows_max: usize, dead: &mut Vec<(Revision, RowKind)>) -> Left {
+    fn compact(&mut self, cut: Cut, dead: &mut Vec<(Revision, RowKind)>) -> Left {
         let Some(newest) = self.changes.partition_point(|change| change.main <= cut.revision).checked_sub(1) else {
             return Left::Something;
         };
         let first = self.first_kept(newest, cut);
-        let goes = first.min(rows_max);
-        dead.extend(self.changes[..goes].iter().map(|change| (change.at(), change.kind.row_kind())));
-        if goes < first {
-            self.drop_first(goes);
-            return Left::More;
-        }
+        dead.extend(self.changes[..first].iter().map(|change| (change.at(), change.kind.row_kind())));
         if mutated!(cut, RewrittenDropped) && first < newest {
             let change = self.changes[newest];
             dead.push((change.at(), change.kind.row_kind()));
@@ -145,8 +134,6 @@ impl History {
             return Left::Nothing;
         }
         self.drop_first(first);
-        self.changes.shrink_to_fit();
-        self.births.shrink_to_fit();
         Left::Something
     }
 
@@ -169,10 +156,12 @@ impl History {
         let facts = self.facts(self.changes[first].at());
         (self.created, self.version) = facts.map_or((0, 0), |facts| (facts.created, facts.version));
         self.changes.drain(..first);
+        self.changes.shrink_to_fit();
         self.births.retain(|birth| first < *birth as usize);
         for birth in &mut self.births {
             *birth -= u32::try_from(first).expect("births are places");
         }
+        self.births.shrink_to_fit();
     }
 
     /// The lean form, if this is no more than a first put.
