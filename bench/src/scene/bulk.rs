@@ -36,7 +36,8 @@ impl Stage<'_> {
     pub(super) async fn disturbed(&mut self, kind: Kind, trouble: Trouble) -> Result<Vec<f64>, SceneError> {
         let rate = self.mixed_rate().await?;
         let (program, parent) = (self.program(kind).clone(), self.options.directory.clone());
-        let dataset = self.dataset(kind, Contents::History).await?;
+        let contents = trouble.contents();
+        let dataset = self.dataset(kind, contents).await?;
         let (revision, copy) = (dataset.revision, dataset.copy(&parent)?);
         let disturbance = self.disturbance(trouble, revision);
         let (server, _) = Server::start_on(kind, &program, &parent, &copy.path().join("data")).await?;
@@ -44,7 +45,7 @@ impl Stage<'_> {
         let pace = Pace::Scheduled { per_second: rate };
         let window = Duration::from_millis(self.scale.disturbed_ms);
         let requests = |time: Duration| Span::Count((time.as_secs_f64() * rate as f64).ceil() as u64);
-        let plan = Plan { pace, ..self.plan(&server, self.scale.clients, self.history_shape()) };
+        let plan = Plan { pace, ..self.plan(&server, self.scale.clients, self.shape_on(contents)) };
         run(&Plan { span: requests(self.options.warm_up), ..plan }, |_| ()).await?;
         let quiet = run(&Plan { span: requests(window), ..plan }, |_| ()).await?;
 
@@ -86,11 +87,11 @@ impl Stage<'_> {
     }
 
     fn disturbance(&self, trouble: Trouble, revision: i64) -> Disturbance {
-        let contents = Contents::History;
+        let contents = trouble.contents();
         let keys = contents.keys(self.options.dataset);
         match trouble {
-            // Every key was put twice: this removes one revision of each.
-            Trouble::Compaction => Disturbance::Compaction { revision },
+            // Of each key one revision stays.
+            Trouble::Compaction | Trouble::HotCompaction => Disturbance::Compaction { revision },
             Trouble::Defragmentation => Disturbance::Defragmentation,
             Trouble::Snapshot => Disturbance::Snapshot,
             Trouble::StuckWatchers => Disturbance::StuckWatchers { watchers: self.scale.stuck },
@@ -102,6 +103,16 @@ impl Stage<'_> {
                 let large = LARGE_RANGE_BYTES / contents.value_bytes() as u64;
                 Disturbance::LargeRange { keys: i64::try_from(large.min(keys)).unwrap_or(i64::MAX) }
             }
+        }
+    }
+}
+
+impl Trouble {
+    /// On which store it is played.
+    const fn contents(self) -> Contents {
+        match self {
+            Self::HotCompaction => Contents::Hot,
+            _ => Contents::History,
         }
     }
 }

@@ -26,13 +26,15 @@ pub enum Contents {
     Keys,
     /// Half as many keys, each put twice, with values of a kibibyte.
     History,
+    /// Few keys, each put a thousand times, with small values.
+    Hot,
 }
 
 impl Contents {
     /// Length of the values.
     pub fn value_bytes(self) -> usize {
         match self {
-            Self::Keys => 256,
+            Self::Keys | Self::Hot => 256,
             Self::History => 1024,
         }
     }
@@ -42,6 +44,7 @@ impl Contents {
         match self {
             Self::Keys => puts,
             Self::History => (puts / 2).max(1),
+            Self::Hot => (puts / 1_000).max(1),
         }
     }
 }

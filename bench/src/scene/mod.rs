@@ -59,6 +59,8 @@ pub enum ClusterScene {
 pub enum Trouble {
     /// Half of the revisions are compacted.
     Compaction,
+    /// All revisions but the last of few keys are compacted.
+    HotCompaction,
     /// The store is defragmented.
     Defragmentation,
     /// The store is downloaded.
@@ -184,7 +186,7 @@ const CLUSTER_CATCH_UP: &[Metric] = &[
 
 impl Scene {
     /// All of them, in the order of the page.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::FanoutPrefix,
         Self::FanoutKeys,
         Self::WatchLatency,
@@ -192,6 +194,7 @@ impl Scene {
         Self::Grant,
         Self::Million,
         Self::Disturbed(Trouble::Compaction),
+        Self::Disturbed(Trouble::HotCompaction),
         Self::Disturbed(Trouble::Defragmentation),
         Self::Disturbed(Trouble::Snapshot),
         Self::Disturbed(Trouble::StuckWatchers),
@@ -215,6 +218,7 @@ impl Scene {
             Self::Grant => "lease grant",
             Self::Million => "store",
             Self::Disturbed(Trouble::Compaction) => "disturbed by compaction",
+            Self::Disturbed(Trouble::HotCompaction) => "disturbed by hot compaction",
             Self::Disturbed(Trouble::Defragmentation) => "disturbed by defragmentation",
             Self::Disturbed(Trouble::Snapshot) => "disturbed by snapshot",
             Self::Disturbed(Trouble::StuckWatchers) => "disturbed by stuck watchers",

@@ -79,9 +79,10 @@ fn about(scene: Scene, options: &Options) -> String {
         ),
         Scene::Disturbed(trouble) => format!(
             "{clients} clients, half puts and half linearizable reads of single keys, at half of the rate that etcd can bear (measured \
-             before, same store). The store has {} revisions, two of each key, with values of 1 KiB. {} s in quiet, then {} s (and \
+             before). The store has {} revisions, {}. {} s in quiet, then {} s (and \
              again, until it has come to its end) while {}. A request counts from the time at which it was due, however late it is answered.",
             options.dataset,
+            made_of(trouble),
             scale.disturbed_ms as f64 / 1e3,
             scale.disturbed_ms as f64 / 1e3,
             disturbing(trouble, scale.stuck),
@@ -115,9 +116,17 @@ fn about_cluster(scene: ClusterScene, options: &Options, scale: &Scale) -> Strin
     }
 }
 
+fn made_of(trouble: Trouble) -> &'static str {
+    match trouble {
+        Trouble::HotCompaction => "a thousand of each key, with values of 256 bytes",
+        _ => "two of each key, with values of 1 KiB",
+    }
+}
+
 fn disturbing(trouble: Trouble, stuck: usize) -> String {
     match trouble {
         Trouble::Compaction => "half of the revisions are compacted".to_owned(),
+        Trouble::HotCompaction => "all revisions but the last of each key are compacted".to_owned(),
         Trouble::Defragmentation => "the store is defragmented".to_owned(),
         Trouble::Snapshot => "the store is downloaded once".to_owned(),
         Trouble::StuckWatchers => {

@@ -171,7 +171,7 @@ impl<'a> Stage<'a> {
         let copy = self.dataset(kind, Contents::History).await?.copy(&parent)?;
         let data = copy.path().join("data");
         let (server, _) = Server::start_on(kind, self.program(kind), &parent, &data).await?;
-        let shape = self.history_shape();
+        let shape = self.shape_on(Contents::History);
         let report = run(&self.plan(&server, self.scale.clients, shape), |_| ()).await?;
         Ok(*self.mixed_rate.insert(half(report.per_second())))
     }
@@ -187,9 +187,8 @@ impl<'a> Stage<'a> {
         Ok(*self.cluster_rate.insert(half(report.per_second())))
     }
 
-    /// Reads and writes of the dataset with a history.
-    pub fn history_shape(&self) -> Shape {
-        let contents = Contents::History;
+    /// Reads and writes of a dataset.
+    pub fn shape_on(&self, contents: Contents) -> Shape {
         self.shape(HALF_READS, contents.keys(self.options.dataset), contents.value_bytes())
     }
 
