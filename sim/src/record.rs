@@ -196,7 +196,7 @@ impl History {
     /// When something began that has not ended, as the end of all trouble.
     #[must_use]
     pub fn sent_at(&self, event: u64) -> Duration {
-        self.sent.get(&event).copied().unwrap_or_default()
+        self.sent[&event]
     }
 
     /// A life of the member at `place` begins, after so many events.
@@ -325,7 +325,9 @@ pub struct Watched {
     pub client: u64,
     /// What it asked for.
     pub request: pb::WatchCreateRequest,
-    /// The store's revision when it was created.
+    /// When it was created, by virtual time.
+    pub begun: Duration,
+    /// The store's revision then.
     pub created: i64,
     /// Everything after that, in order: changes, progress, its end.
     pub responses: Vec<pb::WatchResponse>,
@@ -338,7 +340,8 @@ impl Watched {
     #[must_use]
     pub fn new(client: u64, request: pb::WatchCreateRequest, response: &pb::WatchResponse) -> Self {
         let created = response.header.as_ref().map_or(0, |header| header.revision);
-        Self { client, request, created, responses: Vec::new(), times: Vec::new() }
+        let begun = Duration::from_nanos(nanos());
+        Self { client, request, begun, created, responses: Vec::new(), times: Vec::new() }
     }
 
     /// It is told something.

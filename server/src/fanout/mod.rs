@@ -310,6 +310,7 @@ impl<B: Backend> Fanout<B> {
         }
         #[cfg(mutants)]
         if self.settings.mutant == Some(detcd_core::watch::Mutant::FollowersWait) && self.watchers.slow() > 0 {
+            self.steps.news_due = now + Duration::from_millis(1);
             return;
         }
         let upto = self.known().min(self.watchers.position() + bounds::WATCH_REVISIONS_PER_TURN as i64);

@@ -103,8 +103,8 @@ fn judge(tables: &Tables, history: &Table, known: i64) -> Result<(), String> {
         return Err(format!("row {key:?} is missing; compacted at {compacted}, current {current}"));
     }
     let finished = meta.get(buckets::FINISHED_COMPACTION).map_or(-1, main);
-    let is_swept = |key: &Bytes| !left_by(&then, finished).contains_key(key);
-    match rows.keys().find(|key| finished > 0 && main(key) <= finished && is_swept(key)) {
+    let left = left_by(&then, finished);
+    match rows.keys().find(|key| finished > 0 && main(key) <= finished && !left.contains_key(*key)) {
         Some(key) => Err(format!("row {key:?} is there, although the sweep of {finished} has ended")),
         None => Ok(()),
     }
