@@ -113,16 +113,23 @@ pub struct Inner {
     pub trace: Trace,
     /// What clients saw, and how large the store was then.
     pub recorder: Recorder,
-    /// The most rows of the history that were read at once.
-    pub rows_at_once: usize,
-    calls: u64,
+    /// What is counted.
+    pub counts: Counts,
     /// Counts the lives of the member; calls of an earlier one never return.
     life: u64,
     point: Option<CrashPoint>,
     node: Option<NodeId>,
-    handles: u64,
     /// Troubles that the member met in this life: it may end with a fault.
     excuses: u64,
+}
+
+/// What happened how often on the machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    calls: u64,
+    handles: u64,
+    /// The most rows of the history that were read at once.
+    pub rows_at_once: usize,
 }
 
 /// What the machine leaves to chance.
@@ -151,12 +158,10 @@ impl Machine {
             dice: Dice { delays: Entropy::seeded(seed), fate: Entropy::seeded(fate) },
             trace,
             recorder: Recorder::default(),
-            rows_at_once: 0,
-            calls: 0,
+            counts: Counts::default(),
             life: 0,
             point: None,
             node: None,
-            handles: 0,
             excuses: 0,
         };
         Self { inner: Arc::new(Mutex::new(inner)), crashed: Arc::new(Notify::new()) }
@@ -182,7 +187,7 @@ impl Machine {
     /// Calls so far.
     #[must_use]
     pub fn calls(&self) -> u64 {
-        self.look().calls
+        self.look().counts.calls
     }
 
     /// Whether the member of this life met trouble that lets it end with a fault.
@@ -258,8 +263,8 @@ impl Inner {
 
     /// A number for an open file.
     pub fn next_handle(&mut self) -> u64 {
-        self.handles += 1;
-        self.handles
+        self.counts.handles += 1;
+        self.counts.handles
     }
 
     /// Notes that the member meets trouble now.
@@ -321,8 +326,8 @@ impl Life {
     /// The number of the next call and how long it takes. `None`: this life is over.
     fn take_number(&self, work: Work, name: impl FnOnce() -> String) -> Option<(u64, u64)> {
         self.while_alive(|inner| {
-            inner.calls += 1;
-            let number = inner.calls;
+            inner.counts.calls += 1;
+            let number = inner.counts.calls;
             let slow = inner.trouble.slow_millis;
             let millis = match work {
                 Work::Sync | Work::Rename | Work::Receive | Work::Install => inner.dice.delays.draw(0, 1 + 4 * slow),

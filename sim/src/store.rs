@@ -159,7 +159,7 @@ impl Backend for SimBackend {
             });
         }
         if is_history {
-            inner.rows_at_once = inner.rows_at_once.max(rows);
+            inner.counts.rows_at_once = inner.counts.rows_at_once.max(rows);
         }
         Ok(())
     }

@@ -227,7 +227,7 @@ impl World {
     /// How full everything has been.
     #[must_use]
     pub fn fullest(&self) -> Fullest {
-        let rows_at_once = self.machine.look().rows_at_once;
+        let rows_at_once = self.machine.look().counts.rows_at_once;
         Fullest { rows_at_once, ..self.given.gauges.fullest() }
     }
 

@@ -80,7 +80,7 @@ fn catching_up(watched: &Watched) -> Option<Span> {
     };
     let mut told = watched.responses.iter().zip(&watched.times);
     let until = told.find(|(response, _)| reaches(response)).map(|(_, time)| *time);
-    let until = until.or(watched.times.last().copied()).unwrap_or(watched.begun);
+    let until = until.or_else(|| watched.times.last().copied()).unwrap_or(watched.begun);
     Some((watched.begun, until + BUDGET))
 }
 
