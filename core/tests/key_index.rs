@@ -297,6 +297,20 @@ proptest! {
 }
 
 #[test]
+fn a_step_ends_with_the_key_whose_rows_fill_it() {
+    let mut index = KeyIndex::default();
+    for main in 2..5 {
+        for key in [b"a", b"b"] {
+            index.put(key, Revision::new(main, 0));
+        }
+    }
+    let swept = index.compact(9, None, 2);
+    assert_eq!((swept.visited, swept.dead.len(), swept.resume.as_deref()), (1, 2, Some(&b"b"[..])));
+    let swept = index.compact(9, swept.resume.as_deref(), 3);
+    assert_eq!((swept.visited, swept.dead.len(), swept.resume), (1, 2, None));
+}
+
+#[test]
 fn a_compaction_keeps_a_delete_and_the_put_after_it_in_its_revision() {
     let (mut index, mut slow) = (KeyIndex::default(), Slow::default());
     for (at, is_put) in [((2, 0), true), ((3, 0), false), ((3, 1), true)] {

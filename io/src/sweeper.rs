@@ -29,6 +29,8 @@ const WORK_PER_STEP: usize = 500;
 /// So many steps' worth of rows are taken out of the index at once and put in order. The rows of a key that is written often lie all over the store, and each step would change as many
 /// pages as it has rows, over and over.
 const STEPS_AT_ONCE: usize = 256;
+/// But no more rows than these, however many a step has; the history of the last key comes on top.
+const ROWS_AT_ONCE_MAX: usize = 256_000;
 
 /// How fast a sweep goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -163,7 +165,7 @@ impl<B: Backend> Sweeper<B> {
         in_index: &mut Duration,
     ) -> (Option<Bytes>, bool) {
         let floor = if mutated!(self, SweepOneTooFar) { revision + 1 } else { revision };
-        let most = self.pace.rows.saturating_mul(STEPS_AT_ONCE);
+        let most = self.pace.rows.saturating_mul(STEPS_AT_ONCE).min(ROWS_AT_ONCE_MAX);
         loop {
             // Who asks for small steps gets them.
             let work = WORK_PER_STEP.min(self.pace.rows);
