@@ -3,10 +3,12 @@
 //! The order that a crash cannot break: an entry is durable in the log before it is applied (the engine sees to it), so no batch ever holds more than the log; a log
 //! snapshot mark is written only when the store is durable at its index; and only then are log files released.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use detcd_core::ids::Index;
-use detcd_core::membership::Version;
+use detcd_core::membership::{Membership, Version};
 use detcd_core::raft::{Configuration, Mark, Raft, Sync, Write};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
@@ -68,6 +70,8 @@ struct Marking {
     cluster_version: Option<Version>,
     /// One is due once the store is durable here, however few entries there are since the last.
     due_from: Option<Index>,
+    /// A membership and its JSON: it seldom changes from one log snapshot to the next.
+    written: Option<(Arc<Membership>, Bytes)>,
 }
 
 /// Where the next log snapshot stands.
@@ -79,6 +83,17 @@ enum MarkState {
     Saving(Marked),
     /// The record in the log is being written.
     Marking,
+}
+
+impl Marking {
+    fn json(&mut self, membership: Arc<Membership>) -> Bytes {
+        if let Some((_, json)) = self.written.as_ref().filter(|(written, _)| *written == membership) {
+            return json.clone();
+        }
+        let json = Bytes::from(snap::membership::json(&membership));
+        self.written = Some((membership, json.clone()));
+        json
+    }
 }
 
 impl<B: Backend> Durable<B> {
@@ -95,7 +110,7 @@ impl<B: Backend> Durable<B> {
             room_due: None,
             store_full: false,
             flushes: Flushes::default(),
-            marking: Marking { state: MarkState::At(settings.marked), cluster_version, due_from: None },
+            marking: Marking { state: MarkState::At(settings.marked), cluster_version, due_from: None, written: None },
             settings,
         }
     }
@@ -283,7 +298,7 @@ impl<B: Backend> Durable<B> {
         let mark = Mark { index: applied.index, term: applied.term };
         let conf_state = wal::entry::conf_state(&Configuration::of(&membership));
         self.marking.state = MarkState::Saving(Marked { mark, conf_state: Some(conf_state.clone()) });
-        let data = snap::membership::json(&membership).into();
+        let data = self.marking.json(membership);
         self.try_job(Job::Snapshot(Snapshot { mark, conf_state, data }))
     }
 
