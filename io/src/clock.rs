@@ -2,13 +2,94 @@
 //!
 //! Monotonic time is tokio's, so that simulated time needs no other code. Wall time is drawn where a request-id generator is seeded, and for those who watch the member.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use tokio::time::Instant;
+use tokio::time::Sleep;
 
 /// Milliseconds since 1970 by the wall clock; 0 if the clock stands before that.
 #[must_use]
 pub fn wall_millis() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What a loop sleeps by that waits again and again until nearly the same moment: one timer, set anew only when it would ring too late.
+#[derive(Debug, Default)]
+pub struct Alarm {
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// When the timer rings, and whom it wakes.
+    set: Option<(Instant, Waker)>,
+}
+
+impl Alarm {
+    /// Waits until `due`, forever without one. The task may be woken before, for a moment that an earlier wait had asked for.
+    pub async fn until(&mut self, due: Option<Instant>) {
+        match due {
+            Some(due) => poll_fn(|context| self.poll(due, context)).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn poll(&mut self, due: Instant, context: &mut Context<'_>) -> Poll<()> {
+        let now = Instant::now();
+        if due <= now {
+            return Poll::Ready(());
+        }
+        let rings_in_time =
+            self.set.as_ref().is_some_and(|(at, who)| now < *at && *at <= due && who.will_wake(context.waker()));
+        if !rings_in_time {
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+            sleep.as_mut().reset(due);
+            self.set = Some((due, context.waker().clone()));
+            return sleep.as_mut().poll(context);
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Waits on the alarm until a moment, at most for an hour, and answers how long it took.
+    async fn slept(alarm: &mut Alarm, due: Instant) -> Duration {
+        let began = Instant::now();
+        tokio::time::timeout(Duration::from_secs(3600), alarm.until(Some(due))).await.expect("it rings");
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_rings_at_the_last_moment_that_it_was_asked_for() {
+        let (mut alarm, begin) = (Alarm::default(), Instant::now());
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let cut = |seconds| tokio::time::sleep_until(at(seconds));
+        for (cut_at, due) in [(1, 10), (2, 7), (3, 10)] {
+            tokio::select! { biased; () = alarm.until(Some(at(due))) => panic!("too early"), () = cut(cut_at) => {} }
+        }
+        tokio::select! { biased; () = alarm.until(None) => panic!("nothing is due"), () = cut(4) => {} }
+        assert_eq!(slept(&mut alarm, at(9)).await, Duration::from_secs(5), "set for 7 before, and that is too early");
+        assert_eq!(slept(&mut alarm, at(12)).await, Duration::from_secs(3));
+        assert_eq!(slept(&mut alarm, at(11)).await, Duration::ZERO, "a moment that is gone");
+        tokio::select! { biased; () = alarm.until(Some(at(20))) => panic!("too early"), () = cut(13) => {} }
+        assert_eq!(slept(&mut alarm, at(14)).await, Duration::from_secs(1), "set for 20 before, and that is too late");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_wakes_the_task_that_waits_now() {
+        let (mut alarm, due) = (Alarm::default(), Instant::now() + Duration::from_secs(5));
+        let mut alarm = tokio::spawn(async move {
+            let _ = tokio::time::timeout(Duration::from_secs(1), alarm.until(Some(due))).await;
+            alarm
+        })
+        .await
+        .expect("the task ends");
+        let other = tokio::spawn(async move { slept(&mut alarm, due).await });
+        assert_eq!(other.await.expect("the task ends"), Duration::from_secs(4));
+    }
 }

@@ -238,30 +238,28 @@ impl<B: Backend> Durable<B> {
     }
 
     /// Hands on what gathered: writes to the log, a batch to the committer if it is time.
-    pub(super) fn hand_on(&mut self, raft: &Raft) -> Result<(), Fault> {
+    pub(super) fn hand_on(&mut self, raft: &Raft, now: Instant) -> Result<(), Fault> {
         if self.has_pressing_writes() {
             match self.lines.log.try_reserve().map(|permit| permit.send(std::mem::take(&mut self.outgoing))) {
                 Ok(()) | Err(TrySendError::Full(())) => {}
                 Err(TrySendError::Closed(())) => return Err(self.last_words_of_log_writer()),
             }
         }
-        let now = Instant::now();
         if self.room_due.is_some_and(|due| due <= now) {
             self.room_due = Some(now + ROOM_PAUSE);
             // An empty batch asks the log writer to look again. A full queue of others does as well.
             let _ = self.lines.log.try_send(wal::Batch::default());
         }
-        self.seal_if_due(raft)
+        self.seal_if_due(raft, now)
     }
 
-    fn seal_if_due(&mut self, raft: &Raft) -> Result<(), Fault> {
+    fn seal_if_due(&mut self, raft: &Raft, now: Instant) -> Result<(), Fault> {
         let (operations, committing) = self.store.open_batch();
         let pending = self.store.applied();
         if operations == 0 {
             self.due = None;
             return Ok(());
         }
-        let now = Instant::now();
         let due = *self.due.get_or_insert(now + self.settings.batch_interval);
         let wanted = operations >= self.settings.batch_operations
             || due <= now

@@ -110,7 +110,30 @@ pub struct Driver<B> {
     peers: Peers,
     turnover: Turnover,
     asker: Asker,
+    watched: Watched,
+}
+
+/// Who looks at the engine, and whether a look is due at the end of the turn.
+#[derive(Default)]
+struct Watched {
     probe: Option<Arc<dyn Probe>>,
+    has_looked: bool,
+}
+
+impl Watched {
+    fn look(&mut self, raft: &Raft) {
+        if let Some(probe) = &self.probe {
+            probe.look(raft);
+        }
+        self.has_looked = true;
+    }
+
+    fn end_turn(&mut self, raft: &Raft) {
+        if !std::mem::take(&mut self.has_looked) {
+            self.look(raft);
+            self.has_looked = false;
+        }
+    }
 }
 
 /// Who asks.
@@ -133,9 +156,10 @@ struct Turnover {
     is_installing: bool,
 }
 
-/// Looks at the engine after every turn of the driver, before anything of the turn leaves the member. For those who check it; a member in service has none.
+/// Looks at the engine before anything that it asked for is carried out, and at the end of a turn of the driver in which it asked for nothing. For those who check it; a member in
+/// service has none.
 pub trait Probe: Send + Sync + 'static {
-    /// The engine has stepped.
+    /// The engine has stepped, or may have.
     fn look(&self, raft: &Raft);
 }
 
@@ -212,7 +236,7 @@ impl<B: Backend> Driver<B> {
             peers,
             turnover: Turnover::default(),
             asker: asker.clone(),
-            probe: None,
+            watched: Watched::default(),
         };
         (driver, asker)
     }
@@ -220,7 +244,7 @@ impl<B: Backend> Driver<B> {
     /// The same, looked at by `probe`.
     #[must_use]
     pub fn with_probe(self, probe: Arc<dyn Probe>) -> Self {
-        Self { probe: Some(probe), ..self }
+        Self { watched: Watched { probe: Some(probe), has_looked: false }, ..self }
     }
 
     /// Runs until it is told to stop, or until the machine fails.
@@ -230,7 +254,7 @@ impl<B: Backend> Driver<B> {
     pub async fn run(mut self) -> Result<Ended, Fault> {
         self.peers.follow(&self.durable.store.membership());
         self.raft.start(&mut self.effects);
-        self.carry_out()?;
+        self.carry_out(Instant::now())?;
         loop {
             let mut urgent = None;
             match self.wait().await {
@@ -243,19 +267,22 @@ impl<B: Backend> Driver<B> {
                 Wake::Report(report) => self.on_report(report)?,
                 Wake::Completion(completion) => self.durable.on_completion(completion)?,
             }
-            if self.turnover.removed_due.is_some_and(|due| due <= Instant::now()) {
+            // Read once, since a turn is short, and reading it is much of a turn in which little happens.
+            let now = Instant::now();
+            if self.turnover.removed_due.is_some_and(|due| due <= now) {
                 return self.durable.finish().await.map(|()| Ended::Removed);
             }
             self.take_arrivals();
-            self.take_asks(urgent);
+            self.take_asks(urgent, now);
             self.take_reports()?;
-            self.expire();
-            self.carry_out()?;
+            self.expire(now);
+            self.carry_out(now)?;
             self.apply()?;
             // A question may just have been answered, and the next one is due.
             self.ask_for_reads();
-            self.carry_out()?;
-            self.durable.hand_on(&self.raft)?;
+            self.carry_out(now)?;
+            self.watched.end_turn(&self.raft);
+            self.durable.hand_on(&self.raft, now)?;
             self.tell();
             if self.turnover.is_installing {
                 return Ok(Ended::Installing);
@@ -273,7 +300,6 @@ impl<B: Backend> Driver<B> {
         let moments =
             [self.timers.nearest(), self.durable.deadline(), self.callers.reads_due(), self.turnover.removed_due];
         let deadline = moments.into_iter().flatten().min();
-        let sleep = tokio::time::sleep_until(deadline.unwrap_or_else(|| Instant::now() + IDLE));
         let takes_asks = self.durable.takes_proposals();
         tokio::select! {
             biased;
@@ -291,7 +317,7 @@ impl<B: Backend> Driver<B> {
                     None => Wake::Stop,
                 }
             }
-            () = sleep => Wake::Time,
+            () = self.timers.alarm.until(deadline) => Wake::Time,
         }
     }
 
@@ -323,7 +349,7 @@ impl<B: Backend> Driver<B> {
     }
 
     /// Takes up what is waiting, up to a bound; what is urgent first, and even while the log writer lags.
-    fn take_asks(&mut self, mut urgent: Option<Ask>) {
+    fn take_asks(&mut self, mut urgent: Option<Ask>, now: Instant) {
         for _ in 0..bounds::URGENT_ASKS_MAX {
             let Some(ask) = urgent.take().or_else(|| self.queues.urgent.try_recv().ok()) else { break };
             self.take(ask, bounds::UNAPPLIED_URGENT_MAX);
@@ -336,7 +362,7 @@ impl<B: Backend> Driver<B> {
                 self.take(ask, bounds::UNAPPLIED_MAX);
             }
         }
-        self.callers.give_up_overdue(Instant::now());
+        self.callers.give_up_overdue(now);
         self.ask_for_reads();
         if self.callers.proposals() > bounds::ASKS_MAX * 2 {
             self.callers.sweep();
@@ -404,26 +430,24 @@ impl<B: Backend> Driver<B> {
         Ok(())
     }
 
-    fn expire(&mut self) {
-        let now = Instant::now();
+    fn expire(&mut self, now: Instant) {
         while let Some(timer) = self.timers.expire(now) {
             self.raft.step(Input::Expired(timer), &mut self.effects);
         }
     }
 
     /// Carries out what the engine asked for, in its order.
-    fn carry_out(&mut self) -> Result<(), Fault> {
-        if let Some(probe) = &self.probe {
-            probe.look(&self.raft);
+    fn carry_out(&mut self, now: Instant) -> Result<(), Fault> {
+        if !self.effects.is_empty() {
+            self.watched.look(&self.raft);
         }
         while !self.effects.is_empty() {
-            self.carry_out_once()?;
+            self.carry_out_once(now)?;
         }
         Ok(())
     }
 
-    fn carry_out_once(&mut self) -> Result<(), Fault> {
-        let now = Instant::now();
+    fn carry_out_once(&mut self, now: Instant) -> Result<(), Fault> {
         let mut effects = std::mem::take(&mut self.effects);
         #[cfg(mutants)]
         if self.durable.mutant() == Some(crate::mutants::Mutant::MessagesReversed) {
@@ -497,7 +521,7 @@ impl<B: Backend> Driver<B> {
                 self.raft.step(Input::Applied { upto }, &mut self.effects);
                 self.trim(upto);
             }
-            self.carry_out()?;
+            self.carry_out(Instant::now())?;
             let applied = self.durable.store.applied();
             self.asker.gauges().tell_applied(applied.index, applied.term);
             for (ticket, answer) in self.harvest.answers.drain(..) {
@@ -547,9 +571,6 @@ impl<B: Backend> Driver<B> {
 
 /// How long a removed member goes on, so that those who wait for the removal hear of it.
 const REMOVED_PAUSE: Duration = Duration::from_secs(1);
-
-/// How long a driver without any timer sleeps at most.
-const IDLE: Duration = Duration::from_secs(3600);
 
 /// Waits for room in the log writer's queue and sends what gathered.
 async fn send(log: &mpsc::Sender<wal::Batch>, outgoing: &mut wal::Batch) -> Wake {

@@ -45,7 +45,7 @@ impl<B: Backend> Driver<B> {
         let snapshot = shipment.copied.as_ref().map(|copied| copied.snapshot().clone());
         self.turnover.shipment = Some(shipment);
         self.raft.step(Input::SnapshotMade { to, snapshot }, &mut self.effects);
-        self.carry_out()?;
+        self.carry_out(Instant::now())?;
         self.turnover.shipment = None;
         Ok(())
     }

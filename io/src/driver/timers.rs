@@ -6,7 +6,7 @@ use std::time::Duration;
 use detcd_core::ids::MemberId;
 use detcd_core::raft::{Delay, Timer};
 
-use crate::clock::Instant;
+use crate::clock::{Alarm, Instant};
 use crate::entropy::Entropy;
 
 /// Armed timers. Arming one again replaces it.
@@ -17,12 +17,14 @@ pub(super) struct Timers {
     entropy: Entropy,
     /// When each member was sent the last heartbeat.
     heartbeats: BTreeMap<MemberId, Instant>,
+    /// What wakes the driver when the next of anything is due.
+    pub(super) alarm: Alarm,
 }
 
 impl Timers {
     /// Timers whose delays count in `tick`s.
     pub(super) fn new(tick: Duration, entropy: Entropy) -> Self {
-        Self { armed: BTreeMap::new(), tick, entropy, heartbeats: BTreeMap::new() }
+        Self { armed: BTreeMap::new(), tick, entropy, heartbeats: BTreeMap::new(), alarm: Alarm::default() }
     }
 
     /// Draws a delay from `within` and arms `timer` with it. The draw is in milliseconds, finer than ticks: fewer split votes.
