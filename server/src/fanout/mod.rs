@@ -11,13 +11,13 @@ pub mod outbox;
 mod pace;
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use detcd_core::watch::{Delivery, StreamId, Taken, WatcherId, Watchers, What};
-use detcd_io::clock::Instant;
+use detcd_io::clock::{Alarm, Instant};
 use detcd_io::driver::ask::Asker;
 use detcd_io::driver::bounds;
 use detcd_io::entropy::Entropy;
@@ -29,7 +29,7 @@ use detcd_io::store::recent::News;
 use tokio::sync::mpsc;
 
 use self::handle::{Ask, Handle, Wish};
-use self::outbox::{Line, Message, Outbox, OutboxSize};
+use self::outbox::{Credit, Line, Message, Outbox, OutboxSize};
 use self::pace::Pace;
 use crate::status::Refused;
 
@@ -104,6 +104,17 @@ struct Steps<B> {
     /// The chunk that is being read for laggards.
     reading: Option<HistoryRead<B>>,
     pace: Pace,
+    /// Who waits for a report of progress: at most as many as streams have credit for.
+    asked: VecDeque<ProgressAsked>,
+    alarm: Alarm,
+}
+
+/// A client's request for a report of progress.
+struct ProgressAsked {
+    /// What was written when it asked is offered first.
+    behind: i64,
+    stream: StreamId,
+    _credit: Credit,
 }
 
 /// One stream.
@@ -147,7 +158,13 @@ impl<B: Backend> Fanout<B> {
             leader: LeaderCheck::default(),
             asks,
             line,
-            steps: Steps { news_due: Instant::now(), reading: None, pace: Pace::default() },
+            steps: Steps {
+                news_due: Instant::now(),
+                reading: None,
+                pace: Pace::default(),
+                asked: VecDeque::new(),
+                alarm: Alarm::default(),
+            },
             dice,
             settings,
             faults,
@@ -179,13 +196,12 @@ impl<B: Backend> Fanout<B> {
         let tick = self.ticks.first().map(|(due, _)| *due);
         let (news, chunk) = (follows.then_some(self.steps.news_due), lags.then_some(self.steps.pace.due));
         let deadline = [tick, self.leader.due, news, chunk].into_iter().flatten().min();
-        let sleep = tokio::time::sleep_until(deadline.unwrap_or_else(|| Instant::now() + IDLE));
         tokio::select! {
             biased;
             ask = self.asks.recv() => ask.map(Some),
             () = self.line.wait() => Some(None),
             () = self.store.wait_for_news(), if !follows => Some(None),
-            () = sleep => Some(None),
+            () = self.steps.alarm.until(deadline) => Some(None),
         }
     }
 
@@ -202,13 +218,15 @@ impl<B: Backend> Fanout<B> {
             let Some(next) = ask.take().or_else(|| self.asks.try_recv().ok()) else { break };
             self.on_ask(next);
         }
-        self.advance();
-        if self.steps.pace.is_due(Instant::now()) {
+        let mut now = Instant::now();
+        self.advance(now);
+        self.report_asked();
+        if self.steps.pace.is_due(now) {
             let began = Instant::now();
             self.catch_up()?;
-            self.steps.pace.rest(began, Instant::now(), self.store.current());
+            now = Instant::now();
+            self.steps.pace.rest(began, now, self.store.current());
         }
-        let now = Instant::now();
         self.tick(now);
         self.look_for_leader(now);
         self.line.wake_readers();
@@ -261,11 +279,8 @@ impl<B: Backend> Fanout<B> {
             }
             Wish::Progress(credit) => {
                 // What the client knows to be written is told first.
-                self.advance_to(self.store.current(), usize::MAX);
-                if let Some(revision) = self.watchers.progress(stream) {
-                    let _ = outbox.offer_progress(NO_ID, revision);
-                }
-                drop(credit);
+                let behind = self.store.current();
+                self.steps.asked.push_back(ProgressAsked { behind, stream, _credit: credit });
             }
         }
     }
@@ -298,13 +313,13 @@ impl<B: Backend> Fanout<B> {
         if self.streams.is_empty() {
             self.store.forget_news();
             self.steps.reading = None;
+            self.steps.asked.clear();
             self.leader = LeaderCheck::default();
         }
     }
 
     /// Offers followers the next news, if they are due.
-    fn advance(&mut self) {
-        let now = Instant::now();
+    fn advance(&mut self, now: Instant) {
         if now < self.steps.news_due {
             return;
         }
@@ -315,12 +330,12 @@ impl<B: Backend> Fanout<B> {
         }
         let upto = self.known().min(self.watchers.position() + bounds::WATCH_REVISIONS_PER_TURN as i64);
         let from = self.watchers.position();
-        let offers = self.advance_to(upto, bounds::WATCH_OFFERS_PER_TURN);
+        let offers = self.advance_to(upto);
         self.steps.news_due = now + pace::rest_after(offers, self.watchers.position() - from);
     }
 
-    /// Offers followers everything up to a revision, or as much of it as makes so many offers, the last revision whole. Tells how many it made.
-    fn advance_to(&mut self, upto: i64, offers_max: usize) -> usize {
+    /// Offers followers everything up to a revision, or as much of it as fits into a turn, the last revision whole. Tells how many offers it made.
+    fn advance_to(&mut self, upto: i64) -> usize {
         let (offers, mut offer) = (Cell::new(0), offer(&self.streams));
         let mut offer = |delivery| {
             offers.set(offers.get() + 1);
@@ -333,7 +348,7 @@ impl<B: Backend> Fanout<B> {
                 News::Next(next) => {
                     for happened in next {
                         self.watchers.on_revision(&happened, &mut offer);
-                        if offers_max <= offers.get() {
+                        if bounds::WATCH_OFFERS_PER_TURN <= offers.get() {
                             return offers.get();
                         }
                     }
@@ -341,6 +356,17 @@ impl<B: Backend> Fanout<B> {
             }
         }
         offers.get()
+    }
+
+    /// Answers those who asked for progress and have been offered what was written before.
+    fn report_asked(&mut self) {
+        let position = self.watchers.position();
+        while let Some(asked) = self.steps.asked.pop_front_if(|asked| asked.behind <= position) {
+            let client = self.streams.get(&asked.stream);
+            if let Some((client, revision)) = client.zip(self.watchers.progress(asked.stream)) {
+                let _ = client.outbox.offer_progress(NO_ID, revision);
+            }
+        }
     }
 
     /// One step for laggards.
@@ -429,9 +455,6 @@ impl<B: Backend> Fanout<B> {
         counts.slow_watchers.store(self.watchers.slow() as u64, Ordering::Relaxed);
     }
 }
-
-/// How long a fan-out without any timer sleeps at most.
-const IDLE: Duration = Duration::from_secs(3600);
 
 /// The way of a delivery into its stream's outbox. What is for a stream that is gone is taken and forgotten.
 fn offer(streams: &BTreeMap<StreamId, Client>) -> impl FnMut(Delivery) -> Taken + '_ {

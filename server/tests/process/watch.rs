@@ -321,6 +321,34 @@ async fn progress_is_told_to_each_of_very_many_watchers() {
     child.wait().unwrap();
 }
 
+/// Where hundreds follow, news rests between two tellings; what is asked meanwhile waits for it.
+#[tokio::test]
+async fn progress_that_is_asked_for_comes_behind_what_was_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = Home::new(directory.path());
+    let (_member, _client) = home.start().await;
+    let mut crowd = Watcher::open(&home).await;
+    for _ in 0..400 {
+        crowd.create(prefix("a")).await;
+    }
+    let drained = tokio::spawn(async move { while let Ok(Some(_)) = crowd.responses.message().await {} });
+    let mut watcher = Watcher::open(&home).await;
+    watcher.create(prefix("a")).await;
+    for _ in 0..20 {
+        watcher.put("a", "1").await;
+        let written = watcher.put("a", "2").await;
+        watcher.ask(RequestUnion::ProgressRequest(pb::WatchProgressRequest {})).await;
+        let mut told = 0;
+        let progress = loop {
+            let response = watcher.next().await;
+            let Some(event) = response.events.last() else { break response };
+            told = event.kv.as_ref().unwrap().mod_revision;
+        };
+        assert_eq!((progress.watch_id, told, revision(&progress)), (-1, written, written));
+    }
+    drained.abort();
+}
+
 #[tokio::test]
 async fn a_member_that_ends_serves_watchers_to_the_last() {
     let directory = tempfile::tempdir().unwrap();
