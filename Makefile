@@ -17,7 +17,7 @@ OUT ?= docs/benchmarks.md
 DIRECTORY ?= /tmp/detcd-cluster
 
 # Each run is a thread that allocates much and then ends: its pages are kept for the next one.
-SIM_ALLOCATOR = MIMALLOC_PURGE_DELAY=-1 MIMALLOC_ALLOW_THP=0
+SIM_ALLOCATOR = MIMALLOC_PURGE_DELAY=-1
 SIM = $(SIM_ALLOCATOR) RUSTFLAGS="--cfg madsim" cargo run --profile campaign --target-dir target/sim -p detcd-sim --bin detcd-sim --
 SIM_MUTANTS = $(SIM_ALLOCATOR) RUSTFLAGS="--cfg madsim --cfg mutants --cfg verify" cargo run --profile campaign --target-dir target/sim-mutants -p detcd-sim --bin detcd-sim --
 

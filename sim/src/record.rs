@@ -4,10 +4,11 @@
 //! trace is the proof that a seed is a run: two runs of one seed have the same hash, or something outside the seed has a say.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use detcd_proto::etcdserverpb as pb;
+use madsim::time::TimeHandle;
 use tonic::Code;
 
 use crate::film::{Film, Scene, Shot};
@@ -432,6 +433,8 @@ pub struct Trace {
     member: Option<usize>,
     /// What a diagram is made of, if somebody wants one.
     film: Option<Film>,
+    /// The clock of the run, once it has begun.
+    clock: Arc<OnceLock<TimeHandle>>,
 }
 
 const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
@@ -441,7 +444,8 @@ impl Trace {
     /// An empty trace.
     #[must_use]
     pub fn new(lines: Lines) -> Self {
-        Self { hash: Arc::new(Mutex::new(FNV_START)), lines, member: None, film: None }
+        let (hash, clock) = (Arc::new(Mutex::new(FNV_START)), Arc::default());
+        Self { hash, lines, member: None, film: None, clock }
     }
 
     /// An empty trace of a run that is filmed.
@@ -465,7 +469,7 @@ impl Trace {
 
     /// Adds a line that is one of very many: these numbers stand for it, and its text is made only to be printed.
     pub fn note(&self, facts: &[u64], text: impl FnOnce() -> String) {
-        let nanos = nanos();
+        let nanos = self.nanos();
         let mut hash = self.hash.lock().expect("a panic ends the run");
         let begun = self.member.map_or_else(|| mix(*hash, nanos), |place| mix(mix(*hash, nanos), place as u64));
         *hash = facts.iter().fold(begun, |hash, fact| mix(hash, *fact));
@@ -486,8 +490,18 @@ impl Trace {
     /// The same, about this member.
     pub fn show_at(&self, place: Option<usize>, scene: impl FnOnce() -> Scene) {
         if let Some(film) = &self.film {
-            film.add(Shot { nanos: nanos(), place, scene: scene() });
+            film.add(Shot { nanos: self.nanos(), place, scene: scene() });
         }
+    }
+
+    /// Virtual nanoseconds since the run began.
+    fn nanos(&self) -> u64 {
+        if self.clock.get().is_none()
+            && let Some(clock) = TimeHandle::try_current()
+        {
+            let _ = self.clock.set(clock);
+        }
+        self.clock.get().map_or(0, |clock| u64::try_from(clock.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 
     /// The hash of all lines so far.
@@ -499,7 +513,7 @@ impl Trace {
 
 /// Virtual nanoseconds since the run began.
 fn nanos() -> u64 {
-    let now = madsim::time::TimeHandle::try_current().map_or(0, |time| time.elapsed().as_nanos());
+    let now = TimeHandle::try_current().map_or(0, |time| time.elapsed().as_nanos());
     u64::try_from(now).unwrap_or(u64::MAX)
 }
 

@@ -364,7 +364,9 @@ impl Inner {
             seen.changes.clear();
             seen.base = base;
         }
-        seen.changes.retain(|index| log.base().index < *index);
+        while seen.changes.front().is_some_and(|index| *index <= log.base().index) {
+            seen.changes.pop_front();
+        }
         while seen.base.index < log.base().index {
             let (term, _) = seen.log.pop_front().expect("the base is within the log");
             seen.base = Mark::new(seen.base.index.next(), term);
@@ -378,7 +380,9 @@ impl Inner {
             return Err(format!("{} is committed, and its log changes after {agreed}", seen.commit));
         }
         seen.log.truncate(agreed.distance_from(seen.base.index) as usize);
-        seen.changes.retain(|index| *index <= agreed);
+        while seen.changes.back().is_some_and(|index| agreed < *index) {
+            seen.changes.pop_back();
+        }
         let mut digest = match seen.log.back() {
             Some((_, digest)) => *digest,
             None => self.digests.get(&seen.base).copied().unwrap_or_default(),

@@ -21,7 +21,7 @@ use detcd_core::membership;
 use detcd_core::raft::Message;
 use detcd_io::boot::asked::parse_members;
 use detcd_io::boot::identity::founders;
-use detcd_io::clock::Instant;
+use detcd_io::clock::{Alarm, Instant};
 use detcd_io::driver::Peers;
 use detcd_io::entropy::Entropy;
 use detcd_io::peer::bounds::STREAM_MESSAGES_MAX;
@@ -53,6 +53,8 @@ const HEARD_OF: u64 = 300;
 const STRAY_MILLIS_MAX: u64 = 4_000;
 /// By how much longer the way of an overtaken message is at most, in microseconds.
 const REORDER_MICROS_MAX: u64 = 30_000;
+/// How long a slot of arrivals is.
+const SLOT: Duration = Duration::from_millis(1);
 /// The pause between two attempts of a member to hear others that do not speak to it.
 const DIAL_PAUSE: Duration = Duration::from_millis(500);
 
@@ -72,6 +74,8 @@ struct Inner {
     /// When the newest message of each way arrives, and how many are under way.
     ways: BTreeMap<(usize, usize), Way>,
     queue: BTreeMap<(Duration, u64), Parcel>,
+    /// When the carrier looks at it next, unless it is woken.
+    looks_at: Duration,
     sent: u64,
     trace: Trace,
     violation: Option<Violation>,
@@ -153,6 +157,12 @@ impl Fate {
     }
 }
 
+/// When the carrier looks at what is due then: parcels of one slot arrive together, in their order, and a driver takes them in one turn.
+fn slot(due: Duration) -> Duration {
+    let slots = due.as_nanos() / SLOT.as_nanos() + 1;
+    SLOT * u32::try_from(slots).unwrap_or(u32::MAX)
+}
+
 impl Net {
     /// A network of so many places where nobody is yet.
     #[must_use]
@@ -164,6 +174,7 @@ impl Net {
             cut: BTreeSet::new(),
             ways: BTreeMap::new(),
             queue: BTreeMap::new(),
+            looks_at: Duration::ZERO,
             sent: 0,
             trace,
             violation: None,
@@ -260,8 +271,7 @@ impl Net {
         for parcel in std::mem::take(&mut socket.held) {
             inner.put(parcel, now());
         }
-        drop(inner);
-        self.changed.notify_one();
+        self.wake(inner);
     }
 
     /// Messages fare like this from now on.
@@ -330,8 +340,7 @@ impl Net {
                 inner.put(Parcel { from, to: from, content: Content::Unreachable(to.id), number: 0 }, now() + delay);
             }
         }
-        drop(inner);
-        self.changed.notify_one();
+        self.wake(inner);
     }
 
     /// Tells the member at `place` something about its own doings, a little later.
@@ -339,13 +348,21 @@ impl Net {
         let mut inner = self.look();
         let (at, own) = (now() + inner.draw_delay(), inner.end(place));
         inner.put(Parcel { from: own, to: own, content, number: 0 }, at);
+        self.wake(inner);
+    }
+
+    /// Lets the carrier look at the queue, if what was put there is due before it would.
+    fn wake(&self, inner: MutexGuard<'_, Inner>) {
+        let is_early = inner.queue.first_key_value().is_some_and(|(key, _)| slot(key.0) < inner.looks_at);
         drop(inner);
-        self.changed.notify_one();
+        if is_early {
+            self.changed.notify_one();
+        }
     }
 
     /// Carries what is under way, for ever.
     pub async fn run(self) {
-        let mut dial = now() + DIAL_PAUSE;
+        let (mut dial, mut alarm) = (now() + DIAL_PAUSE, Alarm::default());
         loop {
             let at = now();
             let next = {
@@ -358,11 +375,15 @@ impl Net {
                     inner.dial();
                     dial = at + DIAL_PAUSE;
                 }
-                inner.queue.first_key_value().map_or(dial, |(key, _)| key.0.min(dial))
+                inner.looks_at = slot(inner.queue.first_key_value().map_or(dial, |(key, _)| key.0.min(dial)));
+                inner.looks_at
             };
-            // A zero would come back at once, for ever, if the clock of the queue were ahead by less than a tick.
-            let pause = next.saturating_sub(at).max(Duration::from_nanos(1));
-            let _ = tokio::time::timeout(pause, self.changed.notified()).await;
+            let due = Instant::now() + next.saturating_sub(at);
+            tokio::select! {
+                biased;
+                () = self.changed.notified() => {}
+                () = alarm.until(Some(due)) => {}
+            }
         }
     }
 }
