@@ -178,7 +178,9 @@ impl<B: Backend> Durable<B> {
 
     /// When something here is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.due, self.room_due].into_iter().flatten().min()
+        // The committer's completion wakes the driver; until then there is nothing to be early for.
+        let (_, committing) = self.store.open_batch();
+        [self.due.filter(|_| !committing), self.room_due].into_iter().flatten().min()
     }
 
     /// Takes a report of the log writer. Returns how many writes became durable.
@@ -266,7 +268,6 @@ impl<B: Backend> Durable<B> {
             || !self.flushes.open.is_empty()
             || !self.has_room_to_apply();
         if committing {
-            // The committer's completion wakes the driver; until then there is nothing to be early for.
             self.due = Some(due.max(now + self.settings.batch_interval));
             return Ok(());
         }

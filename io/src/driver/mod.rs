@@ -11,6 +11,7 @@ pub mod bounds;
 mod callers;
 mod durable;
 mod peers;
+mod probe;
 mod snapshots;
 mod timers;
 
@@ -27,6 +28,8 @@ use self::ask::{Ask, Asker, Gauges, Progress, Tickets, Unanswered, count};
 use self::callers::Callers;
 use self::durable::Durable;
 pub use self::peers::Peers;
+use self::probe::Onlooker;
+pub use self::probe::Probe;
 use self::timers::Timers;
 use crate::applier::{Applier, Budget, Harvest};
 use crate::clock::Instant;
@@ -110,30 +113,7 @@ pub struct Driver<B> {
     peers: Peers,
     turnover: Turnover,
     asker: Asker,
-    watched: Watched,
-}
-
-/// Who looks at the engine, and whether a look is due at the end of the turn.
-#[derive(Default)]
-struct Watched {
-    probe: Option<Arc<dyn Probe>>,
-    has_looked: bool,
-}
-
-impl Watched {
-    fn look(&mut self, raft: &Raft) {
-        if let Some(probe) = &self.probe {
-            probe.look(raft);
-        }
-        self.has_looked = true;
-    }
-
-    fn end_turn(&mut self, raft: &Raft) {
-        if !std::mem::take(&mut self.has_looked) {
-            self.look(raft);
-            self.has_looked = false;
-        }
-    }
+    onlooker: Onlooker,
 }
 
 /// Who asks.
@@ -154,13 +134,6 @@ struct Turnover {
     removed_due: Option<Instant>,
     /// Whether the store that counts is another one now.
     is_installing: bool,
-}
-
-/// Looks at the engine before anything that it asked for is carried out, and at the end of a turn of the driver in which it asked for nothing. For those who check it; a member in
-/// service has none.
-pub trait Probe: Send + Sync + 'static {
-    /// The engine has stepped, or may have.
-    fn look(&self, raft: &Raft);
 }
 
 /// How a driver ended well.
@@ -236,7 +209,7 @@ impl<B: Backend> Driver<B> {
             peers,
             turnover: Turnover::default(),
             asker: asker.clone(),
-            watched: Watched::default(),
+            onlooker: Onlooker::default(),
         };
         (driver, asker)
     }
@@ -244,7 +217,7 @@ impl<B: Backend> Driver<B> {
     /// The same, looked at by `probe`.
     #[must_use]
     pub fn with_probe(self, probe: Arc<dyn Probe>) -> Self {
-        Self { watched: Watched { probe: Some(probe), has_looked: false }, ..self }
+        Self { onlooker: Onlooker::new(probe), ..self }
     }
 
     /// Runs until it is told to stop, or until the machine fails.
@@ -253,6 +226,7 @@ impl<B: Backend> Driver<B> {
     /// The machine failed: nothing more was promised to anybody, and the member must end.
     pub async fn run(mut self) -> Result<Ended, Fault> {
         self.peers.follow(&self.durable.store.membership());
+        self.onlooker.on_step();
         self.raft.start(&mut self.effects);
         self.carry_out(Instant::now())?;
         loop {
@@ -267,8 +241,7 @@ impl<B: Backend> Driver<B> {
                 Wake::Report(report) => self.on_report(report)?,
                 Wake::Completion(completion) => self.durable.on_completion(completion)?,
             }
-            // Read once, since a turn is short, and reading it is much of a turn in which little happens.
-            let now = Instant::now();
+            let mut now = Instant::now();
             if self.turnover.removed_due.is_some_and(|due| due <= now) {
                 return self.durable.finish().await.map(|()| Ended::Removed);
             }
@@ -277,17 +250,23 @@ impl<B: Backend> Driver<B> {
             self.take_reports()?;
             self.expire(now);
             self.carry_out(now)?;
-            self.apply()?;
+            if self.apply()? {
+                now = Instant::now();
+            }
             // A question may just have been answered, and the next one is due.
             self.ask_for_reads();
             self.carry_out(now)?;
-            self.watched.end_turn(&self.raft);
             self.durable.hand_on(&self.raft, now)?;
             self.tell();
             if self.turnover.is_installing {
                 return Ok(Ended::Installing);
             }
         }
+    }
+
+    fn step(&mut self, input: Input) {
+        self.onlooker.on_step();
+        self.raft.step(input, &mut self.effects);
     }
 
     /// Waits for something to happen; does not wait while there is something to apply.
@@ -345,7 +324,7 @@ impl<B: Backend> Driver<B> {
                 return;
             }
         };
-        self.raft.step(input, &mut self.effects);
+        self.step(input);
     }
 
     /// Takes up what is waiting, up to a bound; what is urgent first, and even while the log writer lags.
@@ -374,7 +353,7 @@ impl<B: Backend> Driver<B> {
         if self.callers.wants_to_ask() {
             let ticket = self.asker.ticket();
             self.callers.ask(ticket, Instant::now());
-            self.raft.step(Input::ReadAsked { ticket }, &mut self.effects);
+            self.step(Input::ReadAsked { ticket });
         }
     }
 
@@ -387,11 +366,11 @@ impl<B: Backend> Driver<B> {
                 }
                 self.callers.add_proposal(ticket, answer);
                 count(&self.asker.gauges().counted().proposals);
-                self.raft.step(Input::Proposed { ticket, kind, payload, only_in }, &mut self.effects);
+                self.step(Input::Proposed { ticket, kind, payload, only_in });
             }
             Ask::Read { answer } => self.callers.add_read(answer),
             Ask::Progress { of, answer } => drop(answer.send(self.progress(of))),
-            Ask::Transfer { to } => self.raft.step(Input::TransferAsked { to }, &mut self.effects),
+            Ask::Transfer { to } => self.step(Input::TransferAsked { to }),
             Ask::Flush { answer } => self.durable.flush(answer),
         }
     }
@@ -425,26 +404,26 @@ impl<B: Backend> Driver<B> {
 
     fn on_report(&mut self, report: Option<wal::Report>) -> Result<(), Fault> {
         if let Some(writes) = self.durable.on_report(report)? {
-            self.raft.step(Input::Persisted { writes }, &mut self.effects);
+            self.step(Input::Persisted { writes });
         }
         Ok(())
     }
 
     fn expire(&mut self, now: Instant) {
         while let Some(timer) = self.timers.expire(now) {
-            self.raft.step(Input::Expired(timer), &mut self.effects);
+            self.step(Input::Expired(timer));
         }
     }
 
     /// Carries out what the engine asked for, in its order.
     fn carry_out(&mut self, now: Instant) -> Result<(), Fault> {
-        if !self.effects.is_empty() {
-            self.watched.look(&self.raft);
-        }
-        while !self.effects.is_empty() {
+        loop {
+            self.onlooker.look(&self.raft);
+            if self.effects.is_empty() {
+                return Ok(());
+            }
             self.carry_out_once(now)?;
         }
-        Ok(())
     }
 
     fn carry_out_once(&mut self, now: Instant) -> Result<(), Fault> {
@@ -498,7 +477,7 @@ impl<B: Backend> Driver<B> {
         }
         self.effects = effects;
         for input in lost {
-            self.raft.step(input, &mut self.effects);
+            self.step(input);
         }
         Ok(())
     }
@@ -511,14 +490,15 @@ impl<B: Backend> Driver<B> {
         }
     }
 
-    /// One turn of apply, then the answers it made, then the reads it released.
-    fn apply(&mut self) -> Result<(), Fault> {
-        if !self.applier.is_idle() && self.durable.has_room_to_apply() {
+    /// One turn of apply, then the answers it made, then the reads it released. Tells whether there was something to apply.
+    fn apply(&mut self) -> Result<bool, Fault> {
+        let has_work = !self.applier.is_idle() && self.durable.has_room_to_apply();
+        if has_work {
             self.applier.work(self.durable.apply_turn(), &mut self.harvest)?;
             self.follow_changes();
             let upto = self.applier.applied();
             if self.applier.is_idle() && self.raft.applied() < upto {
-                self.raft.step(Input::Applied { upto }, &mut self.effects);
+                self.step(Input::Applied { upto });
                 self.trim(upto);
             }
             self.carry_out(Instant::now())?;
@@ -531,7 +511,7 @@ impl<B: Backend> Driver<B> {
         if self.durable.may_read() {
             self.callers.release(self.applier.applied());
         }
-        Ok(())
+        Ok(has_work)
     }
 
     /// Tells the engine and the transport of membership changes that were carried out.
@@ -539,8 +519,8 @@ impl<B: Backend> Driver<B> {
         if self.harvest.changes.is_empty() {
             return;
         }
-        for (index, change) in self.harvest.changes.drain(..) {
-            self.raft.step(Input::ConfigurationChanged { index, change }, &mut self.effects);
+        for (index, change) in std::mem::take(&mut self.harvest.changes) {
+            self.step(Input::ConfigurationChanged { index, change });
         }
         let membership = self.durable.store.membership();
         self.peers.follow(&membership);
@@ -559,7 +539,7 @@ impl<B: Backend> Driver<B> {
         let upto = Index(applied.0.saturating_sub(kept));
         if self.durable.trimmed.plus(kept.clamp(1, bounds::TRIM_ENTRIES_MOST)) <= upto {
             self.durable.trimmed = upto;
-            self.raft.step(Input::Trimmed { upto }, &mut self.effects);
+            self.step(Input::Trimmed { upto });
         }
     }
 

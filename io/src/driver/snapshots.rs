@@ -44,7 +44,7 @@ impl<B: Backend> Driver<B> {
         let to = shipment.to;
         let snapshot = shipment.copied.as_ref().map(|copied| copied.snapshot().clone());
         self.turnover.shipment = Some(shipment);
-        self.raft.step(Input::SnapshotMade { to, snapshot }, &mut self.effects);
+        self.step(Input::SnapshotMade { to, snapshot });
         self.carry_out(Instant::now())?;
         self.turnover.shipment = None;
         Ok(())
@@ -77,7 +77,7 @@ impl<B: Backend> Driver<B> {
         };
         if snapshot.mark.index <= self.raft.commit() {
             let _ = lines.carriers.installs.try_send(Job::Drop(path));
-            self.raft.step(Input::Received { from, message }, &mut self.effects);
+            self.step(Input::Received { from, message });
             return drop(answer.send(Ok(())));
         }
         let snapshot = snapshot.clone();
@@ -94,7 +94,7 @@ impl<B: Backend> Driver<B> {
     pub(super) fn on_staged(&mut self, staged: Staged) {
         let Received { from, message, snapshot, answer, .. } = staged.received;
         let before = self.effects.len();
-        self.raft.step(Input::Received { from, message }, &mut self.effects);
+        self.step(Input::Received { from, message });
         let is_wanted = self.effects[before..]
             .iter()
             .any(|effect| matches!(effect, Effect::Append(write) if write.snapshot.as_ref() == Some(&snapshot)));
