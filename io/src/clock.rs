@@ -4,6 +4,8 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+#[cfg(not(madsim))]
+use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -45,10 +47,22 @@ impl Alarm {
             let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
             sleep.as_mut().reset(due);
             self.set = Some((due, context.waker().clone()));
-            return sleep.as_mut().poll(context);
+            return arm(sleep.as_mut(), context);
         }
         Poll::Pending
     }
+}
+
+/// Has the timer wake the task, even one whose turn is over: it would be polled once more, and take the timer for set.
+#[cfg(not(madsim))]
+fn arm(sleep: Pin<&mut Sleep>, context: &mut Context<'_>) -> Poll<()> {
+    pin!(tokio::task::coop::unconstrained(sleep)).poll(context)
+}
+
+/// Turns do not end in the simulator.
+#[cfg(madsim)]
+fn arm(sleep: Pin<&mut Sleep>, context: &mut Context<'_>) -> Poll<()> {
+    sleep.poll(context)
 }
 
 #[cfg(test)]
@@ -78,6 +92,22 @@ mod tests {
         assert_eq!(slept(&mut alarm, at(11)).await, Duration::ZERO, "a moment that is gone");
         tokio::select! { biased; () = alarm.until(Some(at(20))) => panic!("too early"), () = cut(13) => {} }
         assert_eq!(slept(&mut alarm, at(14)).await, Duration::from_secs(1), "set for 20 before, and that is too late");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_that_is_set_at_the_end_of_a_turn_rings() {
+        let (mut alarm, due) = (Alarm::default(), Instant::now() + Duration::from_secs(5));
+        let tired = tokio::spawn(async move {
+            poll_fn(|context| {
+                while tokio::task::coop::has_budget_remaining() {
+                    let _ = pin!(tokio::task::coop::consume_budget()).poll(context);
+                }
+                alarm.poll(due, context)
+            })
+            .await;
+        });
+        let hour = Duration::from_secs(3600);
+        tokio::time::timeout(hour, tired).await.expect("it rings").expect("the task ends");
     }
 
     #[tokio::test(start_paused = true)]
