@@ -29,7 +29,7 @@ use detcd_io::store::recent::News;
 use tokio::sync::mpsc;
 
 use self::handle::{Ask, Handle, Wish};
-use self::outbox::{Credit, Line, Message, Outbox, OutboxSize};
+use self::outbox::{Line, Message, Outbox, OutboxSize};
 use self::pace::Pace;
 use crate::status::Refused;
 
@@ -104,17 +104,9 @@ struct Steps<B> {
     /// The chunk that is being read for laggards.
     reading: Option<HistoryRead<B>>,
     pace: Pace,
-    /// Who waits for a report of progress: at most as many as streams have credit for.
-    asked: VecDeque<ProgressAsked>,
+    /// Streams that asked how far their watchers are, and what was written then, which is offered first.
+    asked: VecDeque<(i64, StreamId)>,
     alarm: Alarm,
-}
-
-/// A client's request for a report of progress.
-struct ProgressAsked {
-    /// What was written when it asked is offered first.
-    behind: i64,
-    stream: StreamId,
-    _credit: Credit,
 }
 
 /// One stream.
@@ -127,6 +119,8 @@ struct Client {
     next_tick: Option<Instant>,
     /// The watcher that was told of progress last.
     reported: i64,
+    /// A request for progress that waits, and what the stream has asked since: its answers come in the order of its requests.
+    waiting: VecDeque<Wish>,
 }
 
 /// The look for a leader, while some stream wants one.
@@ -251,7 +245,22 @@ impl<B: Backend> Fanout<B> {
             self.open(stream, outbox, wants_leader);
             return;
         }
+        let (position, current) = (self.watchers.position(), self.store.current());
         // A stream that is gone needs no answers.
+        let Some(client) = self.streams.get_mut(&stream) else { return };
+        let is_report = matches!(wish, Wish::Progress(_));
+        if !client.waiting.is_empty() || is_report && position < current {
+            client.waiting.push_back(wish);
+            if is_report {
+                self.steps.asked.push_back((current, stream));
+            }
+            return;
+        }
+        self.grant(stream, wish);
+    }
+
+    /// Does what a stream wants. For a report of progress it has been offered what was written when it asked; none is made while a watcher of it lags or begins later.
+    fn grant(&mut self, stream: StreamId, wish: Wish) {
         let Some(client) = self.streams.get(&stream) else { return };
         let outbox = Arc::clone(&client.outbox);
         match wish {
@@ -278,9 +287,10 @@ impl<B: Backend> Fanout<B> {
                 }
             }
             Wish::Progress(credit) => {
-                // What the client knows to be written is told first.
-                let behind = self.store.current();
-                self.steps.asked.push_back(ProgressAsked { behind, stream, _credit: credit });
+                if let Some(revision) = self.watchers.progress(stream) {
+                    let _ = outbox.offer_progress(NO_ID, revision);
+                }
+                drop(credit);
             }
         }
     }
@@ -300,8 +310,8 @@ impl<B: Backend> Fanout<B> {
         if wants_leader && self.leader.due.is_none() {
             self.leader.due = Some(opened + self.settings.election);
         }
-        self.streams
-            .insert(stream, Client { outbox, wants_leader, opened, interval, next_tick: None, reported: i64::MIN });
+        let (next_tick, reported, waiting) = (None, i64::MIN, VecDeque::new());
+        self.streams.insert(stream, Client { outbox, wants_leader, opened, interval, next_tick, reported, waiting });
     }
 
     fn close(&mut self, stream: StreamId) {
@@ -358,15 +368,21 @@ impl<B: Backend> Fanout<B> {
         offers.get()
     }
 
-    /// Answers those who asked for progress and have been offered what was written before.
+    /// Grants what waited for news that have been offered now: a stream's request for progress, and what it asked then, up to the next one.
     fn report_asked(&mut self) {
         let position = self.watchers.position();
-        while let Some(asked) = self.steps.asked.pop_front_if(|asked| asked.behind <= position) {
-            let client = self.streams.get(&asked.stream);
-            if let Some((client, revision)) = client.zip(self.watchers.progress(asked.stream)) {
-                let _ = client.outbox.offer_progress(NO_ID, revision);
+        while let Some((_, stream)) = self.steps.asked.pop_front_if(|(behind, _)| *behind <= position) {
+            let mut is_first = true;
+            while let Some(wish) = self.next_waiting(stream, is_first) {
+                self.grant(stream, wish);
+                is_first = false;
             }
         }
+    }
+
+    fn next_waiting(&mut self, stream: StreamId, is_first: bool) -> Option<Wish> {
+        let waiting = &mut self.streams.get_mut(&stream)?.waiting;
+        waiting.pop_front_if(|wish| is_first || !matches!(wish, Wish::Progress(_)))
     }
 
     /// One step for laggards.

@@ -321,7 +321,8 @@ async fn progress_is_told_to_each_of_very_many_watchers() {
     child.wait().unwrap();
 }
 
-/// Where hundreds follow, news rests between two tellings; what is asked meanwhile waits for it.
+/// Where hundreds follow, news rests between two tellings; what is asked meanwhile waits for it, and what is asked then waits, too: a watcher from the past would have the report
+/// withheld.
 #[tokio::test]
 async fn progress_that_is_asked_for_comes_behind_what_was_written() {
     let directory = tempfile::tempdir().unwrap();
@@ -338,6 +339,9 @@ async fn progress_that_is_asked_for_comes_behind_what_was_written() {
         watcher.put("a", "1").await;
         let written = watcher.put("a", "2").await;
         watcher.ask(RequestUnion::ProgressRequest(pb::WatchProgressRequest {})).await;
+        let past = pb::WatchCreateRequest { start_revision: 1, watch_id: 7, ..prefix("z") };
+        watcher.ask(RequestUnion::CreateRequest(past)).await;
+        watcher.ask(RequestUnion::CancelRequest(pb::WatchCancelRequest { watch_id: 7 })).await;
         let mut told = 0;
         let progress = loop {
             let response = watcher.next().await;
@@ -345,6 +349,8 @@ async fn progress_that_is_asked_for_comes_behind_what_was_written() {
             told = event.kv.as_ref().unwrap().mod_revision;
         };
         assert_eq!((progress.watch_id, told, revision(&progress)), (-1, written, written));
+        let (created, canceled) = (watcher.next().await, watcher.next().await);
+        assert_eq!((created.watch_id, created.created, canceled.watch_id, canceled.canceled), (7, true, 7, true));
     }
     drained.abort();
 }
