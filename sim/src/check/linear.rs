@@ -277,26 +277,41 @@ fn same_range(request: &pb::RangeRequest, modelled: &pb::RangeResponse, answer: 
     (is_sorted || is_hidden) && by_key(modelled) == by_key(answer)
 }
 
+/// The ends of answers, in their order, and the newest of what was told by then.
+#[derive(Default)]
+struct Told<T>(Vec<(u64, T)>);
+
+impl<T: Copy + Ord> Told<T> {
+    /// The newest that was told before `invoked`.
+    fn before(&self, invoked: u64) -> Option<T> {
+        let before = self.0.partition_point(|(end, _)| *end < invoked);
+        before.checked_sub(1).map(|last| self.0[last].1)
+    }
+
+    /// This was told at the end of an operation, which is the last so far.
+    fn add(&mut self, completed: u64, told: T) {
+        let newest = self.0.last().map_or(told, |(_, newest)| told.max(*newest));
+        self.0.push((completed, newest));
+    }
+}
+
 /// There is one cluster of so many members, and no member's terms fall.
 fn check_terms(history: &History, members: usize) -> Result<(), Violation> {
     let mut cluster = None;
-    let mut ends_of: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
+    let mut terms_of: BTreeMap<u64, Told<u64>> = BTreeMap::new();
     for operation in &history.operations {
         let Outcome::Answered(answer) = &operation.outcome else { continue };
         let Some(header) = answer.header() else { return Err(wrong(operation, "has no header".to_owned())) };
         let own = header.cluster_id;
-        let ends = ends_of.entry(header.member_id).or_default();
+        let terms = terms_of.entry(header.member_id).or_default();
         if *cluster.get_or_insert(own) != own {
             return Err(wrong(operation, format!("comes from cluster {own:x}, not from {cluster:x?}")));
         }
-        // Operations come in the order of their ends.
-        let before = ends.partition_point(|(end, _)| *end < operation.invoked);
-        if before.checked_sub(1).is_some_and(|last| header.raft_term < ends[last].1) {
+        if terms.before(operation.invoked).is_some_and(|newest| header.raft_term < newest) {
             return Err(wrong(operation, format!("tells term {}, older than one told before", header.raft_term)));
         }
-        let newest = ends.last().map_or(0, |(_, term)| *term).max(header.raft_term);
-        ends.push((operation.completed, newest));
-        if members < ends_of.len() {
+        terms.add(operation.completed, header.raft_term);
+        if members < terms_of.len() {
             return Err(wrong(operation, format!("comes from member {:x}, one more than there are", header.member_id)));
         }
     }
@@ -305,8 +320,7 @@ fn check_terms(history: &History, members: usize) -> Result<(), Violation> {
 
 /// In one life no member goes back: what it has told once, it tells whoever asks it later, even those who take the past for an answer.
 fn check_members(history: &History) -> Result<(), Violation> {
-    // By member and life: the ends of answers, and the newest revision told by then.
-    let mut told_by: BTreeMap<(usize, u64), Vec<(u64, i64)>> = BTreeMap::new();
+    let mut told_by: BTreeMap<(usize, u64), Told<i64>> = BTreeMap::new();
     for operation in &history.operations {
         let Outcome::Answered(answer) = &operation.outcome else { continue };
         let &Operation { place, invoked, completed, .. } = operation;
@@ -315,16 +329,12 @@ fn check_members(history: &History) -> Result<(), Violation> {
             continue;
         }
         let revision = answer.header().map_or(0, |header| header.revision);
-        // Operations come in the order of their ends.
         let told = told_by.entry((place, life)).or_default();
-        let before = told.partition_point(|(end, _)| *end < invoked);
-        if let Some((_, newest)) = before.checked_sub(1).map(|last| told[last]).filter(|(_, newest)| revision < *newest)
-        {
+        if let Some(newest) = told.before(invoked).filter(|newest| revision < *newest) {
             let what = format!("is told revision {revision} by a member that has told {newest} before");
             return Err(wrong(operation, what));
         }
-        let newest = told.last().map_or(0, |(_, newest)| *newest).max(revision);
-        told.push((completed, newest));
+        told.add(completed, revision);
     }
     Ok(())
 }
