@@ -102,7 +102,7 @@ pub struct Shot {
 #[derive(Debug, Default)]
 struct Reel {
     shots: Vec<Shot>,
-    /// The last role of each place: looked at after every turn, kept when it changes.
+    /// The last role of each place: looked at after every step, kept when it changes.
     roles: BTreeMap<usize, (u64, bool, u64)>,
 }
 

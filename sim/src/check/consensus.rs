@@ -1,4 +1,4 @@
-//! Raft's five properties (Raft paper, figure 3), looked at after every turn of every member's driver, before anything of that turn leaves the member.
+//! Raft's five properties (Raft paper, figure 3), looked at whenever a member's engine has stepped, before anything of that leaves the member.
 //!
 //! Each entry that any log ever held has a digest of itself and of everything before it. So that two logs agree up to a place is one comparison: *log matching* says that a term and an
 //! index have one digest, *leader completeness* that a new leader's log has the digest of what was committed before its term, *state-machine safety* that a committed place has one.
@@ -172,38 +172,13 @@ impl Ledger {
         self.lock().members.len()
     }
 
-    /// A member says this to another one: a vote and an acknowledgement are promises about its disk.
-    pub fn on_said(&self, from: MemberId, to: MemberId, message: &Message) {
+    /// A member says this to another one: a vote and an acknowledgement are promises about its disk. Answers whether all properties still hold.
+    pub fn on_said(&self, from: MemberId, to: MemberId, message: &Message) -> bool {
         let mut inner = self.lock();
-        let Some(seen) = inner.members.get(&from) else { return };
-        let broken = match message {
-            Message::VoteGranted { term } if seen.ballot < *term => {
-                format!("says that it votes for {to} in term {term}, which is not on its disk")
-            }
-            // Several votes may reach the disk at once, of which only the last was seen there.
-            Message::VoteGranted { term } => match *inner.votes.entry((from, *term)).or_insert(to) {
-                vote if vote == to => return,
-                vote => format!("says that it votes for {to} in term {term}, and has voted for {vote}"),
-            },
-            // What was written in an older term may have been overwritten since: nobody counts it any more.
-            Message::AppendAccepted { term, index } if *term == seen.term && seen.persisted < *index => {
-                format!("says that it has {index}, and only {} is on its disk", seen.persisted)
-            }
-            Message::AppendAccepted { term, index } if inner.is_healed && Index::ZERO < *index => {
-                inner.in_step.insert((from, *term));
-                return;
-            }
-            // Whoever is in step stays so while messages arrive in order (etcd 3.7.3, where those of a step left in reverse).
-            Message::AppendRejected { term, index, .. } if inner.in_step.contains(&(from, *term)) => {
-                format!("has no {index}, and nothing was lost since it was in step with its leader")
-            }
-            // One that leads no more may have been in a hurry.
-            Message::TimeoutNow { term } if seen.leading == Some(*term) && !inner.has_all_of(to, seen) => {
-                format!("makes room for {to}, which does not have its whole log on its disk")
-            }
-            _ => return,
-        };
-        inner.break_off(from, broken);
+        if let Some(broken) = inner.hear(from, to, message) {
+            inner.break_off(from, broken);
+        }
+        inner.violation.is_none()
     }
 
     /// The leader of the newest term that has one.
@@ -253,6 +228,39 @@ impl Inner {
         let (last, whole) = (other.last(), other.log.back().map(|(_, digest)| *digest));
         let digest = whole.or_else(|| self.digests.get(&other.base).copied()).unwrap_or_default();
         self.members.get(&member).is_some_and(|seen| seen.holds(last, digest))
+    }
+
+    /// What is wrong with it that a member says this.
+    fn hear(&mut self, from: MemberId, to: MemberId, message: &Message) -> Option<String> {
+        let seen = self.members.get(&from)?;
+        let broken = match message {
+            Message::VoteGranted { term } if seen.ballot < *term => {
+                format!("says that it votes for {to} in term {term}, which is not on its disk")
+            }
+            // Several votes may reach the disk at once, of which only the last was seen there.
+            Message::VoteGranted { term } => match *self.votes.entry((from, *term)).or_insert(to) {
+                vote if vote == to => return None,
+                vote => format!("says that it votes for {to} in term {term}, and has voted for {vote}"),
+            },
+            // What was written in an older term may have been overwritten since: nobody counts it any more.
+            Message::AppendAccepted { term, index } if *term == seen.term && seen.persisted < *index => {
+                format!("says that it has {index}, and only {} is on its disk", seen.persisted)
+            }
+            Message::AppendAccepted { term, index } if self.is_healed && Index::ZERO < *index => {
+                self.in_step.insert((from, *term));
+                return None;
+            }
+            // Whoever is in step stays so while messages arrive in order (etcd 3.7.3, where those of a step left in reverse).
+            Message::AppendRejected { term, index, .. } if self.in_step.contains(&(from, *term)) => {
+                format!("has no {index}, and nothing was lost since it was in step with its leader")
+            }
+            // One that leads no more may have been in a hurry.
+            Message::TimeoutNow { term } if seen.leading == Some(*term) && !self.has_all_of(to, seen) => {
+                format!("makes room for {to}, which does not have its whole log on its disk")
+            }
+            _ => return None,
+        };
+        Some(broken)
     }
 
     fn break_off(&mut self, member: MemberId, what: String) {
