@@ -4,9 +4,9 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-#[cfg(not(madsim))]
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use tokio::time::Instant;
@@ -19,12 +19,41 @@ pub fn wall_millis() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What a loop sleeps by that waits again and again until nearly the same moment: one timer, set anew only when it would ring too late.
-#[derive(Debug, Default)]
+/// What a loop sleeps by that waits again and again until nearly the same moment: one timer, set anew only when it would ring too late, and looked at only when it has rung.
+#[derive(Debug)]
 pub struct Alarm {
     sleep: Option<Pin<Box<Sleep>>>,
-    /// When the timer rings, and whom it wakes.
-    set: Option<(Instant, Waker)>,
+    /// When the timer rings, if it has not been heard since it was set.
+    at: Option<Instant>,
+    ring: Arc<Ring>,
+    waker: Waker,
+}
+
+/// How the timer is heard: it wakes whoever waits last.
+#[derive(Debug, Default)]
+struct Ring {
+    has_rung: AtomicBool,
+    task: Mutex<Option<Waker>>,
+}
+
+impl Wake for Ring {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // In this order, and the other way round where it is waited for: one of both sees the other.
+        self.has_rung.store(true, Ordering::SeqCst);
+        if let Some(task) = self.task().as_ref() {
+            task.wake_by_ref();
+        }
+    }
+}
+
+impl Ring {
+    fn task(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.task.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Alarm {
@@ -36,37 +65,41 @@ impl Alarm {
         }
     }
 
-    fn poll(&mut self, due: Instant, context: &mut Context<'_>) -> Poll<()> {
-        let now = Instant::now();
-        if due <= now {
-            return Poll::Ready(());
+    fn poll(&mut self, due: Instant, context: &Context<'_>) -> Poll<()> {
+        let mut task = self.ring.task();
+        if task.as_ref().is_none_or(|task| !task.will_wake(context.waker())) {
+            *task = Some(context.waker().clone());
         }
-        let rings_in_time =
-            self.set.as_ref().is_some_and(|(at, who)| now < *at && *at <= due && who.will_wake(context.waker()));
-        if !rings_in_time {
-            let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        drop(task);
+        // It rings, too, for a task whose turn is over, of which a timer takes no notice.
+        let has_rung = self.ring.has_rung.swap(false, Ordering::SeqCst);
+        if !has_rung && self.at.is_some_and(|at| at <= due) {
+            return Poll::Pending;
+        }
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        if self.at != Some(due) {
             sleep.as_mut().reset(due);
-            self.set = Some((due, context.waker().clone()));
-            return arm(sleep.as_mut(), context);
+            self.at = Some(due);
         }
-        Poll::Pending
+        let polled = sleep.as_mut().poll(&mut Context::from_waker(&self.waker));
+        if polled.is_ready() {
+            self.at = None;
+        }
+        polled
     }
 }
 
-/// Has the timer wake the task, even one whose turn is over: it would be polled once more, and take the timer for set.
-#[cfg(not(madsim))]
-fn arm(sleep: Pin<&mut Sleep>, context: &mut Context<'_>) -> Poll<()> {
-    pin!(tokio::task::coop::unconstrained(sleep)).poll(context)
-}
-
-/// Turns do not end in the simulator.
-#[cfg(madsim)]
-fn arm(sleep: Pin<&mut Sleep>, context: &mut Context<'_>) -> Poll<()> {
-    sleep.poll(context)
+impl Default for Alarm {
+    fn default() -> Self {
+        let ring = Arc::<Ring>::default();
+        let waker = Waker::from(Arc::clone(&ring));
+        Self { sleep: None, at: None, ring, waker }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
     use std::time::Duration;
 
     use super::*;
@@ -98,9 +131,10 @@ mod tests {
     async fn an_alarm_that_is_set_at_the_end_of_a_turn_rings() {
         let (mut alarm, due) = (Alarm::default(), Instant::now() + Duration::from_secs(5));
         let tired = tokio::spawn(async move {
+            let mut is_tired = true;
             poll_fn(|context| {
-                while tokio::task::coop::has_budget_remaining() {
-                    let _ = pin!(tokio::task::coop::consume_budget()).poll(context);
+                while std::mem::take(&mut is_tired) && tokio::task::coop::has_budget_remaining() {
+                    is_tired = pin!(tokio::task::coop::consume_budget()).poll(context).is_ready();
                 }
                 alarm.poll(due, context)
             })
