@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use detcd_proto::etcdserverpb as pb;
 use detcd_proto::etcdserverpb::kv_client::KvClient;
 use detcd_proto::etcdserverpb::watch_client::WatchClient;
 use detcd_proto::mvccpb::Event;
 use nix::sys::signal::Signal;
 use pb::watch_request::RequestUnion;
+use prost::Message as _;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
@@ -353,6 +355,42 @@ async fn progress_that_is_asked_for_comes_behind_what_was_written() {
         assert_eq!((created.watch_id, created.created, canceled.watch_id, canceled.canceled), (7, true, 7, true));
     }
     drained.abort();
+}
+
+/// Go's client writes what is asked at once as very many small frames. What is not answered yet waits at the client, and costs nobody the connection.
+#[tokio::test]
+async fn a_burst_of_small_requests_is_answered() {
+    const BURST: usize = 20_000;
+    let directory = tempfile::tempdir().unwrap();
+    let home = Home::new(directory.path());
+    let (_member, _client) = home.start().await;
+    let socket = TcpStream::connect(("127.0.0.1", home.client_port)).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(socket).await.unwrap();
+    let driven = tokio::spawn(connection);
+    let path = format!("http://127.0.0.1:{}/etcdserverpb.Watch/Watch", home.client_port);
+    let head = http::Request::post(path).header("content-type", "application/grpc").header("te", "trailers");
+    let (response, mut requests) = client.send_request(head.body(()).unwrap(), false).unwrap();
+    let request_union = Some(RequestUnion::CreateRequest(prefix("a")));
+    let message = pb::WatchRequest { request_union }.encode_to_vec();
+    let frame = Bytes::from([&[0, 0, 0, 0, message.len() as u8][..], &message].concat());
+    for _ in 0..BURST {
+        requests.send_data(frame.clone(), false).unwrap();
+    }
+    let (mut body, mut held, mut told) = (response.await.unwrap().into_body(), BytesMut::new(), 0);
+    while told < BURST {
+        let data = tokio::time::timeout(PATIENCE, body.data()).await.unwrap().unwrap();
+        let data = data.unwrap_or_else(|error| panic!("{told} were answered: {error}"));
+        body.flow_control().release_capacity(data.len()).unwrap();
+        held.extend_from_slice(&data);
+        while let Some(length) = held.get(1..5).map(|length| u32::from_be_bytes(length.try_into().unwrap()) as usize)
+            && 5 + length <= held.len()
+        {
+            let response = pb::WatchResponse::decode(&held.split_to(5 + length)[5..]).unwrap();
+            assert!(response.created);
+            told += 1;
+        }
+    }
+    driven.abort();
 }
 
 #[tokio::test]
