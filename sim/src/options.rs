@@ -290,7 +290,7 @@ pub struct Slow {
 }
 
 impl Options {
-    /// A standard run: 60 virtual seconds of 200 operations each.
+    /// A standard run: 60 virtual seconds of 200 operations each, and two between both parts, in which everything settles.
     #[must_use]
     pub fn draw(kind: Kind, seed: u64) -> Self {
         let mut dice = Entropy::seeded(seed ^ 0x0064_6574_6364);
