@@ -23,12 +23,11 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Requests that were given up before they were looked at, which a connection may hold. hyper's default of 20 ends the connection, and all that goes on there with it, when a client gives up a
 /// few dozen requests together; etcd has no such bound.
 const GIVEN_UP_MAX: usize = 4_096;
-
 /// Bytes of requests that a stream may have sent and nobody has read yet.
 const STREAM_WINDOW_BYTES: u32 = 128 << 10;
-/// The same of a connection. The HTTP/2 library ends one whose unread small frames, each taken for up to 256 bytes, are more than half of this: a stream full of the smallest
-/// messages, of five bytes, is less, so that flow control holds it up before. etcd's library allows up to 16 MiB.
-const CONNECTION_WINDOW_BYTES: u32 = 14 << 20;
+/// The same of a connection; etcd's has no such bound besides those of its streams. The HTTP/2 library ends a connection whose unread small frames, each taken for up to 256 bytes, are more
+/// than half of this. Ten streams full of the smallest messages, of five bytes, are less, and forty full of usual ones: flow control holds those up before.
+const CONNECTION_WINDOW_BYTES: u32 = 128 << 20;
 /// After a connection could not be taken, for want of descriptors mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

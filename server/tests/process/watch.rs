@@ -360,24 +360,32 @@ async fn progress_that_is_asked_for_comes_behind_what_was_written() {
 /// Go's client writes what is asked at once as very many small frames. What is not answered yet waits at the client, and costs nobody the connection.
 #[tokio::test]
 async fn a_burst_of_small_requests_is_answered() {
-    const BURST: usize = 20_000;
     let directory = tempfile::tempdir().unwrap();
     let home = Home::new(directory.path());
     let (_member, _client) = home.start().await;
     let socket = TcpStream::connect(("127.0.0.1", home.client_port)).await.unwrap();
-    let (mut client, connection) = h2::client::handshake(socket).await.unwrap();
+    let (client, connection) = h2::client::handshake(socket).await.unwrap();
     let driven = tokio::spawn(connection);
     let path = format!("http://127.0.0.1:{}/etcdserverpb.Watch/Watch", home.client_port);
+    let bursts: Vec<_> = (0..8).map(|_| tokio::spawn(create_at_once(client.clone(), path.clone(), 5_000))).collect();
+    for burst in bursts {
+        burst.await.unwrap();
+    }
+    driven.abort();
+}
+
+/// Asks for so many watchers on a stream of its own, a frame for each, before it reads the first answer.
+async fn create_at_once(mut client: h2::client::SendRequest<Bytes>, path: String, count: usize) {
     let head = http::Request::post(path).header("content-type", "application/grpc").header("te", "trailers");
     let (response, mut requests) = client.send_request(head.body(()).unwrap(), false).unwrap();
     let request_union = Some(RequestUnion::CreateRequest(prefix("a")));
     let message = pb::WatchRequest { request_union }.encode_to_vec();
     let frame = Bytes::from([&[0, 0, 0, 0, message.len() as u8][..], &message].concat());
-    for _ in 0..BURST {
+    for _ in 0..count {
         requests.send_data(frame.clone(), false).unwrap();
     }
     let (mut body, mut held, mut told) = (response.await.unwrap().into_body(), BytesMut::new(), 0);
-    while told < BURST {
+    while told < count {
         let data = tokio::time::timeout(PATIENCE, body.data()).await.unwrap().unwrap();
         let data = data.unwrap_or_else(|error| panic!("{told} were answered: {error}"));
         body.flow_control().release_capacity(data.len()).unwrap();
@@ -390,7 +398,6 @@ async fn a_burst_of_small_requests_is_answered() {
             told += 1;
         }
     }
-    driven.abort();
 }
 
 #[tokio::test]
