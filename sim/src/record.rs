@@ -501,7 +501,7 @@ impl Trace {
         {
             let _ = self.clock.set(clock);
         }
-        self.clock.get().map_or(0, |clock| u64::try_from(clock.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        nanos_by(self.clock.get())
     }
 
     /// The hash of all lines so far.
@@ -511,10 +511,13 @@ impl Trace {
     }
 }
 
-/// Virtual nanoseconds since the run began.
+/// Virtual nanoseconds since the run began, for what is no trace.
 fn nanos() -> u64 {
-    let now = TimeHandle::try_current().map_or(0, |time| time.elapsed().as_nanos());
-    u64::try_from(now).unwrap_or(u64::MAX)
+    nanos_by(TimeHandle::try_current().as_ref())
+}
+
+fn nanos_by(clock: Option<&TimeHandle>) -> u64 {
+    u64::try_from(clock.map_or(0, |clock| clock.elapsed().as_nanos())).unwrap_or(u64::MAX)
 }
 
 #[expect(clippy::print_stdout, reason = "the caller asked for the trace")]

@@ -17,7 +17,7 @@ rm -rf "$counts"
 sample() {
   local kind=$1 count=$2
   shift 2
-  LLVM_PROFILE_FILE="$counts/$kind-%p-%m.profraw" "$target/sim/detcd-sim" --kind "$kind" --count "$count" "$@" | grep -E '^FAILED|passed'
+  LLVM_PROFILE_FILE="$counts/$kind-%p-%m.profraw" "$target/sim/detcd-sim" --kind "$kind" --count "$count" "$@" | grep -E '^FAILED|^[0-9]+ passed'
 }
 
 sample engine 62 --seed 1

@@ -119,7 +119,8 @@ struct Client {
     next_tick: Option<Instant>,
     /// The watcher that was told of progress last.
     reported: i64,
-    /// A request for progress that waits, and what the stream has asked since: its answers come in the order of its requests.
+    /// A request for progress that waits, and what the stream has asked since: its answers come in the order of its requests. At most as
+    /// many as it has credits.
     waiting: VecDeque<Wish>,
 }
 
