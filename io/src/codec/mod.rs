@@ -6,3 +6,4 @@ pub mod entry;
 pub mod fuzz;
 pub mod member;
 pub mod request;
+pub(crate) mod wire;

@@ -15,8 +15,7 @@ use detcd_proto::raftpb;
 use detcd_proto::raftpb::MessageType;
 use prost::Message as _;
 
-use super::bounds;
-use super::shape;
+use super::{bounds, plain, shape};
 
 /// A message with both of its ends.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -243,6 +242,9 @@ pub fn read(bytes: Bytes) -> Result<Received, Malformed> {
 /// # Errors
 /// The bytes are no such message.
 pub fn parse(bytes: Bytes) -> Result<raftpb::Message, Malformed> {
+    if let Some(message) = plain::parse(&bytes) {
+        return Ok(message);
+    }
     shape::check(&bytes)?;
     raftpb::Message::decode(bytes).map_err(|error| Malformed::Protobuf(error.to_string()))
 }

@@ -17,6 +17,7 @@ pub mod fuzz;
 pub mod inbox;
 pub mod msgappv2;
 pub mod outbox;
+mod plain;
 mod shape;
 pub mod snapshot_fuzz;
 pub mod spool;

@@ -2,6 +2,7 @@
 
 use super::bounds;
 use super::codec::Malformed;
+use crate::codec::wire::{self, Value};
 
 const ENTRIES: u64 = 7;
 const SNAPSHOT: u64 = 9;
@@ -44,49 +45,6 @@ pub(super) const fn at_most(what: &'static str, found: usize, most: usize) -> Re
 /// The fields of a protobuf message: their numbers, and their bytes if they have a length.
 struct Fields<'a>(&'a [u8]);
 
-impl<'a> Fields<'a> {
-    fn field(&mut self) -> Option<(u64, &'a [u8])> {
-        let key = self.varint()?;
-        let body = match key & 7 {
-            0 => {
-                self.varint()?;
-                &[]
-            }
-            1 => self.take(8)?,
-            2 => {
-                let length = usize::try_from(self.varint()?).ok()?;
-                self.take(length)?
-            }
-            5 => self.take(4)?,
-            // Groups are no part of any message.
-            _ => return None,
-        };
-        Some((key >> 3, body))
-    }
-
-    fn varint(&mut self) -> Option<u64> {
-        if let [byte @ ..0x80, rest @ ..] = self.0 {
-            self.0 = rest;
-            return Some(u64::from(*byte));
-        }
-        let mut value = 0;
-        for shift in 0..10 {
-            let byte = self.take(1)?[0];
-            value |= u64::from(byte & 0x7f) << (7 * shift);
-            if byte < 0x80 {
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(taken)
-    }
-}
-
 impl<'a> Iterator for Fields<'a> {
     type Item = Result<(u64, &'a [u8]), Malformed>;
 
@@ -94,7 +52,10 @@ impl<'a> Iterator for Fields<'a> {
         if self.0.is_empty() {
             return None;
         }
-        let field = self.field();
+        let field = wire::field(&mut self.0).map(|(number, value)| match value {
+            Value::Bytes(bytes) => (number, bytes),
+            Value::Number(_) | Value::Fixed(_) => (number, &[][..]),
+        });
         if field.is_none() {
             self.0 = &[];
         }

@@ -15,6 +15,7 @@ use detcd_core::raft::{Configuration, Entry, EntryKind, HardState, Mark};
 use detcd_proto::{etcdserverpb, raftpb, walpb};
 
 use super::record::{Kind, encode};
+use crate::codec::wire;
 
 /// Whose log it is: the first record of every file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -148,6 +149,13 @@ pub fn entry(data: Bytes) -> Result<Entry, String> {
 
 /// Reads a hard state.
 pub fn state(data: Bytes) -> Result<HardState, String> {
+    match state_as_written(&data) {
+        Some([term, vote, commit]) => Ok(hard_state(term, vote, commit)),
+        None => decoded_state(data),
+    }
+}
+
+fn decoded_state(data: Bytes) -> Result<HardState, String> {
     let read = raftpb::HardState::decode(data.clone()).map_err(text)?;
     let (Some(term), Some(vote), Some(commit)) = (read.term, read.vote, read.commit) else {
         return Err("a hard state without a term, vote or commit".to_owned());
@@ -155,7 +163,23 @@ pub fn state(data: Bytes) -> Result<HardState, String> {
     if read.encoded_len() != data.len() {
         return Err("a hard state with more than a term, vote and commit".to_owned());
     }
-    Ok(HardState { term: Term(term), vote: Some(vote).filter(|id| *id != 0).map(MemberId), commit: Index(commit) })
+    Ok(hard_state(term, vote, commit))
+}
+
+fn hard_state(term: u64, vote: u64, commit: u64) -> HardState {
+    HardState { term: Term(term), vote: Some(vote).filter(|id| *id != 0).map(MemberId), commit: Index(commit) }
+}
+
+/// Term, vote and commit, if they are in the form that every writer gives them.
+fn state_as_written(data: &[u8]) -> Option<[u64; 3]> {
+    let mut rest = data;
+    let mut numbers = [0; 3];
+    for (number, tag) in numbers.iter_mut().zip([0x08, 0x10, 0x18]) {
+        rest = rest.strip_prefix(&[tag])?;
+        *number = wire::number(&mut rest)?;
+    }
+    let shortest = numbers.iter().map(|number| 1 + wire::number_bytes(*number)).sum::<usize>();
+    (rest.is_empty() && data.len() == shortest).then_some(numbers)
 }
 
 /// Reads the metadata.
@@ -248,6 +272,28 @@ mod tests {
         }
         let wanted = HardState { term: Term(7), vote: Some(MemberId(u64::MAX)), commit: Index(3) };
         assert_eq!(state(framed(|out, crc| put_state(out, crc, &wanted))), Ok(wanted));
+    }
+
+    #[test]
+    fn a_state_as_written_is_what_the_generated_code_reads() {
+        for (term, vote, commit) in [(0, 0, 0), (1, 127, 128), (u64::MAX, u64::MAX, u64::MAX), (300, 0, 1 << 40)] {
+            let written = framed(|out, crc| put_state(out, crc, &hard_state(term, vote, commit)));
+            assert_eq!(state_as_written(&written), Some([term, vote, commit]));
+            assert_eq!(decoded_state(written.clone()), Ok(hard_state(term, vote, commit)));
+            for (at, wrong) in
+                (0..written.len()).flat_map(|at| [0, 1, 0x08, 0x10, 0x7f, 0x80, 0xff].map(|wrong| (at, wrong)))
+            {
+                let mut bytes = written.to_vec();
+                bytes[at] = wrong;
+                for bytes in [&bytes[..], &bytes[..at], &[&bytes[..], &[wrong]].concat()] {
+                    if let Some([term, vote, commit]) = state_as_written(bytes) {
+                        let decoded = decoded_state(Bytes::copy_from_slice(bytes));
+                        assert_eq!(decoded, Ok(hard_state(term, vote, commit)), "{bytes:?}");
+                    }
+                }
+            }
+        }
+        assert!(state(Bytes::from_static(&[0x08, 0x81, 0, 0x10, 0, 0x18, 0])).is_err(), "longer than it is written");
     }
 
     #[test]

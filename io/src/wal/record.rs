@@ -17,6 +17,8 @@ use prost::Message;
 
 use detcd_proto::walpb;
 
+use crate::codec::wire::{self, number_bytes};
+
 /// Length of the field before each record.
 pub const FRAME_HEAD_BYTES: u64 = 8;
 
@@ -86,12 +88,27 @@ pub struct Record {
 impl Record {
     /// Reads the bytes between frame head and padding.
     pub fn parse(bytes: Bytes) -> Result<Self, prost::DecodeError> {
+        Self::as_written(&bytes).map_or_else(|| Self::decoded(bytes), Ok)
+    }
+
+    fn decoded(bytes: Bytes) -> Result<Self, prost::DecodeError> {
         let record = walpb::Record::decode(bytes)?;
         Ok(Self {
             kind: Kind::of(record.r#type.unwrap_or_default()),
             crc: record.crc.unwrap_or_default(),
             data: record.data.unwrap_or_default(),
         })
+    }
+
+    /// The record, if it is in the form that every writer gives it.
+    fn as_written(bytes: &Bytes) -> Option<Self> {
+        let [TAG_TYPE, kind @ ..0x80, TAG_CRC, rest @ ..] = &bytes[..] else { return None };
+        let mut rest = rest;
+        let crc = u32::try_from(wire::number(&mut rest)?).ok()?;
+        let [TAG_DATA, data @ ..] = rest else { return None };
+        let mut data = data;
+        let is_whole = wire::number(&mut data)? == data.len() as u64;
+        is_whole.then(|| Self { kind: Kind::of(i64::from(*kind)), crc, data: bytes.slice_ref(data) })
     }
 }
 
@@ -138,7 +155,7 @@ pub fn encode(out: &mut Vec<u8>, crc: &mut u32, kind: Kind, parts: &[&[u8]]) {
     for part in parts {
         *crc = crc32c_append(*crc, part);
     }
-    let record_bytes = head_bytes(kind, *crc) + 1 + varint_bytes(data_bytes as u64) + data_bytes;
+    let record_bytes = head_bytes(kind, *crc) + 1 + number_bytes(data_bytes as u64) + data_bytes;
     let pad_bytes = put_frame_head(out, record_bytes);
     put_record_head(out, kind, *crc);
     out.push(TAG_DATA);
@@ -207,12 +224,7 @@ fn put_record_head(out: &mut Vec<u8>, kind: Kind, crc: u32) {
 }
 
 fn head_bytes(kind: Kind, crc: u32) -> usize {
-    2 + varint_bytes(kind.number() as u64) + varint_bytes(u64::from(crc))
-}
-
-fn varint_bytes(value: u64) -> usize {
-    let bits = 64 - (value | 1).leading_zeros() as usize;
-    bits.div_ceil(7)
+    2 + number_bytes(kind.number() as u64) + number_bytes(u64::from(crc))
 }
 
 #[cfg(test)]
@@ -268,13 +280,28 @@ mod tests {
     }
 
     #[test]
-    fn varints_have_their_length() {
-        for shift in 0..64 {
-            for value in [(1_u64 << shift) - 1, 1 << shift, (1 << shift) + 1] {
-                let mut out = Vec::new();
-                put_varint(&mut out, value);
-                assert_eq!(out.len(), varint_bytes(value), "{value}");
+    fn a_record_as_written_is_what_the_generated_code_reads() {
+        for (length, crc) in [(0, 0), (1, 127), (5, 128), (200, u32::MAX)] {
+            let data = Some(vec![0xa5; length].into());
+            let written = walpb::Record { r#type: Some(2), crc: Some(crc), data }.encode_to_vec();
+            let whole = Record::as_written(&written.clone().into()).expect("every writer writes it so");
+            assert_eq!(Record::decoded(written.clone().into()), Ok(whole));
+            // Whatever else it takes it reads in the same way.
+            for (at, wrong) in
+                (0..written.len().min(16)).flat_map(|at| [0, 1, 7, 0x1a, 0x7f, 0x80, 0xff].map(|wrong| (at, wrong)))
+            {
+                let mut bytes = written.clone();
+                bytes[at] = wrong;
+                for bytes in [Bytes::from(bytes.clone()), Bytes::from(bytes).slice(..at)] {
+                    if let Some(record) = Record::as_written(&bytes) {
+                        assert_eq!(Record::decoded(bytes.clone()), Ok(record), "{bytes:?}");
+                    }
+                }
             }
+        }
+        for other in [&[0x08, 4, 0x10, 0][..], &[0x10, 9, 0x08, 2, 0x1a, 0], &[0x08, 2, 0x10, 9, 0x1a, 0, 0x20, 1]] {
+            assert_eq!(Record::as_written(&Bytes::copy_from_slice(other)), None);
+            assert!(Record::parse(Bytes::copy_from_slice(other)).is_ok(), "read the long way");
         }
     }
 
