@@ -35,7 +35,7 @@ use detcd_core::raft::{HardState, Mark, Sync, Write};
 
 pub use entry::{Marked, Metadata};
 pub use error::{DecodeError, DecodeErrorKind, WalError};
-pub use recover::{Floor, Recovered, marks, marks_from, read};
+pub use recover::{Floor, Recovered, marks, marks_from, read, read_newest};
 pub use repair::{Repaired, repair};
 pub use segment::{Name, Room, SEGMENT_BYTES, names, purge, purge_one};
 pub use writer::{Batch, Report, Writer};

@@ -99,6 +99,22 @@ async fn marks_in<D: Disk>(disk: &D, dir: &Path, names: &[Name]) -> Result<Vec<M
 
 /// Reads a log from `start` on without locking or changing it; a cut-off last write is passed over.
 pub async fn read<D: Disk>(disk: &D, dir: &Path, start: Mark) -> Result<Recovered, WalError> {
+    read_from(disk, dir, start).await.map(|(recovered, _)| recovered)
+}
+
+/// The same from its newest mark on. If that is `believed`, which may be wrong, the log is read once.
+pub async fn read_newest<D: Disk>(disk: &D, dir: &Path, believed: Mark) -> Result<Recovered, WalError> {
+    if let Ok((recovered, newest)) = read_from(disk, dir, believed).await
+        && newest == Some(believed)
+    {
+        return Ok(recovered);
+    }
+    let newest = marks(disk, dir).await?.last().map_or(Mark::ZERO, |marked| marked.mark);
+    read(disk, dir, newest).await
+}
+
+/// Also tells the newest mark that was read and may be started from.
+async fn read_from<D: Disk>(disk: &D, dir: &Path, start: Mark) -> Result<(Recovered, Option<Mark>), WalError> {
     let names = names(disk, dir).await?;
     let selected = select(dir, &names, start.index)?;
     let mut decoder = Decoder::new(sources(&segments(disk, dir, selected, Mode::Read).await?).await?);
@@ -107,7 +123,8 @@ pub async fn read<D: Disk>(disk: &D, dir: &Path, start: Mark) -> Result<Recovere
         Err(error) if !error.is_repairable() => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    replay.finish(dir).map(|(recovered, _)| recovered)
+    let newest = replay.newest();
+    Ok((replay.finish(dir)?.0, newest))
 }
 
 impl<D: Disk> Wal<D> {

@@ -203,8 +203,11 @@ fn a_mark_releases_only_the_files_before_the_one_that_may_hold_it() {
 
 /// Opens at the newest mark, where one believes it to be.
 fn open_newest(disk: &MemoryDisk, believed: Mark) -> Result<(Recovered, Mark), WalError> {
-    let opened = ready(Wal::open_newest(disk.clone(), options(512), believed, None));
-    opened.map(|(_, recovered, newest)| (recovered, newest))
+    // A reader reads what a member that opens it does, before that mends anything.
+    let read = ready(read_newest(disk, &options(512).dir, believed)).ok();
+    let (_, recovered, newest) = ready(Wal::open_newest(disk.clone(), options(512), believed, None))?;
+    assert_eq!(read.as_ref(), Some(&recovered));
+    Ok((recovered, newest))
 }
 
 #[test]

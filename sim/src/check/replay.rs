@@ -19,6 +19,7 @@ use detcd_core::mvcc::{CountChunk, Facts, KeyChunk, KeyIndex, KeyValue, Scan, Vi
 use detcd_core::raft::{Entry, EntryKind, Mark};
 use detcd_io::codec::{downgrade, entry, member};
 use detcd_io::disk::MemoryDisk;
+use detcd_io::snap;
 use detcd_io::store::buckets::{self, Bucket, RevisionKey};
 use detcd_io::store::layout_of;
 use detcd_io::store::leases;
@@ -30,6 +31,7 @@ use super::rows::{Table, left_by};
 use super::{Promise, Violation};
 use crate::machine::Machine;
 use crate::store::{Tables, number};
+use crate::world::DATA_DIR;
 
 /// What the log's directory holds now, or ever held.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -52,11 +54,20 @@ fn read_log(machine: &Machine, dir: &Path, files: Files) -> Result<Option<Recove
     if disk.bytes(dir).is_none() && now(wal::names(&disk, dir)).unwrap_or_default().is_empty() {
         return Ok(None);
     }
-    let start = match files {
-        Files::Ever => Mark::ZERO,
-        Files::Present => now(wal::marks(&disk, dir))?.last().map_or(Mark::ZERO, |marked| marked.mark),
+    let recovered = match files {
+        Files::Ever => now(wal::read(&disk, dir, Mark::ZERO)),
+        Files::Present => now(wal::read_newest(&disk, dir, newest_snap(machine))),
     };
-    now(wal::read(&disk, dir, start)).map(Some)
+    recovered.map(Some)
+}
+
+/// The mark by the name of the newest `.snap` file, which mostly is the log's newest.
+fn newest_snap(machine: &Machine) -> Mark {
+    let (disk, dir) = (MemoryDisk::new(), Path::new(DATA_DIR).join("member/snap"));
+    for (path, bytes) in machine.look().image.below(&dir, |_| true) {
+        disk.put(&path, bytes);
+    }
+    now(snap::newest_name(&disk, &dir)).ok().flatten().unwrap_or(Mark::ZERO)
 }
 
 /// Runs a future that never waits.
