@@ -17,6 +17,7 @@ use crate::boot::import::receive;
 use crate::boot::inspect::Places;
 use crate::disk::shrink::shrink;
 use crate::disk::{Access, Disk, exists};
+use crate::driver::Carried;
 use crate::driver::ask::Gauges;
 use crate::fault::Fault;
 use crate::peer::SnapshotRefused;
@@ -89,7 +90,7 @@ pub struct Installer<B: Backend, D: Disk> {
     places: Places,
     rules: LeaseRules,
     jobs: mpsc::Receiver<Job>,
-    staged: mpsc::Sender<Staged>,
+    staged: mpsc::Sender<Carried>,
 }
 
 impl<B: Backend, D: Disk> Installer<B, D> {
@@ -99,7 +100,7 @@ impl<B: Backend, D: Disk> Installer<B, D> {
         disk: D,
         places: Places,
         rules: LeaseRules,
-        (jobs, staged): (mpsc::Receiver<Job>, mpsc::Sender<Staged>),
+        (jobs, staged): (mpsc::Receiver<Job>, mpsc::Sender<Carried>),
     ) -> Self {
         Self { store, disk, places, rules, jobs, staged }
     }
@@ -113,7 +114,7 @@ impl<B: Backend, D: Disk> Installer<B, D> {
                     self.remove_large(&received.path).await;
                     match made {
                         Ok(()) => {
-                            if self.staged.send(Staged { received }).await.is_err() {
+                            if self.staged.send(Carried::Staged(Staged { received })).await.is_err() {
                                 return;
                             }
                         }

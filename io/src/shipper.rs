@@ -4,6 +4,7 @@ use detcd_core::ids::MemberId;
 use tokio::sync::mpsc;
 
 use crate::copier::{Copied, Copies};
+use crate::driver::Carried;
 use crate::driver::ask::Asker;
 
 /// A copy for a member, or none if it could not be made.
@@ -21,7 +22,7 @@ pub struct Shipper {
     asker: Asker,
     copies: Copies,
     wanted: mpsc::Receiver<MemberId>,
-    made: mpsc::Sender<Shipment>,
+    made: mpsc::Sender<Carried>,
 }
 
 impl Shipper {
@@ -31,7 +32,7 @@ impl Shipper {
         asker: Asker,
         copies: Copies,
         wanted: mpsc::Receiver<MemberId>,
-        made: mpsc::Sender<Shipment>,
+        made: mpsc::Sender<Carried>,
     ) -> Self {
         Self { asker, copies, wanted, made }
     }
@@ -40,7 +41,7 @@ impl Shipper {
     pub async fn run(mut self) {
         while let Some(to) = self.wanted.recv().await {
             let copied = self.make(to).await;
-            if self.made.send(Shipment { to, copied }).await.is_err() {
+            if self.made.send(Carried::Shipment(Shipment { to, copied })).await.is_err() {
                 return;
             }
         }

@@ -12,12 +12,12 @@ use detcd_io::copier::{Copier, Copies, copier};
 use detcd_io::defragmenter::Defragmenter;
 use detcd_io::disk::Disk;
 use detcd_io::driver::ask::Asker;
-use detcd_io::driver::{CarrierLines, Driver, Lines, Parts, Peers, Settings, bounds};
+use detcd_io::driver::{Carried, CarrierLines, Driver, Lines, Parts, Peers, Settings, bounds};
 use detcd_io::entropy::Entropy;
 use detcd_io::fault::Fault;
 use detcd_io::installer::{self, Installer};
 use detcd_io::keeper::LeaseKeeper;
-use detcd_io::shipper::{Shipment, Shipper};
+use detcd_io::shipper::Shipper;
 use detcd_io::stats::{CommitStats, LogStats};
 use detcd_io::store::backend::Backend;
 use detcd_io::store::leases::LeaseRules;
@@ -78,9 +78,8 @@ pub struct Carriers<D: Disk, B: Backend> {
 /// The carriers' ends of their queues to the driver.
 struct Carrying {
     wanted: mpsc::Receiver<MemberId>,
-    shipments: mpsc::Sender<Shipment>,
     installs: mpsc::Receiver<installer::Job>,
-    staged: mpsc::Sender<installer::Staged>,
+    carried: mpsc::Sender<Carried>,
 }
 
 /// What the parts that write to the disk count.
@@ -165,11 +164,11 @@ pub fn assemble<D: Disk, B: Backend>(
 /// The queues between the driver and the carriers.
 fn carrier_lines() -> (CarrierLines, Carrying) {
     let (wanted, wants) = mpsc::channel(bounds::SHIPMENTS_MAX);
-    let (shipped, shipments) = mpsc::channel(1);
     let (installs, jobs) = mpsc::channel(bounds::INSTALLS_MAX);
-    let (stager, staged) = mpsc::channel(1);
-    let carrying = Carrying { wanted: wants, shipments: shipped, installs: jobs, staged: stager };
-    (CarrierLines { wanted, shipments, installs, staged }, carrying)
+    // One of each.
+    let (carrier, carried) = mpsc::channel(2);
+    let carrying = Carrying { wanted: wants, installs: jobs, carried: carrier };
+    (CarrierLines { wanted, installs, carried }, carrying)
 }
 
 fn carriers<D: Disk, B: Backend>(
@@ -178,12 +177,12 @@ fn carriers<D: Disk, B: Backend>(
     asker: &Asker,
     lines: Carrying,
 ) -> (Carriers<D, B>, Copies) {
-    let Carrying { wanted, shipments, installs, staged } = lines;
+    let Carrying { wanted, installs, carried } = lines;
     let (places, gauges) = (&config.data.places, asker.shared_gauges());
     let (copier, copies) = copier(backend.clone(), disk.clone(), &places.snap(), config.store.copy_chunk, gauges);
-    let line = (installs, staged);
+    let line = (installs, carried.clone());
     let installer = Installer::new(backend, disk, places.clone(), lease_rules(config), line);
-    let shipper = Shipper::new(asker.clone(), copies.clone(), wanted, shipments);
+    let shipper = Shipper::new(asker.clone(), copies.clone(), wanted, carried);
     (Carriers { copier, installer, shipper }, copies)
 }
 

@@ -73,6 +73,9 @@ impl Callers {
     /// Takes back questions that were not answered in time: what was asked of a leader, or its answer, may be lost. Their readers, but for those that gave up, wait for the next
     /// question, which gets a new ticket.
     pub(super) fn give_up_overdue(&mut self, now: Instant) {
+        if self.asked.is_empty() {
+            return;
+        }
         let overdue = self.asked.extract_if(.., |_, asked| asked.due <= now);
         self.gathered.extend(overdue.flat_map(|(_, asked)| asked.callers).filter(|caller| !caller.is_closed()));
     }
@@ -104,17 +107,15 @@ impl Callers {
 
     /// Everything up to `applied` may be read now.
     pub(super) fn release(&mut self, applied: Index) {
-        let mut later = VecDeque::new();
-        for (index, callers) in std::mem::take(&mut self.ready) {
-            if applied < index {
-                later.push_back((index, callers));
-                continue;
+        self.ready.retain_mut(|(index, callers)| {
+            let may_read = *index <= applied;
+            if may_read {
+                for caller in callers.drain(..) {
+                    let _ = caller.send(Ok(()));
+                }
             }
-            for caller in callers {
-                let _ = caller.send(Ok(()));
-            }
-        }
-        self.ready = later;
+            !may_read
+        });
     }
 
     /// Forgets proposals whose caller gave up, so that their number stays bounded by those that wait.

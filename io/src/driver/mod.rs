@@ -92,12 +92,19 @@ pub struct Lines {
 pub struct CarrierLines {
     /// To the shipper: who needs a copy of the store.
     pub wanted: mpsc::Sender<MemberId>,
-    /// From the shipper.
-    pub shipments: mpsc::Receiver<Shipment>,
     /// To the installer.
     pub installs: mpsc::Sender<installer::Job>,
-    /// From the installer.
-    pub staged: mpsc::Receiver<Staged>,
+    /// From both.
+    pub carried: mpsc::Receiver<Carried>,
+}
+
+/// What those who carry whole stores have ready.
+#[derive(Debug)]
+pub enum Carried {
+    /// By the shipper, for another member.
+    Shipment(Shipment),
+    /// By the installer, from another member.
+    Staged(Staged),
 }
 
 /// The owner of the engine.
@@ -151,8 +158,7 @@ pub enum Ended {
 enum Wake {
     Asks,
     Arrived(Incoming),
-    Shipment(Shipment),
-    Staged(Staged),
+    Carried(Carried),
     Urgent(Ask),
     Report(Option<wal::Report>),
     Completion(Option<Completion>),
@@ -235,8 +241,8 @@ impl<B: Backend> Driver<B> {
                 Wake::Stop => return self.durable.finish().await.map(|()| Ended::Stopped),
                 Wake::Asks | Wake::Time | Wake::Sent => {}
                 Wake::Arrived(incoming) => self.on_arrived(incoming),
-                Wake::Shipment(shipment) => self.on_shipment(shipment)?,
-                Wake::Staged(staged) => self.on_staged(staged),
+                Wake::Carried(Carried::Shipment(shipment)) => self.on_shipment(shipment)?,
+                Wake::Carried(Carried::Staged(staged)) => self.on_staged(staged),
                 Wake::Urgent(ask) => urgent = Some(ask),
                 Wake::Report(report) => self.on_report(report)?,
                 Wake::Completion(completion) => self.durable.on_completion(completion)?,
@@ -287,8 +293,7 @@ impl<B: Backend> Driver<B> {
             _ = &mut self.queues.stop => Wake::Stop,
             ask = self.queues.urgent.recv() => ask.map_or(Wake::Stop, Wake::Urgent),
             incoming = self.peers.recv() => Wake::Arrived(incoming),
-            Some(shipment) = self.durable.lines.carriers.shipments.recv() => Wake::Shipment(shipment),
-            Some(staged) = self.durable.lines.carriers.staged.recv() => Wake::Staged(staged),
+            Some(carried) = self.durable.lines.carriers.carried.recv() => Wake::Carried(carried),
             sent = send(&self.durable.lines.log, &mut self.durable.outgoing), if !takes_asks => sent,
             ask = self.queues.asks.recv(), if takes_asks => {
                 match ask {

@@ -25,9 +25,10 @@ use super::{Directory, codec};
 use crate::bbolt;
 use crate::boot::inspect::Places;
 use crate::disk::{Disk, MemoryDisk};
+use crate::driver::Carried;
 use crate::driver::ask::Gauges;
 use crate::fault::Fault;
-use crate::installer::{Installer, Job, Received, Staged, UnderWay};
+use crate::installer::{Installer, Job, Received, UnderWay};
 use crate::store::Store;
 use crate::store::backend::{Backend, Committed, RawRow, Size, Slice, Visit};
 use crate::store::batch::Batch;
@@ -211,7 +212,7 @@ impl World {
         announced: Announced,
         (database, plan): (&Bytes, Plan),
         spooler: Spooler,
-        (jobs, mut staged): (mpsc::Sender<Job>, mpsc::Receiver<Staged>),
+        (jobs, mut staged): (mpsc::Sender<Job>, mpsc::Receiver<Carried>),
     ) -> Result<(), String> {
         let Announced { from, message, snapshot } = announced;
         let mut incoming = spooler.begin(snapshot.mark.index).expect("nobody else is served");
