@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use detcd_server::member::Member;
 
+use crate::cluster::net::Net;
 use crate::record::Recorder;
 use crate::store::SimBackend;
 
@@ -50,16 +51,24 @@ impl Gauges {
         *self.lock()
     }
 
-    /// Looks again and again. Ends with the member's node.
-    pub async fn look(self, member: Member<SimBackend>) {
+    /// Looks again and again at a member that is alone. Ends with its node.
+    pub async fn watch(self, member: Member<SimBackend>) {
         loop {
-            self.note(&member);
-            self.recorder.told(member.store().size().allocated);
+            self.look(&member);
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    fn note(&self, member: &Member<SimBackend>) {
+    /// Looks again and again at whoever is there, by the gauges of their places.
+    pub async fn watch_all(all: Vec<Self>, net: Net) {
+        loop {
+            net.visit(|place, member| all[place].look(member));
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    fn look(&self, member: &Member<SimBackend>) {
+        self.recorder.told(member.store().size().allocated);
         let (operations, bytes) = member.store().pending();
         let (recent, counts) = (member.store().recent_bytes(), member.fanout().counts());
         let mut fullest = self.lock();

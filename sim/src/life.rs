@@ -137,9 +137,11 @@ fn assemble_on(
     ];
     drop((tokio::spawn(fanout.run()), tokio::spawn(copier.run()), tokio::spawn(shipper.run())));
     drop((tokio::spawn(installer.run()), tokio::spawn(spool.run())));
-    drop(tokio::spawn(given.gauges.clone().look(member.clone())));
     let driver = match &given.seat {
-        None => driver,
+        None => {
+            drop(tokio::spawn(given.gauges.clone().watch(member.clone())));
+            driver
+        }
         Some(seat) => seat.take(driver, &member, node),
     };
     let parts = Parts { driver: tokio::spawn(driver.run()), others: others.into(), stop, faults, claim };

@@ -11,6 +11,7 @@
 pub mod roster;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem::{Discriminant, discriminant};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -63,9 +64,9 @@ struct Seen {
     /// The membership changes among them.
     changes: VecDeque<Index>,
     commit: Index,
-    /// The newest entry on its disk, and the newest term.
+    /// The newest entry on its disk, and the newest term and vote.
     persisted: Index,
-    ballot: Term,
+    ballot: (Term, Option<MemberId>),
     term: Term,
     /// The term in which it leads.
     leading: Option<Term>,
@@ -86,23 +87,58 @@ struct Leadership {
     until: Option<Duration>,
 }
 
-/// The look at one member's engine.
+/// The look at one member's engine in one of its lives.
 pub struct Eye {
     place: usize,
     ledger: Ledger,
+    last: Mutex<Option<Glance>>,
+}
+
+/// What must have changed of an engine if anything has that is looked at. (Its configuration changes with what it has applied, and its log with the last entry.)
+#[derive(Clone, Copy, Eq, PartialEq)]
+struct Glance {
+    role: Discriminant<Role>,
+    term: Term,
+    ballot: (Term, Option<MemberId>),
+    commit: Index,
+    applied: Index,
+    persisted: Index,
+    base: Mark,
+    last: Mark,
+}
+
+impl Glance {
+    fn of(raft: &Raft) -> Self {
+        let ballot = raft.ballot();
+        Self {
+            role: discriminant(raft.role()),
+            term: raft.term(),
+            ballot: (ballot.term, ballot.vote),
+            commit: raft.commit(),
+            applied: raft.applied(),
+            persisted: raft.persisted(),
+            base: raft.log().base(),
+            last: raft.last(),
+        }
+    }
 }
 
 impl Eye {
     /// The look at the member at `place`.
     #[must_use]
     pub const fn new(place: usize, ledger: Ledger) -> Self {
-        Self { place, ledger }
+        Self { place, ledger, last: Mutex::new(None) }
     }
 }
 
 impl Probe for Eye {
     fn look(&self, raft: &Raft) {
-        self.ledger.lock().look(self.place, raft);
+        let glance = Some(Glance::of(raft));
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last != glance {
+            *last = glance;
+            self.ledger.lock().look(self.place, raft);
+        }
     }
 }
 
@@ -234,7 +270,7 @@ impl Inner {
     fn hear(&mut self, from: MemberId, to: MemberId, message: &Message) -> Option<String> {
         let seen = self.members.get(&from)?;
         let broken = match message {
-            Message::VoteGranted { term } if seen.ballot < *term => {
+            Message::VoteGranted { term } if seen.ballot.0 < *term => {
                 format!("says that it votes for {to} in term {term}, which is not on its disk")
             }
             // Several votes may reach the disk at once, of which only the last was seen there.
@@ -288,9 +324,12 @@ impl Inner {
         if let Some((kept, last)) = kept.filter(|_| raft.is_leader() && led == Some(term)) {
             return Err(format!("a leader keeps only {kept} of {last} entries"));
         }
-        let seen = self.members.get_mut(&id).expect("it was just made");
-        (seen.term, seen.persisted, seen.ballot) = (term, raft.persisted(), raft.ballot().term);
-        self.take_ballot(raft)?;
+        let (seen, ballot) = (self.members.get_mut(&id).expect("it was just made"), raft.ballot());
+        (seen.term, seen.persisted) = (term, raft.persisted());
+        if seen.ballot != (ballot.term, ballot.vote) {
+            seen.ballot = (ballot.term, ballot.vote);
+            self.take_ballot(raft)?;
+        }
         match raft.is_leader().then_some(term) {
             Some(term) if led != Some(term) => self.on_leader(id, term, raft.configuration())?,
             Some(_) => {}

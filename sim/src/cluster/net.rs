@@ -251,6 +251,15 @@ impl Net {
         self.look().sockets[place].housed.clone()
     }
 
+    /// Shows everybody who is there, and where.
+    pub fn visit(&self, mut visit: impl FnMut(usize, &Member<SimBackend>)) {
+        for (place, socket) in self.look().sockets.iter().enumerate() {
+            if let Some((member, _)) = &socket.housed {
+                visit(place, member);
+            }
+        }
+    }
+
     /// Nobody is at `place` any more.
     pub fn leave(&self, place: usize) {
         let mut inner = self.look();

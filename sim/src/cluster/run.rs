@@ -21,6 +21,7 @@ use crate::clients::archivist::Archive;
 use crate::clients::link::Ways;
 use crate::clients::watcher::Finish;
 use crate::gate::Gates;
+use crate::gauges::Gauges;
 use crate::leases::LeaseRecorder;
 use crate::machine::{Machine, Trouble};
 use crate::mutants::Mutant;
@@ -125,8 +126,11 @@ impl Cluster {
             world.given.ways.gates = gates.clone();
             world
         };
-        let worlds = (0..places).map(world).collect();
-        Handle::current().create_node().name("network").build().spawn(net.clone().run());
+        let worlds: Vec<World> = (0..places).map(world).collect();
+        let gauges = worlds.iter().map(|world| world.given.gauges.clone()).collect();
+        let outside = Handle::current().create_node().name("network").build();
+        outside.spawn(net.clone().run());
+        outside.spawn(Gauges::watch_all(gauges, net.clone()));
         Self { worlds, net, ledger, leases }
     }
 
