@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use detcd_core::raft::Message;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
 
 use super::{Incoming, bounds};
 
@@ -44,14 +45,24 @@ impl Inbox {
     /// # Errors
     /// The driver is gone.
     pub async fn deliver(&self, incoming: Incoming) -> Result<(), Closed> {
-        let bytes = match size(&incoming) {
+        let bytes = match permits(&incoming) {
             0 => None,
-            size => {
-                let permits = u32::try_from(size.min(bounds::ARRIVED_BYTES_MAX)).expect("bounded beside its name");
-                Some(Arc::clone(&self.bytes).acquire_many_owned(permits).await.map_err(|_| Closed)?)
-            }
+            permits => Some(Arc::clone(&self.bytes).acquire_many_owned(permits).await.map_err(|_| Closed)?),
         };
         self.sender.send(Held { incoming, _bytes: bytes }).await.map_err(|_| Closed)
+    }
+
+    /// The same for one who does not wait: it is lost if there is no room, which is the answer. Nobody takes what comes for a driver that is gone.
+    #[must_use]
+    pub fn offer(&self, incoming: Incoming) -> bool {
+        let bytes = match permits(&incoming) {
+            0 => None,
+            permits => match Arc::clone(&self.bytes).try_acquire_many_owned(permits) {
+                Ok(bytes) => Some(bytes),
+                Err(why) => return why == TryAcquireError::Closed,
+            },
+        };
+        !matches!(self.sender.try_send(Held { incoming, _bytes: bytes }), Err(TrySendError::Full(_)))
     }
 
     /// Whether the driver is gone.
@@ -86,11 +97,13 @@ impl Drop for Arrivals {
     }
 }
 
-fn size(incoming: &Incoming) -> usize {
-    match incoming {
+/// How many bytes of those that may wait it takes; all of them, if it is larger.
+fn permits(incoming: &Incoming) -> u32 {
+    let size = match incoming {
         Incoming::Message { message, .. } | Incoming::Snapshot { message, .. } => message_size(message),
         Incoming::Unreachable { .. } | Incoming::SnapshotSent { .. } | Incoming::Removed { .. } => 0,
-    }
+    };
+    u32::try_from(size.min(bounds::ARRIVED_BYTES_MAX)).expect("bounded beside its name")
 }
 
 /// About what a message costs in memory.
@@ -148,6 +161,20 @@ mod tests {
         giant.await.unwrap().unwrap();
         assert!(arrivals.try_recv().is_some());
         assert!(arrivals.try_recv().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_offered_without_room_is_lost() {
+        let (inbox, mut arrivals) = inbox();
+        assert!(inbox.offer(heartbeat(bounds::ARRIVED_BYTES_MAX / 2)));
+        assert!(!inbox.offer(heartbeat(bounds::ARRIVED_BYTES_MAX / 2)), "no room for its bytes");
+        assert!(arrivals.try_recv().is_some());
+        assert!(inbox.offer(heartbeat(bounds::ARRIVED_BYTES_MAX + 1)), "alone");
+        let unreachable = || Incoming::Unreachable { member: MemberId(2) };
+        assert_eq!((0..bounds::ARRIVALS_MAX).filter(|_| inbox.offer(unreachable())).count(), bounds::ARRIVALS_MAX - 1);
+        assert_eq!(std::iter::from_fn(|| arrivals.try_recv()).count(), bounds::ARRIVALS_MAX);
+        drop(arrivals);
+        assert!(inbox.offer(heartbeat(1)), "nobody is there to take it");
     }
 
     #[tokio::test]

@@ -91,10 +91,10 @@ struct Leadership {
 pub struct Eye {
     place: usize,
     ledger: Ledger,
-    last: Mutex<Option<Glance>>,
+    last: Mutex<Option<(Glance, Configuration)>>,
 }
 
-/// What must have changed of an engine if anything has that is looked at. (Its configuration changes with what it has applied, and its log with the last entry.)
+/// What must have changed of an engine, or its configuration, if anything has that is looked at. (A log changes with its last entry.)
 #[derive(Clone, Copy, Eq, PartialEq)]
 struct Glance {
     role: Discriminant<Role>,
@@ -133,10 +133,10 @@ impl Eye {
 
 impl Probe for Eye {
     fn look(&self, raft: &Raft) {
-        let glance = Some(Glance::of(raft));
+        let (glance, configuration) = (Glance::of(raft), raft.configuration());
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if *last != glance {
-            *last = glance;
+        if last.as_ref().is_none_or(|last| last.0 != glance || last.1 != *configuration) {
+            *last = Some((glance, configuration.clone()));
             self.ledger.lock().look(self.place, raft);
         }
     }

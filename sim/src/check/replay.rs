@@ -33,10 +33,14 @@ use crate::machine::Machine;
 use crate::store::{Tables, number};
 use crate::world::DATA_DIR;
 
-/// What the log's directory holds now, or ever held.
+/// Which files of a log are read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Files {
+    /// Those that a start reads, which believes the name of the newest snapshot.
+    Needed,
+    /// All that are there.
     Present,
+    /// All that ever were.
     Ever,
 }
 
@@ -44,7 +48,7 @@ enum Files {
 fn read_log(machine: &Machine, dir: &Path, files: Files) -> Result<Option<Recovered>, WalError> {
     let is_log = |path: &Path| path.extension().is_some_and(|extension| extension == "wal");
     let found = match files {
-        Files::Present => machine.look().image.below(dir, is_log),
+        Files::Needed | Files::Present => machine.look().image.below(dir, is_log),
         Files::Ever => machine.look().image.ever_below(dir, is_log),
     };
     let disk = MemoryDisk::new();
@@ -56,7 +60,11 @@ fn read_log(machine: &Machine, dir: &Path, files: Files) -> Result<Option<Recove
     }
     let recovered = match files {
         Files::Ever => now(wal::read(&disk, dir, Mark::ZERO)),
-        Files::Present => now(wal::read_newest(&disk, dir, newest_snap(machine))),
+        Files::Needed => now(wal::read_newest(&disk, dir, newest_snap(machine))),
+        Files::Present => {
+            let newest = now(wal::marks(&disk, dir))?.last().map_or(Mark::ZERO, |marked| marked.mark);
+            now(wal::read(&disk, dir, newest))
+        }
     };
     recovered.map(Some)
 }
@@ -64,7 +72,8 @@ fn read_log(machine: &Machine, dir: &Path, files: Files) -> Result<Option<Recove
 /// The mark by the name of the newest `.snap` file, which mostly is the log's newest.
 fn newest_snap(machine: &Machine) -> Mark {
     let (disk, dir) = (MemoryDisk::new(), Path::new(DATA_DIR).join("member/snap"));
-    for (path, bytes) in machine.look().image.below(&dir, |_| true) {
+    let is_snap = |path: &Path| path.extension().is_some_and(|extension| extension == "snap");
+    for (path, bytes) in machine.look().image.below(&dir, is_snap) {
         disk.put(&path, bytes);
     }
     now(snap::newest_name(&disk, &dir)).ok().flatten().unwrap_or(Mark::ZERO)
@@ -88,7 +97,7 @@ pub fn covers(machine: &Machine, dir: &Path) -> Result<(), Violation> {
     if applied == 0 {
         return Ok(());
     }
-    match read_log(machine, dir, Files::Present) {
+    match read_log(machine, dir, Files::Needed) {
         Ok(Some(recovered)) => {
             let last = recovered.entries.last().map(|entry| entry.index.0);
             if last.is_some_and(|last| last < applied) {
@@ -104,7 +113,7 @@ pub fn covers(machine: &Machine, dir: &Path) -> Result<(), Violation> {
 /// Whether there is a log.
 #[must_use]
 pub fn has_log(machine: &Machine, dir: &Path) -> bool {
-    !matches!(read_log(machine, dir, Files::Present), Ok(None))
+    !matches!(read_log(machine, dir, Files::Needed), Ok(None))
 }
 
 /// Where a machine's store stands in the log.

@@ -9,10 +9,7 @@
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -71,8 +68,8 @@ struct Inner {
     dice: Entropy,
     sockets: Vec<Socket>,
     cut: BTreeSet<(usize, usize)>,
-    /// When the newest message of each way arrives, and how many are under way.
-    ways: BTreeMap<(usize, usize), Way>,
+    /// When the newest message of each way arrives, and how many are under way, from each place to each.
+    ways: Vec<Vec<Way>>,
     queue: BTreeMap<(Duration, u64), Parcel>,
     /// When the carrier looks at it next, unless it is woken.
     looks_at: Duration,
@@ -172,7 +169,7 @@ impl Net {
             dice: Entropy::seeded(seed ^ 0x006e_6574),
             sockets: (0..places).map(|_| Socket::default()).collect(),
             cut: BTreeSet::new(),
-            ways: BTreeMap::new(),
+            ways: vec![vec![Way::default(); places]; places],
             queue: BTreeMap::new(),
             looks_at: Duration::ZERO,
             sent: 0,
@@ -434,12 +431,17 @@ impl Inner {
         let is_cut = self.cut.contains(&way);
         let is_lost = chance(&mut self.dice, self.weather.loss);
         let is_there = self.sockets[way.1].inbox.as_ref().is_some_and(|inbox| !inbox.is_closed());
-        match self.ways.get(&way) {
-            _ if is_cut => Fate::Cut,
-            _ if !is_there => Fate::NobodyThere,
-            Some(known) if STREAM_MESSAGES_MAX <= known.under_way => Fate::Full,
-            _ if is_lost => Fate::Lost,
-            _ => Fate::Sent,
+        let is_full = STREAM_MESSAGES_MAX <= self.ways[way.0][way.1].under_way;
+        if is_cut {
+            Fate::Cut
+        } else if !is_there {
+            Fate::NobodyThere
+        } else if is_full {
+            Fate::Full
+        } else if is_lost {
+            Fate::Lost
+        } else {
+            Fate::Sent
         }
     }
 
@@ -461,7 +463,7 @@ impl Inner {
             } else if copy > 0 || chance(&mut self.dice, self.weather.reorder) {
                 at += Duration::from_micros(self.dice.draw(1, REORDER_MICROS_MAX));
             } else {
-                let way = self.ways.entry((from.place, to.place)).or_default();
+                let way = &mut self.ways[from.place][to.place];
                 at = at.max(way.newest);
                 way.newest = at;
             }
@@ -470,7 +472,7 @@ impl Inner {
     }
 
     fn put(&mut self, parcel: Parcel, at: Duration) {
-        self.ways.entry((parcel.from.place, parcel.to.place)).or_default().under_way += 1;
+        self.ways[parcel.from.place][parcel.to.place].under_way += 1;
         self.sent += 1;
         self.queue.insert((at, self.sent), parcel);
     }
@@ -478,9 +480,7 @@ impl Inner {
     fn arrive(&mut self, parcel: Parcel) {
         let (from, to) = (parcel.from, parcel.to);
         let (way, number) = ((from.place, to.place), parcel.number);
-        if let Some(way) = self.ways.get_mut(&way) {
-            way.under_way -= 1;
-        }
+        self.ways[way.0][way.1].under_way -= 1;
         let is_cut = self.cut.contains(&way);
         let holds = self.weather.holds_paused;
         let socket = &mut self.sockets[to.place];
@@ -492,7 +492,7 @@ impl Inner {
             return self.note(way, number, Fate::Held);
         }
         let is_here = socket.id == to.id;
-        let Some(inbox) = socket.inbox.clone().filter(|_| !is_cut && is_here) else {
+        let Some(inbox) = socket.inbox.as_ref().filter(|_| !is_cut && is_here) else {
             return self.note(way, number, if is_cut { Fate::Cut } else { Fate::NobodyThere });
         };
         let incoming = match parcel.content {
@@ -511,7 +511,7 @@ impl Inner {
             },
         };
         // Who takes nothing up any more loses what comes: the real one leaves it to the sender's queue, which is bounded.
-        let is_in = at_once(inbox.deliver(incoming)).is_some();
+        let is_in = inbox.offer(incoming);
         self.note(way, number, if is_in { Fate::Arrived } else { Fate::Full });
     }
 
@@ -549,12 +549,4 @@ fn said(bytes: Bytes, remote: MemberId, local: MemberId) -> Result<Message, Stri
     let received: Received = codec::read(bytes).map_err(|error| error.to_string())?;
     let said = received.over_link(remote, local).map_err(|dropped| dropped.to_string())?;
     said.ok_or_else(|| "nothing".to_owned())
-}
-
-/// What a future gives without waiting.
-fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => Some(value),
-        Poll::Pending => None,
-    }
 }
