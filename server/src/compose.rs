@@ -165,7 +165,7 @@ pub fn assemble<D: Disk, B: Backend>(
 fn carrier_lines() -> (CarrierLines, Carrying) {
     let (wanted, wants) = mpsc::channel(bounds::SHIPMENTS_MAX);
     let (installs, jobs) = mpsc::channel(bounds::INSTALLS_MAX);
-    // One by each of both, as long as neither has two.
+    // Room for one of each. Whoever has two in it keeps the other waiting until the driver has taken one.
     let (carrier, carried) = mpsc::channel(2);
     let carrying = Carrying { wanted: wants, installs: jobs, carried: carrier };
     (CarrierLines { wanted, installs, carried }, carrying)
